@@ -207,9 +207,10 @@ class BoundModel(Struct, frozen=True, kw_only=True):
         """Raises InvalidRequest if the model does not support one of a message's attachments."""
         for n, attachment in enumerate(attachments):
             if not self.provider.capabilities.carries(attachment):
-                fault = f"models of type '{self.provider.type}' take no {attachment.media_type}"
-                details = [Detail(f"$.attachments[{n}]", fault)]
-                raise InvalidRequest(f"Model '{self.name}' cannot see the attachment: {fault}", details=details)
+                fault = f"the agent's model takes no {attachment.media_type}"  # unnamed: the public may read it
+                raise InvalidRequest(
+                    f"An attachment cannot be seen: {fault}", details=[Detail(f"$.attachments[{n}]", fault)]
+                )
 
 
 Answered = Thinking | MessageDelta | ToolCall | Spent | Stop

@@ -222,11 +222,7 @@ class Endpoint:
         headers: dict[str, str] = {}
         try:
             await self._state.access.require(request, route)
-            if guards := [guard for guard in engine.guards if guard.active]:
-                request.repeats = await repeats(request, route)
-            for guard in guards:
-                headers |= await guard.check(request, route) or {}
-            run = partial(self._run, request, route, scope, receive)
+            run = partial(self._run, request, route, scope, receive, headers)
             viewed = route.scope is not None and "admin" not in request.actor.scopes
             answer = await (self._public.run(request, route, run) if viewed else run())
             if place is not None:
@@ -251,7 +247,13 @@ class Endpoint:
         else:
             await _answer(send, 204 if answer is None else route.status, answer, headers)
 
-    async def _run(self, request: Request[Any], route: Route, scope: Scope, receive: Receive) -> Any:
+    async def _run(
+        self, request: Request[Any], route: Route, scope: Scope, receive: Receive, headers: dict[str, str]
+    ) -> Any:
+        if guards := [guard for guard in self._engine.guards if guard.active]:
+            request.repeats = await repeats(request, route)
+        for guard in guards:
+            headers |= await guard.check(request, route) or {}
         if request.query:
             query.check(request.query, route)
         if route.body is None and not route.stream_body:
@@ -283,10 +285,8 @@ class Endpoint:
         if self.section and route.method != "GET" and not route.streams:
             request.records += (partial(keep_versions, request, self.section),)
         run = partial(recorded_changes.perform, request, route, change)
-        if digest:
-            answer = await self._keys.answer(request, route, run, digest)
-        else:
-            answer = await (run() if change else route.run(request))
+        first = run if change else partial(route.run, request)
+        answer = await (self._keys.answer(request, route, run, digest) if digest else first())
         if request.query:
             answer = query.paged(answer, request.query, route)
         if change and change.action:  # no action for a repeat, which is answered from the database

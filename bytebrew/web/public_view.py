@@ -13,9 +13,9 @@ import msgspec
 from msgspec import UNSET, Raw
 from msgspec.structs import replace
 
-from bytebrew.base.errors import Conflict, EngineError, Forbidden, Stale
+from bytebrew.base.errors import Conflict, EngineError, Forbidden, NotFound, Stale
 from bytebrew.contract.entities import Task
-from bytebrew.contract.events import ErrorEvent, Event
+from bytebrew.contract.events import ConfirmationAsked, ErrorEvent, Event
 from bytebrew.contract.lists import Page
 from bytebrew.contract.messages import Usage
 from bytebrew.contract.route import NDJSON, Reply, Request, Route, Stream
@@ -27,7 +27,7 @@ from bytebrew.store.messages import Entry
 from bytebrew.store.sessions import Session
 from bytebrew.web.api_document.openapi import EVENTS
 from bytebrew.web.routes.approvals import Answered
-from bytebrew.web.routes.sessions import EventEntry, EventPage, SessionDetail
+from bytebrew.web.routes.sessions import EventEntry, EventPage, SessionDetail, SessionPage
 from bytebrew.web.routes.turns import ChatAnswer, Failure
 
 SCOPES = frozenset({"chat", "tasks", "public"})
@@ -39,6 +39,7 @@ REACHED = (
     "/api/v1/auth/visitors",
 )
 """Beginnings of the paths that a caller with the public view may call."""
+SESSION = "/api/v1/sessions/{id}"
 _OWN_FAULT = frozenset({400, 401, 404, 405, 408, 413, 415})
 """Statuses of errors whose message is about the request alone."""
 _LIMITED = "Too much is going on at the moment; try again later"
@@ -91,6 +92,8 @@ def event(kind: type[Event] | None, data: bytes) -> bytes | None:
     shown: dict[str, Any] = {name: fields[name] for name in kind.public if name in fields}
     if kind is ErrorEvent:
         shown["code"], shown["message"] = sentence(msgspec.json.decode(fields["code"], type=str))
+    if kind is ConfirmationAsked:
+        shown["call_id"] = shown["confirmation_id"]  # as answers take it; some vendors' ids of calls name the tool
     return _encode(shown)
 
 
@@ -142,11 +145,14 @@ def value(part: Any, kinds: Mapping[str, type[Event]]) -> Any:
         return replace(part, thinking="", tool_calls=(), tool="", call_id="", has_error=False)
     if isinstance(part, Confirmation):
         blank: dict[str, Any] = dict.fromkeys(("agent", "source", "tool", "args_digest", "reason"), "")
-        return replace(part, **blank, risk="caution", input={}, edited=None, answered_by=None)
+        return replace(part, **blank, call_id=part.id, risk="caution", input={}, edited=None, answered_by=None)
     if isinstance(part, Answered):
-        return replace(part, confirmation=UNSET)
+        call_id = part.confirmation_id if part.is_error is UNSET else part.call_id
+        return replace(part, call_id=call_id, confirmation=UNSET)
     if isinstance(part, Task):
         error = sentence("turn_failed")[1] if part.error else part.error
+        if part.source == "agent":  # what it is about is the input of a tool
+            part = replace(part, title="", description="", acceptance_criteria=())
         return replace(part, agent="", agent_name="", error=error)
     raise Forbidden("The public view does not show this", code="forbidden")
 
@@ -166,7 +172,12 @@ class PublicView:
             raise Forbidden("The token has the public view, which does not have this")
         request.actor = replace(request.actor, view="public")
         try:
-            return self._shown(await run(), route)
+            if route.path.startswith(SESSION):
+                session_id = request.path["id"]
+                if await self._db.glance(views.made_by_agents, [session_id]):
+                    raise NotFound(f"There is no session '{session_id[:255]}'")
+            answer = await run()
+            return self._shown(await self._without_agents_own(answer), route)
         except EngineError as error:
             raise reduced(error) from error
 
@@ -193,12 +204,18 @@ class PublicView:
         if not schemas:
             return answer
         full = await self._db.glance(views.full_schemas)
+        hidden = [row.id for row in rows if isinstance(row, Session) and row.schema not in full]
+        own = await self._db.glance(views.made_by_agents, hidden) if hidden else frozenset()
 
         def shown(row: Any) -> Any:
             return row if row.schema in full else value(row, self._kinds)
 
         if lists:
-            parts = {name: [*map(shown, one)] for name, one in lists.items() if isinstance(one, list)}
+            parts = {
+                name: [shown(row) for row in one if row.id not in own]
+                for name, one in lists.items()
+                if isinstance(one, list)
+            }
             part = replace(part, **parts)
         else:
             part = shown(part)
@@ -206,6 +223,14 @@ class PublicView:
             answer.body = part
             return answer
         return part
+
+    async def _without_agents_own(self, page: Any) -> Any:
+        """A page without the sessions that agents began, whose first message is the input of a tool."""
+        if not isinstance(page, SessionPage):
+            return page
+        own = await self._db.glance(views.made_by_agents, [one.id for one in page.data])
+        left = [one for one in page.data if one.id not in own]
+        return replace(page, data=left, sessions=left)
 
     def _shown(self, answer: Any, route: Route) -> Any:
         if isinstance(answer, Stream):

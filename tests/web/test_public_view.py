@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 
 from bytebrew.contract.events import Event
 from bytebrew.engine import Engine
+from bytebrew.store.confirmations import Confirmation
 from bytebrew.testing import client as client_of
 from bytebrew.testing import engine, events_of, served_engine
 from bytebrew.web.api_document.openapi import EVENTS
-from bytebrew.web.public_view import REACHED, SCOPES, SENTENCES, PublicView, event
+from bytebrew.web.public_view import REACHED, SCOPES, SENTENCES, PublicView, event, value
+from bytebrew.web.routes.approvals import Answered
 from tests import ledger
 from tests.tables import table
 
@@ -304,3 +306,60 @@ async def test_a_visitors_client_runs_its_own_tools(tmp_path: Path) -> None:
                     late = await caller.post(f"{at}/respond", json=given | {"result": "there"})
                     assert (late.status_code, late.json()["error"]) == (409, "already_answered")
         assert names == ["client_tool_call", "message_delta", "message", "done"]
+
+
+def test_the_id_of_a_call_that_a_vendor_made_of_the_tools_name_is_not_shown() -> None:
+    asked = {"session_id": "s", "turn_id": "t", "confirmation_id": "conf_1", "call_id": f"functions.{SECRET}:0"}
+    shown = json.loads(event(ALL["confirmation"], msgspec.json.encode(asked | {"expires_at": None})) or b"{}")
+    assert (shown["call_id"], shown["confirmation_id"]) == ("conf_1", "conf_1")
+    client = json.loads(event(ALL["client_tool_call"], msgspec.json.encode(asked | {"tool": SECRET})) or b"{}")
+    assert client["call_id"] == asked["call_id"]  # its client made the name
+    question: dict[str, Any] = dict.fromkeys(Confirmation.__struct_fields__, SECRET) | {"id": "conf_1"}
+    assert value(Confirmation(**question), ALL).call_id == "conf_1"
+    assert value(Answered(confirmation_id="conf_1", call_id=SECRET, approved=True), ALL).call_id == "conf_1"
+    assert value(Answered(confirmation_id="conf_1", call_id=SECRET, is_error=False), ALL).call_id == SECRET
+
+
+async def test_a_refused_attachment_or_rate_names_no_model_and_no_rule(tmp_path: Path) -> None:
+    async with shop(tmp_path) as world, await world.caller("visitor") as caller:
+        body = {"message": "[]", "attachments": [{"media_type": "image/png", "data": "aGFsbG8="}]}
+        refused = await caller.post("/api/v1/schemas/shop/chat", json=body)
+        assert (refused.status_code, refused.json()["details"][0]["path"]) == (400, "$.attachments[0]")
+        hides(refused, names=("inner-model", "steps"))
+        rule = {"name": "inner-rule", "per": "subject", "tiers": {"all": {"requests": 1}}, "default_tier": "all"}
+        assert (await world.admin.post("/api/v1/rate-limits", json=rule)).status_code == 201
+        answers = [await caller.get("/api/v1/sessions") for _ in range(2)]
+        assert [one.status_code for one in answers] == [200, 429]
+        assert answers[1].json()["message"] == SENTENCES["rate_limited"]
+        assert "retry-after" in answers[1].headers
+
+
+@pytest.mark.parametrize("who", ["token", "schema"])
+async def test_what_agents_give_each_other_to_do_is_not_shown(tmp_path: Path, who: str) -> None:
+    async with shop(tmp_path, tools=["look", "manage_tasks"]) as world, await world.caller(who) as caller:
+        todo = {"action": "create", "description": "424242", "acceptance_criteria": ["424242"]}
+        steps = [
+            [ONE, ["manage_tasks", todo | {"title": "saw 424242"}]],
+            [["manage_tasks", todo | {"title": json.dumps([["hidden-name"]]), "agent_id": "inner-helper"}]],
+            [["spawn_inner-helper", {"message": json.dumps([["hidden-name"]])}]],
+            ["fine"],
+        ]
+        message = json.dumps(steps)
+        body = {"message": message, "stream": False}
+        mine = (await caller.post("/api/v1/schemas/shop/chat", json=body)).json()["session_id"]
+        everything = (await world.admin.get("/api/v1/sessions")).json()["data"]
+        tasks = (await caller.get("/api/v1/tasks")).json()["data"]
+        assert len(everything) == len(tasks) == 2
+        spawned = await world.running.db.read(
+            lambda conn: [row["id"] for row in conn.execute("select id from sessions where parent_id is not null")]
+        )
+        others = {one["id"] for one in everything} - {mine} | {*spawned}
+        assert len(others) == 2
+        for one in others:
+            paths = ("", "/messages", "/events?follow=false", "/forks", "/turns/none")
+            found = [await caller.get(f"/api/v1/sessions/{one}{path}") for path in paths]
+            assert [answer.status_code for answer in found] == [404] * len(paths)
+        listed = [await caller.get(path) for path in ("/api/v1/sessions", "/api/v1/tasks")]
+        listed += [await caller.get(f"/api/v1/tasks/{one['id']}") for one in tasks]
+        assert [one["id"] for one in listed[0].json()["data"]] == [mine]
+        hides(*listed, beside=message)

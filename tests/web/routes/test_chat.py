@@ -230,7 +230,7 @@ async def test_a_model_that_sees_nothing_says_so_before_the_stream_begins() -> N
         answer = await client.post("/api/v1/schemas/demo/chat", json=body)
     assert answer.status_code == 400
     said = check_refusal(answer)
-    assert said["message"] == "Model 'demo' cannot see the attachment: models of type 'demo' take no image/png"
+    assert said["message"] == "An attachment cannot be seen: the agent's model takes no image/png"
     assert said["details"][0]["path"] == "$.attachments[0]"
 
 
