@@ -113,7 +113,8 @@ class Notice(Event, frozen=True):
     """Something that a person may want to know; `names` are what it is about.
 
     `code` says what: `tools_awaited` and `tools_missing` are about sources of the agent's tools, `gate_unmatched` about
-    names in its `confirm_before`, `budget_near` about a budget that is almost used up.
+    names in its `confirm_before`, `client_tools_hidden` about tools of the client that the agent has by the same names,
+    `budget_near` about a budget that is almost used up.
     """
 
     name = "notice"

@@ -1,6 +1,7 @@
 """docs/architecture.md knows every folder, and its answers name what is there."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,7 @@ from tests.test_floors import FLOORS
 
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
 FOLDERS = sorted(path.parent.name for path in ROOT.glob("bytebrew/*/__init__.py"))
+SUBFOLDERS = sorted(path.parent for path in ROOT.glob("bytebrew/*/*/__init__.py"))
 PLUGINS = sorted({path.stem.removeprefix("bytebrew_") for path in ROOT.glob("plugins/bytebrew_*")})
 QUESTIONS = (
     "a tool call recorded",
@@ -27,6 +29,19 @@ QUESTIONS = (
     "an MCP server connected",
     "cost computed",
     "backup copy",
+    "steer the running turn",
+    "a session forked",
+    "for the client, which runs the tool",
+    "what the public view shows",
+    "a structured answer checked",
+    "history trimmed to the context window",
+    "a recorded session replayed",
+    "a budget checked",
+    "told that a turn failed",
+    "traces made",
+    "versions of agents",
+    "the hash chain of the audit",
+    "a person forgotten",
 )
 
 
@@ -34,6 +49,12 @@ QUESTIONS = (
 def test_every_folder_of_the_core_is_in_the_table_and_in_the_picture(folder: str) -> None:
     assert f"| `bytebrew/{folder}/` |" in PAGE
     assert re.search(rf"^ .*\b{folder}/", PAGE, re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", SUBFOLDERS, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_every_folder_within_one_is_in_its_row(path: Path) -> None:
+    [row] = re.findall(rf"^\| `bytebrew/{path.parent.name}/` \|.*$", PAGE, re.MULTILINE)
+    assert f"`{path.name}/`" in row
 
 
 def test_every_bundled_plugin_is_in_the_table() -> None:

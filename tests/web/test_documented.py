@@ -68,3 +68,11 @@ async def test_every_path_of_a_page_is_there(path: str) -> None:
 def test_every_event_is_on_the_page_of_events_and_no_other() -> None:
     table = PAGES["events.md"].partition("| event |")[2].partition("\n\n")[0]
     assert re.findall(r"^\| `(\w+)` \| \S", table, re.MULTILINE) == [event.name for event in EVENTS]
+
+
+def test_every_code_of_a_notice_is_on_the_page_of_events() -> None:
+    [row] = re.findall(r"^\| `notice` \| .*$", PAGES["events.md"], re.MULTILINE)
+    files = [file.read_text() for folder in ("bytebrew", "plugins") for file in (ROOT / folder).rglob("*.py")]
+    codes = {code for file in files for code in re.findall(r'Notice\(code="(\w+)"', file)}
+    assert len(codes) >= 5
+    assert not [code for code in codes if f"`{code}`" not in row]
