@@ -135,9 +135,13 @@ class Chain:
     def expire(self, conn: Connection, before: str) -> Sequence[object]:
         """Deletes a batch of the oldest entries and moves the signed beginning of the chain behind them.
 
-        Entries are deleted from the beginning only; one with a time in the future goes with those around it.
+        Entries are deleted from the beginning only; one with a time in the future goes with those around it. Those that
+        were changed, such as to look old, leave the chain broken.
         """
-        rows = conn.execute("select id, hash, timestamp from audit_changes order by id limit 200").fetchall()
+        head, signed = self._head(conn)
+        if not head.whole:  # entries of an older engine are still taken in
+            return ()
+        rows = conn.execute("select * from audit_changes order by id limit 200").fetchall()
         moment, gone = now(), 0
         for n, row in enumerate(rows, 1):
             if row["timestamp"] < before:
@@ -146,8 +150,14 @@ class Chain:
                 break
         if not gone:
             return ()
-        head, signed = self._head(conn)
         last = rows[gone - 1]
+        at = Progress(last_id=head.first_id, last_hash=head.first_hash)
+        for row in rows[:gone]:
+            if row["id"] <= head.first_id or self._fault(row, at, head):
+                log.error("the audit: entry %s, which retention deletes, was not as it was written", row["id"])
+                signed = False
+                break
+            at = replace(at, last_id=row["id"], last_hash=row["hash"])
         conn.execute("delete from audit_changes where id <= ?", (last["id"],))
         self._store(conn, replace(head, first_id=last["id"], first_hash=last["hash"]), signed=signed)
         return [row["id"] for row in rows[:gone]]
@@ -155,7 +165,7 @@ class Chain:
     def mask(self, conn: Connection, row: Row, values: Mapping[str, str]) -> None:
         """Replaces values of an entry that name a person, deletes its salt, and signs the result."""
         values = {name: values.get(name, row[name]) for name in PERSONAL}
-        signature = self._of_masked(row, values)
+        signature = self._of_masked(row, values) if self._fits(row) else ""  # what was changed before stays found
         names = ", ".join(f"{name} = ?" for name in values)
         sql = f"update audit_changes set {names}, salt = '', masked = ? where id = ?"  # noqa: S608
         conn.execute(sql, (*values.values(), signature, row["id"]))
@@ -201,14 +211,16 @@ class Chain:
     def _fault(self, entry: Row, at: Progress, head: Head) -> str:
         if entry["id"] > head.last_id:
             return _BEHIND
-        if entry["masked"]:
-            fits = entry["masked"] == self._of_masked(entry, entry)
-        else:
-            fits = entry["commitment"] == committed(entry["salt"], entry)
-        if not fits:
+        if not self._fits(entry):
             return _CHANGED
         follows = entry["hash"] == hashed(at.last_hash, entry["id"], entry, entry["commitment"])
         return "" if follows else _BREAKS
+
+    def _fits(self, entry: Row) -> bool:
+        """Whether the part of an entry that may name a person is as it was written or masked."""
+        if entry["masked"]:
+            return bool(entry["masked"] == self._of_masked(entry, entry))
+        return bool(entry["commitment"] == committed(entry["salt"], entry))
 
     def _end(self, at: Progress, head: Head, broken: Break | None) -> Progress:
         result = Verified(

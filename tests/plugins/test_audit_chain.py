@@ -112,6 +112,24 @@ async def test_retention_moves_the_beginning_and_the_rest_is_verified(served: Se
     assert len(gone) >= 1
 
 
+@pytest.mark.parametrize("sql", ["timestamp = '2001-01-01T00:00:00Z' where id < 5", "hash = 'x' where id = 4"])
+async def test_retention_does_not_cover_up_entries_that_were_changed(sql: str, served: Served) -> None:
+    chain = served[0].state[CHANGES].chain
+    await served[0].db.write(lambda conn: conn.execute(f"update audit_changes set {sql}") and None)
+    until = (await served[1].get("/api/v1/audit?limit=1")).json()["data"][0]["timestamp"]
+    await served[0].db.write(lambda conn: chain.expire(conn, until))
+    await act(served[1], 2)
+    assert not (await verified(served))["intact"]
+
+
+async def test_a_mask_does_not_cover_up_an_entry_that_was_changed(served: Served) -> None:
+    chain, person = served[0].state[CHANGES].chain, Person(("bootstrap-admin",), "forgotten-1", ())
+    for change in ("resource_id = 'other' where id = 3", "details = '{}' where id = 5"):
+        await served[0].db.write(lambda conn, sql=change: conn.execute(f"update audit_changes set {sql}") and None)
+        await served[0].db.write(lambda conn: forget_changes(chain, conn, person))
+        assert (await verified(served))["broken"]["entry"] == "3"
+
+
 async def test_changes_that_are_rolled_back_leave_the_chain_as_it_was(served: Served) -> None:
     def fail(conn: Connection) -> None:
         entry = dict.fromkeys(("timestamp", "actor", "actor_type", "actor_id", "action", "resource"), "x")
