@@ -124,8 +124,10 @@ async def test_retention_does_not_cover_up_entries_that_were_changed(sql: str, s
 
 async def test_a_mask_does_not_cover_up_an_entry_that_was_changed(served: Served) -> None:
     chain, person = served[0].state[CHANGES].chain, Person(("bootstrap-admin",), "forgotten-1", ())
-    for change in ("resource_id = 'other' where id = 3", "details = '{}' where id = 5"):
-        await served[0].db.write(lambda conn, sql=change: conn.execute(f"update audit_changes set {sql}") and None)
+    await served[0].db.write(
+        lambda conn: conn.execute("update audit_changes set resource_id = 'other' where id = 3") and None
+    )
+    for _ in range(2):
         await served[0].db.write(lambda conn: forget_changes(chain, conn, person))
         assert (await verified(served))["broken"]["entry"] == "3"
 
