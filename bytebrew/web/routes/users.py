@@ -22,7 +22,7 @@ CHUNK = 256 * 1024
 NOT_REACHED = (
     "backups and copies of the data folder that you made",
     "logs of the engine and of proxies before it",
-    "what vendors of models, tools and receivers of callbacks keep",
+    "what vendors of models and tools, receivers of callbacks and collectors of traces keep",
     "what the person wrote in sessions of others, and configuration",
 )
 
