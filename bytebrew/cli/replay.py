@@ -97,7 +97,9 @@ def _differences(turn: dict[str, Any]) -> list[str]:
     found = [f"message: {_short(turn['message'])}"]
     for call in turn["calls"]:
         if call["verdict"] != "same":
-            arguments = [msgspec.json.encode(call[side]).decode() for side in ("recorded", "candidate") if call[side]]
+            arguments = [
+                msgspec.json.encode(call[side]).decode() for side in ("recorded", "candidate") if call[side] is not None
+            ]
             found.append(f"{_SIGNS[call['verdict']]} {call['tool']} {_short(' -> '.join(arguments))}")
     if turn["order_changed"]:
         found.append("the calls come in another order")

@@ -52,6 +52,7 @@ def opened(folder: Path) -> Iterator[Shop]:
         serving(folder / "engine", {"BYTEBREW_CALLBACK_ORIGINS": "http://127.0.0.1:9000"}) as process,
         httpx.Client(base_url=process.url, headers={"Authorization": f"Bearer {ADMIN}"}, timeout=30) as client,
     ):
+        client.patch("/api/v1/models/demo", json={"pricing_input": 0, "pricing_output": 0}).raise_for_status()
         client.post("/api/v1/agents", json=agent).raise_for_status()
         client.post("/api/v1/schemas", json=schema).raise_for_status()
         yield Shop(process.url, folder, client)

@@ -19,7 +19,10 @@ from bytebrew.store.sqlite.database import Database
 
 
 class Totals(Struct, frozen=True, kw_only=True):
-    """What the recorded turns and the candidate's took; `cost_increase` is in percent, null if a cost is not known."""
+    """What the recorded turns and the candidate's took; `cost_increase` is in percent.
+
+    It is null if a cost is not known, or if the recorded one is 0.
+    """
 
     diverging: int
     recorded_tokens: int
@@ -34,7 +37,8 @@ class Totals(Struct, frozen=True, kw_only=True):
 class ReplayReport(Struct, frozen=True, kw_only=True):
     """A replay: its turns so far, and the verdict once it is `completed`.
 
-    `passed` says that no turn diverges beyond the tolerances and that the cost stays within its own. `turns` is the
+    `passed` says that no turn diverges beyond the tolerances and that the cost stays within its own: with a
+    `max_cost_increase` costs that are not known do not pass, and neither does any cost in place of none. `turns` is the
     number of recorded turns, those of sessions that were deleted meanwhile left out.
     """
 
@@ -57,7 +61,7 @@ def _report_of(conn: Connection, replay: Replay) -> ReplayReport:
     reports = [msgspec.json.decode(one, type=TurnReport) for one in replays.reports(conn, replay.id)]
     new = msgspec.json.decode(replay.definition, type=NewReplay)
     totals = _totals(reports)
-    too_dear = new.max_cost_increase is not None and (totals.cost_increase or 0) > new.max_cost_increase
+    too_dear = new.max_cost_increase is not None and _rises(totals, new.max_cost_increase)
     ended = replay.status == "completed"
     return ReplayReport(
         id=replay.id,
@@ -70,6 +74,11 @@ def _report_of(conn: Connection, replay: Replay) -> ReplayReport:
         totals=totals,
         reports=reports,
     )
+
+
+def _rises(totals: Totals, most: float) -> bool:
+    """Whether the cost rises by more than so many percent: from nothing to something, too, or if it is not known."""
+    return totals.candidate_cost_usd != 0 if totals.cost_increase is None else totals.cost_increase > most
 
 
 def _totals(reports: list[TurnReport]) -> Totals:

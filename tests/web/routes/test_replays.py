@@ -136,6 +136,21 @@ async def test_the_same_agent_does_not_diverge_and_its_calls_are_paid_for() -> N
         assert await running.db.read(lambda conn: tuple(conn.execute(sql).fetchone())) == (2 * calls, 2 * tokens)
 
 
+async def test_a_cost_that_is_not_known_or_comes_in_place_of_none_is_no_small_increase() -> None:
+    async with recorded(1) as (_, client, _clerk, sessions):
+
+        async def passed(**prices: float) -> list[bool]:
+            (await client.patch("/api/v1/models/test", json=prices)).raise_for_status()
+            return [(await replayed(client, sessions, **more))["passed"] for more in ({}, {"max_cost_increase": 20})]
+
+        assert await passed() == [True, False]
+        assert await passed(pricing_input=0, pricing_output=0) == [True, True]
+        body = {"message": "desk, please", "stream": False}
+        sessions = [(await client.post("/api/v1/schemas/test/chat", json=body)).json()["session_id"]]
+        assert await passed() == [True, True]
+        assert await passed(pricing_input=1, pricing_output=1) == [True, False]
+
+
 async def test_other_arguments_get_the_recorded_result_and_are_a_divergence() -> None:
     async with recorded(1) as (_, client, _clerk, sessions):
         report = await replayed(client, sessions, system="Taxes are included")
