@@ -63,3 +63,24 @@ def test_a_recursive_schema_is_checked_as_deep_as_its_work_is_bounded() -> None:
 def test_a_value_is_valid_against_itself_as_a_constant_alone(value: Any) -> None:
     assert fault({"const": value}, value) == ""
     assert fault({"const": [value]}, value).startswith("$: ")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "count"),
+    [
+        (r"^(a|aa)+\1b$", "a" * 16, 50_000),  # back-references, of steps back below the limit in each text
+        ("[ab]*a[ab]{100}c", "ab" * 600_000, 1),  # a hundred states to be in at each byte
+    ],
+)
+def test_texts_are_checked_against_patterns_in_bounded_time(pattern: str, text: str, count: int) -> None:
+    schema = {"type": "object", "properties": {"x": {"type": "array", "items": {"not": {"pattern": pattern}}}}}
+    began = time.process_time()
+    assert "too large" in fault(schema, {"x": [text] * count})
+    assert time.process_time() - began < 2
+    assert "too large" not in fault(schema, {"x": [text[:1000]] * min(count, 50)})
+
+
+def test_a_pattern_of_too_many_states_is_refused() -> None:
+    with pytest.raises(InvalidSchema) as refused:
+        compiled({"properties": {"a": {"pattern": "[ab]*a[ab]{5000}c"}}})
+    assert refused.value.detail.path == "$.properties.a.pattern"

@@ -12,7 +12,10 @@ MOST_BYTES = 64 * 1024
 """Size limit of a schema as JSON."""
 MOST_LEVELS = 64
 """Nesting limit of a schema."""
-_BACKTRACKS = 10_000  # below a millisecond; only patterns with look-around or back-references backtrack at all
+MOST_PATTERN_WORK = 300_000
+"""Limit of an answer's bytes times the subschemas applied to it, if patterns are among them: a second or two."""
+_BACKTRACKS = 1000  # some 40 microseconds; only patterns with look-around or back-references backtrack at all
+_COMPILED_BYTES = 50_000  # of one pattern; each byte of a text may cost as much as there are states in it
 _NO_CHOICE = "is not valid under any of the schemas listed in the 'anyOf' keyword"
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -31,7 +34,7 @@ class JsonSchema:
         if schema.get("$schema", _DIALECT) not in (_DIALECT, f"{_DIALECT}#"):
             raise InvalidSchema("$.$schema", f"only draft 2020-12 is read: {_DIALECT}")
         self._visits = Visits(schema)
-        options = jsonschema_rs.FancyRegexOptions(backtrack_limit=_BACKTRACKS)
+        options = jsonschema_rs.FancyRegexOptions(backtrack_limit=_BACKTRACKS, size_limit=_COMPILED_BYTES)
         try:
             self._validator = jsonschema_rs.Draft202012Validator(schema, pattern_options=options, offline=True)
         except jsonschema_rs.ValidationError as error:
@@ -47,7 +50,8 @@ class JsonSchema:
         `raw` is its JSON.
         """
         values = 1 + sum(map(raw.count, (b",", b"[", b"{")))
-        if values * self._visits.at(depth(raw)) > MOST_WORK:
+        visits = self._visits.at(depth(raw))
+        if values * visits > MOST_WORK or (self._visits.matches and len(raw) * visits > MOST_PATTERN_WORK):
             return "$: it is too large, or nested too deeply, to be checked against this schema"
         try:
             self._validator.validate(value)

@@ -53,6 +53,7 @@ class Visits:
         self._inner: dict[str, list[list[str]]] = {}
         self._anchors: dict[str, str] = {}
         self._refs: list[tuple[str, str]] = []
+        self.matches = False  # texts against patterns
         self._add("", schema)
         while self._refs:
             place, ref = self._refs.pop()
@@ -88,6 +89,7 @@ class Visits:
         self._in_place[place], self._inner[place], self._costs[place] = [], [], 1
         if not isinstance(schema, dict):
             return
+        self.matches |= "pattern" in schema or "patternProperties" in schema
         lists = sum(len(value) for value in schema.values() if isinstance(value, list | dict))
         # `unevaluated...` applies everything in place once more
         twice = 2 if "unevaluatedProperties" in schema or "unevaluatedItems" in schema else 1
