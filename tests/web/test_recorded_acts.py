@@ -25,7 +25,7 @@ UNSTORED = {
     "POST /api/v1/models/{name}/verify",
     "POST /api/v1/tools/{name}/test",
     "POST /api/v1/sessions/{id}/cancel",
-    "DELETE /api/v1/users/{sub}",
+    "DELETE /api/v1/users/{sub:path}",
     "POST /api/v1/auth/local-session",
     "POST /api/v1/auth/local-session/refresh",
 }
@@ -160,7 +160,7 @@ class World:
 
         yield act("POST models/{name}/verify", None, "test")
         yield act("POST sessions/{id}/cancel", None, ids["session"])
-        yield act("DELETE users/{sub}", None, "nobody")
+        yield act("DELETE users/{sub:path}", None, "nobody")
         yield act("POST auth/local-session", headers=proof_of(self.engine.data_dir))
         yield act("POST auth/local-session/refresh", headers={"Authorization": f"Bearer {ids['local']}"})
         yield act("DELETE auth/local-session", headers={"Authorization": f"Bearer {ids['local']}"})

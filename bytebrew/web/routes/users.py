@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from bytebrew.base.errors import InvalidRequest
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.governance.personal_data import names_of
 from bytebrew.contract.route import Reply, Request, Route, Stream
@@ -42,9 +43,14 @@ class Forgotten(Struct, frozen=True, kw_only=True):
 
 
 def _person(engine: Engine, request: Request[None]) -> tuple[str, str]:
-    """The name in the path as it was sent, and the pseudonym: UUIDs in `request.path` are in lower case."""
+    """The name in the path as it was sent, and the pseudonym: UUIDs in `request.path` are in lower case.
+
+    Raises InvalidRequest without a name, as rows that are nobody's have an empty one.
+    """
     sub = request.url_path.removeprefix("/api/v1/users/").removesuffix("/export")
-    return sub, engine.secrets.pseudonym(names_of(sub)[0])
+    if not (name := names_of(sub)[0]):
+        raise InvalidRequest("Name the person behind /users/, such as /api/v1/users/ann")
+    return sub, engine.secrets.pseudonym(name)
 
 
 async def forget_person(engine: Engine, request: Request[None]) -> Reply:
@@ -106,11 +112,21 @@ class Export(Struct, frozen=True, kw_only=True):
 
 
 def routes(engine: Engine) -> tuple[Route, ...]:
-    """The routes, bound to the engine."""
+    """The routes, bound to the engine; a name may have slashes, so that of the export comes first."""
     return (
         Route(
+            "GET",
+            "/api/v1/users/{sub:path}/export",
+            "admin",
+            partial(export_person, engine),
+            "Export what is stored of a person",
+            answer=Export,
+            names_person=True,
+            action="user.export",
+        ),
+        Route(
             "DELETE",
-            "/api/v1/users/{sub}",
+            "/api/v1/users/{sub:path}",
             "admin",
             partial(forget_person, engine),
             "Forget a person",
@@ -118,15 +134,5 @@ def routes(engine: Engine) -> tuple[Route, ...]:
             also={202: Forgotten},
             names_person=True,
             action="user.forget",
-        ),
-        Route(
-            "GET",
-            "/api/v1/users/{sub}/export",
-            "admin",
-            partial(export_person, engine),
-            "Export what is stored of a person",
-            answer=Export,
-            names_person=True,
-            action="user.export",
         ),
     )

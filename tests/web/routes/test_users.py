@@ -12,8 +12,10 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
+import pytest
 from bytebrew_rate_limits.limits import LIMITS
 
 from bytebrew import (
@@ -305,14 +307,37 @@ async def test_only_an_admin_may_and_the_audit_of_a_refusal_does_not_name_the_pe
     assert traces(tmp_path, "ann") == []
 
 
-async def test_a_name_may_be_percent_encoded_and_is_taken_as_it_is(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "sub", ["auth0|ann b", "6F1C2D1E-8A42-4C39-9D7E-6A1F7F0E2B11", "https://idp/u/1", "a/b/export"]
+)
+async def test_a_name_may_be_percent_encoded_and_is_taken_as_it_is(sub: str, tmp_path: Path) -> None:
     async with served_engine(providing(Puppet()), data=tmp_path) as (running, client):
         await scripted_schema(running)
-        odd, upper = "auth0|ann b", "6F1C2D1E-8A42-4C39-9D7E-6A1F7F0E2B11"
-        for sub in (odd, upper):
-            await chat(client, "test", "hi", user_sub=sub)
-        for path in ("auth0%7Cann%20b", upper):
-            assert (await client.delete(f"/api/v1/users/{path}")).json()["counts"]["sessions"] == 1
+        await chat(client, "test", "hi", user_sub=sub)
+        path = f"/api/v1/users/{quote(sub, safe='')}"
+        answer = await client.get(f"{path}/export")
+        assert (answer.json()["sub"], len(answer.json()["data"]["sessions"])) == (sub, 1)
+        if not sub.endswith("/export"):
+            assert (await client.delete(path)).json()["counts"]["sessions"] == 1
+        resources = [
+            entry["resource"] for entry in (await client.get("/api/v1/audit?actor_type=api_token")).json()["data"]
+        ]
+        assert resources
+        assert all(re.fullmatch(r"\w+ /api/v1/users/forgotten-\w+(/export)?", one) for one in resources)
+
+
+@pytest.mark.parametrize("path", ["/api/v1/users/user:", "/api/v1/users/"])
+async def test_what_is_nobodys_stays_where_no_person_is_named(path: str, tmp_path: Path) -> None:
+    async with served_engine(data=tmp_path) as (_, client):
+        base = (await client.post("/api/v1/knowledge-bases", json={"name": "Papers"})).json()["id"]
+        files = {"file": ("all.txt", b"of all")}
+        form = {"metadata": json.dumps({"user_sub": ""})}
+        url = f"/api/v1/knowledge-bases/{base}/files"
+        assert (await client.post(url, data=form, files=files)).status_code == 201
+        answer = await client.delete(path)
+        assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
+        assert (await client.get(f"{path}/export")).status_code == 400
+        assert len((await client.get(url)).json()) == 1
 
 
 def no_rows(conn: Connection, person: Person) -> list[Any]:
