@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 from typing import IO
@@ -14,7 +14,7 @@ from bytebrew.base.formats import now
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.governance.personal_data import Person, PersonalData
 from bytebrew.store.people import personal_rows
-from bytebrew.store.sqlite.pragmas import connect
+from bytebrew.store.sqlite.pragmas import snapshot
 
 _encode = msgspec.json.Encoder().encode
 ROWS = 100
@@ -23,27 +23,29 @@ ROWS = 100
 def export(database: Path, kinds: Iterable[PersonalData], sub: str, mask: str) -> IO[bytes]:
     """A temporary file without a name that holds a JSON document: `data` has a list of rows for each kind.
 
-    It is read from one snapshot of the database, on a connection of its own. StorageError if it cannot be written.
+    It is read from one snapshot of the database, on a connection of its own. StorageError if the database cannot be
+    read or the file not be written.
     """
-    file: IO[bytes] = tempfile.TemporaryFile(dir=database.parent)  # noqa: SIM115 - the caller closes it
     try:
-        with closing(connect(database, read_only=True)) as conn:
-            conn.execute("begin")
-            person = personal_rows.find(conn, sub, mask)
-            file.write(b'{"sub":%s,"exported_at":%s,"data":{' % (_encode(sub), _encode(now())))
-            for n, kind in enumerate(kinds):
-                file.write(b"%s%s:[" % (b"," if n else b"", _encode(kind.name)))
-                file.writelines(_rows(kind, conn, person))
-                file.write(b"]")
-            file.write(b"}}")
-        file.seek(0)
+        with ExitStack() as stack:
+            file: IO[bytes] = stack.enter_context(tempfile.TemporaryFile(dir=database.parent))
+            _write(file, database, kinds, sub, mask)
+            file.seek(0)
+            stack.pop_all()  # the caller closes it
+            return file
     except OSError as error:
-        file.close()
         raise StorageError(f"The export cannot be written: {error.strerror}") from error
-    except BaseException:
-        file.close()
-        raise
-    return file
+
+
+def _write(file: IO[bytes], database: Path, kinds: Iterable[PersonalData], sub: str, mask: str) -> None:
+    with snapshot(database) as conn:
+        person = personal_rows.find(conn, sub, mask)
+        file.write(b'{"sub":%s,"exported_at":%s,"data":{' % (_encode(sub), _encode(now())))
+        for n, kind in enumerate(kinds):
+            file.write(b"%s%s:[" % (b"," if n else b"", _encode(kind.name)))
+            file.writelines(_rows(kind, conn, person))
+            file.write(b"]")
+        file.write(b"}}")
 
 
 def _rows(kind: PersonalData, conn: Connection, person: Person) -> Iterator[bytes]:

@@ -4,7 +4,7 @@ import logging
 import sqlite3
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from bytebrew.contract.connection import Connection
@@ -63,6 +63,19 @@ def transaction(conn: Connection) -> Iterator[None]:
         conn.execute("commit")
     except BaseException:
         roll_back(conn)
+        raise
+
+
+@contextmanager
+def snapshot(path: Path) -> Iterator[Connection]:
+    """A connection that reads one snapshot; StorageError where the file, the disk or the memory is the cause."""
+    try:
+        with closing(connect(path, read_only=True)) as conn:
+            conn.execute("begin")
+            yield conn
+    except (sqlite3.Error, MemoryError) as error:
+        if storage_errors.is_known(error):
+            raise storage_errors.fault_of(error) from error
         raise
 
 

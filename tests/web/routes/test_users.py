@@ -326,6 +326,35 @@ async def test_a_name_may_be_percent_encoded_and_is_taken_as_it_is(sub: str, tmp
         assert all(re.fullmatch(r"\w+ /api/v1/users/forgotten-\w+(/export)?", one) for one in resources)
 
 
+async def test_an_export_that_the_disk_or_the_memory_refuses_says_so_and_leaves_no_file(tmp_path: Path) -> None:
+    failures = iter([MemoryError(), disk_error()])
+
+    def rows(conn: Connection, person: Person) -> Iterator[Any]:
+        yield {}
+        if failure := next(failures, None):
+            raise failure
+
+    ducks = plugin("ducks", register_personal_data=lambda register: register(PersonalData("ducks", rows, no_more)))
+    async with served_engine(ducks, data=tmp_path) as (_, client):
+        for words in ("memory", "disk"):
+            answer = await client.get("/api/v1/users/ann/export")
+            assert (answer.status_code, answer.json()["error"]) == (503, "storage"), answer.text
+            assert words in answer.json()["message"]
+        assert (await exported(client, "ann"))["ducks"] == [{}]
+        opened = [f"{one.readlink()}" for one in Path("/proc/self/fd").iterdir() if one.is_symlink()]
+        assert [one for one in opened if one.startswith(f"{tmp_path}/") and one.endswith("(deleted)")] == []
+
+
+def disk_error() -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+    return error
+
+
+def no_more(conn: Connection, person: Person) -> int:
+    return 0
+
+
 @pytest.mark.parametrize("path", ["/api/v1/users/user:", "/api/v1/users/"])
 async def test_what_is_nobodys_stays_where_no_person_is_named(path: str, tmp_path: Path) -> None:
     async with served_engine(data=tmp_path) as (_, client):
