@@ -1,18 +1,25 @@
 """The hash chain of the audit: whatever is done to its entries by other means than the engine is found."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from sqlite3 import OperationalError
 from typing import Any
 
 import httpx
 import pytest
+from bytebrew_audit import register_commands
 from bytebrew_audit.chain import Chain
 from bytebrew_audit.changes import CHANGES
 from bytebrew_audit.personal_data import forget_changes
+from click import Group
+from click.testing import CliRunner
 
 from bytebrew import Person
+from bytebrew.cli.setup import Setup
 from bytebrew.contract.connection import Connection
 from bytebrew.engine import Engine
+from bytebrew.plugins import Plugins
 from bytebrew.store.sqlite.pragmas import connect
 from bytebrew.testing import client as client_of
 from bytebrew.testing import engine as running
@@ -184,6 +191,53 @@ async def test_the_command_verifies_a_folder_and_names_the_first_broken_entry(tm
     done = run("audit", "verify", settings=settings)
     assert done.returncode == 1
     assert "broken after 1 entries: entry 3 does not follow" in done.stderr
+
+
+async def test_the_command_lets_an_engine_write_while_it_reads(tmp_path: Path) -> None:
+    async with running(data=tmp_path) as engine, client_of(engine) as client:
+        await act(client, 3)
+    setup = Setup({"BYTEBREW_DATA_DIR": str(tmp_path)}, Plugins())
+    written: list[bool] = []
+
+    @contextmanager
+    def opened(*, may_create: bool = False) -> Iterator[tuple[Engine, Connection]]:
+        with closing(connect(tmp_path / "bytebrew.db")) as other, setup.opened() as (engine, conn):
+            other.execute("pragma busy_timeout = 0")
+
+            def write() -> None:
+                with suppress(OperationalError):
+                    other.execute("begin immediate")
+                    other.execute("rollback")
+                    written.append(True)
+
+            conn.set_progress_handler(write, 10)  # type: ignore[attr-defined]
+            yield engine, conn
+            conn.set_progress_handler(None, 0)  # type: ignore[attr-defined]
+
+    cli = Group()
+    register_commands(cli, opened)
+    done = CliRunner().invoke(cli, ["audit", "verify"])
+    assert done.output.startswith("3 entries"), done.output
+    assert written
+
+
+async def test_retention_waits_for_the_entries_of_an_older_engine(served: Served) -> None:
+    engine, chain = served[0], served[0].state[CHANGES].chain
+
+    def killed_in_the_first_batch(conn: Connection) -> None:
+        conn.execute("delete from audit_chain")
+        conn.execute("update audit_changes set hash = '', salt = '', commitment = ''")
+        conn.execute("create table later as select * from audit_changes where id > 3")
+        conn.execute("delete from audit_changes where id > 3")
+        chain.begin(conn)
+        conn.execute("insert into audit_changes select * from later")
+
+    await engine.db.write(killed_in_the_first_batch)
+    for _ in range(2):
+        await engine.db.write(lambda conn: chain.expire(conn, "9"))  # of bytebrew gc, or the engine's
+        while await engine.db.write(chain.begin):
+            pass
+        assert (await verified(served))["intact"]
 
 
 async def test_another_key_file_does_not_verify(served: Served, tmp_path: Path) -> None:
