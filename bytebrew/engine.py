@@ -110,7 +110,7 @@ class Engine:
         self.turns: Mapping[str, Turn] = self.runner.turns
         self.tasks: Tasks = Tasks(self.db, self.runner, self.tools, core, self.record, self.publish)
         self.replays = Replays(self.db, self.journal, self.models, calls)
-        self.forgettings = Forgettings(self.db, self.journal, self.runner, self.tasks, self.personal_data)
+        self.forgettings = Forgettings(self.db, self.journal, self.runner, self.tasks, self.replays, self.personal_data)
 
         self._declare_config()
         self.started = time.monotonic()

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from bytebrew.base.errors import BootError, EngineError
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.governance.personal_data import Person, PersonalData
+from bytebrew.conversation.replay.replays import Replays
 from bytebrew.conversation.runner import Runner
 from bytebrew.conversation.tasks import Tasks
 from bytebrew.conversation.turn import Turn
@@ -42,9 +43,15 @@ class Forgettings:
     """
 
     def __init__(
-        self, db: Database, journal: Journal, runner: Runner, tasks: Tasks, kinds: Mapping[str, PersonalData]
+        self,
+        db: Database,
+        journal: Journal,
+        runner: Runner,
+        tasks: Tasks,
+        replays: Replays,
+        kinds: Mapping[str, PersonalData],
     ) -> None:
-        self._db, self._journal, self._runner, self._tasks = db, journal, runner, tasks
+        self._db, self._journal, self._runner, self._tasks, self._replays = db, journal, runner, tasks, replays
         self.kinds = kinds
         self._wake = asyncio.Event()
         self._ends: dict[str, asyncio.Future[Forgetting]] = {}
@@ -110,6 +117,7 @@ class Forgettings:
                 if await self._db.write(sessions.continue_removals, SLICE) < SLICE:
                     break
                 await anyio.sleep(pace.rest(begun))
+            await self._replays.stop(person.names)
             # a turn enters the runner before its session is stored, so none of this person's is on its way here
             if not self._running(person) and await self._db.write(self._end_rows, request):
                 return

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Container
 from functools import partial
 from typing import Annotated
 
@@ -82,6 +83,8 @@ class Replays:
     def __init__(self, db: Database, journal: Journal, models: Models, tools: ToolCalls) -> None:
         self._db, self._journal, self._models, self._tools = db, journal, models, tools
         self._wake = asyncio.Event()
+        self._owner, self._ended = "", asyncio.Event()
+        self._running: anyio.CancelScope
 
     def wake(self) -> None:
         """Starts with the replays that have been stored."""
@@ -104,6 +107,12 @@ class Replays:
                     failed = True
                 with anyio.move_on_after(AGAIN_SECONDS if failed else None):
                     await self._wake.wait()
+
+    async def stop(self, owners: Container[str]) -> None:
+        """Stops the run of one of these owners, whose row is deleted; what it has cost is stored on return."""
+        if self._owner in owners:
+            self._running.cancel()
+            await self._ended.wait()
 
     async def candidate(self, new: NewReplay) -> Candidate:
         """The candidate of a request; NotFound or Unprocessable if it cannot be called."""
@@ -129,13 +138,18 @@ class Replays:
             async with limit:
                 await self._replay_turn(replay, new, n)
 
+        self._owner, self._ended = replay.owner, asyncio.Event()
         try:
-            async with asyncio.TaskGroup() as group:
-                for n in await self._db.read(replays.left, replay.id):
-                    group.create_task(limited(n))
+            with anyio.CancelScope() as self._running:
+                async with anyio.create_task_group() as group:
+                    for n in await self._db.read(replays.left, replay.id):
+                        group.start_soon(limited, n)
+                await self._db.write(replays.end, replay.id)
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
-        await self._db.write(replays.end, replay.id)
+        finally:
+            self._owner = ""
+            self._ended.set()
 
     async def _replay_turn(self, replay: Replay, new: NewReplay, n: int) -> None:
         recorded = await self._db.read(replays.recorded, replay.id, n, 0)

@@ -172,6 +172,18 @@ async def test_a_run_that_was_interrupted_goes_on_where_it_was(tmp_path: Path) -
         assert (report["passed"], report["done"]) == (True, 8)
 
 
+async def test_a_run_that_failed_does_not_disturb_the_engines_stop(caplog: pytest.LogCaptureFixture) -> None:
+    refusing = "create trigger refuse before update on replay_turns begin select raise(abort, 'no'); end"
+    async with recorded(1) as (running, client, _, sessions):
+        await running.db.write(lambda conn: conn.execute(refusing) and None)
+        assert (await client.post(REPLAYS, json={"sessions": sessions, "agent": "test"})).status_code == 201
+        async with asyncio.timeout(10):
+            while "a replay failed" not in caplog.text:
+                await asyncio.sleep(0.01)
+        await running.drain(0)
+        await asyncio.sleep(0.1)  # a request that is answered meanwhile, or a turn that ends
+
+
 async def test_only_who_may_see_a_session_may_replay_it_and_a_wrong_candidate_is_refused() -> None:
     async with recorded(1) as (running, client, _clerk, sessions):
         body = {"sessions": sessions, "agent": "test"}

@@ -54,12 +54,14 @@ class Puppet(Provider):
     capabilities = Capabilities(vision=True)
 
     def __init__(self) -> None:
+        self.calls = 0
         self.gate = asyncio.Event()
         self.gate.set()
 
     async def stream(self, request: ModelRequest, http: Http) -> AsyncGenerator[Any, None]:
         asked = max(n for n, message in enumerate(request.messages) if message.role == "user")
         content = request.messages[asked].content
+        self.calls += 1
         await self.gate.wait()
         if asked == len(request.messages) - 1 and content.startswith("["):
             for name, input in json.loads(content):
@@ -264,6 +266,27 @@ async def test_what_runs_is_stopped_and_what_begins_meanwhile_is_deleted_too(tmp
         await asyncio.gather(*talking, late, return_exceptions=True)
         left = await running.db.read(lambda conn: conn.execute("select count(*) from sessions").fetchone()[0])
         assert left <= 1  # the late one began afterwards, or was deleted too
+
+
+async def test_the_run_of_a_replay_is_stopped_before_its_cost_is_masked(tmp_path: Path) -> None:
+    puppet, admin = Puppet(), f"Bearer {user(sub='annzq', scope='chat admin')}"
+    (tmp_path / "issuer").write_text(hex_of(KEY.verify_key))
+    settings = {MODE: "external", PATH: str(tmp_path / "issuer"), AUDIENCE: "*"}
+    async with served_engine(providing(puppet), data=tmp_path / "data", settings=settings) as (running, client):
+        await scripted_schema(running)
+        client.headers["authorization"] = admin
+        session_id = new_uuid()
+        await chat(client, "test", "hi", session_id=session_id)
+        puppet.gate.clear()
+        run = {"sessions": [session_id], "agent": "test"}
+        assert (await client.post("/api/v1/replays", json=run)).status_code == 201
+        async with asyncio.timeout(10):
+            while puppet.calls < 2:
+                await asyncio.sleep(0.01)
+        assert (await client.delete("/api/v1/users/annzq")).json()["status"] == "done"
+        puppet.gate.set()
+        await asyncio.sleep(0.2)
+    assert traces(tmp_path / "data", "ann") == []
 
 
 async def test_a_kind_that_fails_is_tried_again_until_nothing_is_left(tmp_path: Path) -> None:
