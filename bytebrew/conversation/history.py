@@ -3,6 +3,7 @@
 import logging
 import re
 import time
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import msgspec
@@ -87,8 +88,12 @@ async def recall(db: Database, models: Models, turn: Turn, tools: tuple[ToolSpec
     budget = max(size - fixed, size // 4)  # the estimate may be wrong, so some history is always sent
     window = await db.read(messages.window, turn.session_id, turn.id, budget, agent.summary_keep)
     summary = await _extend_summary(db, models, turn, window, budget) if window.gap else window.summary
-    kept = [one for one in messages.paired(window.messages) if one.broken_off != messages.INVALID]
-    return History(summary, [_marked(message) for message in kept])
+    return History(summary, shown(messages.paired(window.messages)))
+
+
+def shown(earlier: Iterable[Message]) -> list[Message]:
+    """Messages of earlier turns as the model reads them: without answers that were repaired."""
+    return [_marked(message) for message in earlier if message.broken_off != messages.INVALID]
 
 
 async def _extend_summary(db: Database, models: Models, turn: Turn, window: messages.Window, budget: int) -> str:

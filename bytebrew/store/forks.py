@@ -173,12 +173,12 @@ def _shared(conn: Connection, origin: ForkedFrom) -> Sequence[Range]:
         found.append(Range(origin.session_id, own["forked_after"] + 1, 2**62, first, last))
     *whole, last_part = found
     if last_part.last_event > origin.after:
-        last_message = _last_message(conn, last_part, origin.after)
-        last_part = last_part._replace(last_event=origin.after, last_message=last_message)
+        last = last_message(conn, last_part, origin.after)
+        last_part = last_part._replace(last_event=origin.after, last_message=last)
     return [*whole, last_part]
 
 
-def _last_message(conn: Connection, part: Range, through: int) -> int:
+def last_message(conn: Connection, part: Range, through: int) -> int:
     """The number of the last message of the turns that begin up to an event.
 
     A binary search: the turns of a session run one after another, so messages are in the order of their turns' events.

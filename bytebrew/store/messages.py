@@ -127,15 +127,15 @@ def _ascending(conn: Connection, session_id: str, after: int, before: int) -> It
         yield from own
 
 
-def _descending(conn: Connection, session_id: str, after: int) -> Iterator[Row]:
-    """The rows after a number, newest first, with those that a fork shares."""
-    number = _ALL
-    for row in conn.execute(f"{_ROWS} desc", (session_id, after, _ALL)):
+def _descending(conn: Connection, session_id: str, after: int, before: int = _ALL) -> Iterator[Row]:
+    """The rows between two numbers, newest first, with those that a fork shares."""
+    number = before
+    for row in conn.execute(f"{_ROWS} desc", (session_id, after, before)):
         yield row
         number = row["n"]
     if number > after + 1:
         for part in reversed(forks.ranges(conn, session_id)):
-            yield from conn.execute(f"{_ROWS} desc", (part.holder, *_within(part, after, _ALL)))
+            yield from conn.execute(f"{_ROWS} desc", (part.holder, *_within(part, after, before)))
 
 
 def _within(part: forks.Range, after: int, before: int) -> tuple[int, int]:
@@ -173,6 +173,24 @@ def of_turn(conn: Connection, session_id: str, turn_id: str) -> list[Message]:
         elif found:
             break
     return found[::-1]
+
+
+def between(conn: Connection, session_id: str, first: int, last: int) -> list[Message]:
+    """The session's own messages with these numbers."""
+    return [_decode(row["body"]) for row in conn.execute(_ROWS, (session_id, first - 1, last + 1))]
+
+
+def before(conn: Connection, session_id: str, number: int, budget: int) -> tuple[list[Message], bool]:
+    """The newest whole turns before a message, within a budget of tokens, and whether there are older ones."""
+    found: list[list[Message]] = []
+    total = 0
+    for _, group in groupby(_descending(conn, session_id, 0, number), key=lambda row: row["turn_id"]):
+        turn = list(group)
+        total += sum(row["tokens"] for row in turn)
+        if total > budget:
+            break
+        found.append([_decode(row["body"]) for row in reversed(turn)])
+    return [message for turn in reversed(found) for message in turn], total > budget
 
 
 def window(conn: Connection, session_id: str, turn_id: str, budget: int, keep: int = 0) -> Window:

@@ -10,8 +10,8 @@ from bytebrew.base.errors import NotFound, Unprocessable
 from bytebrew.base.formats import new_id, now
 from bytebrew.contract.auth import Actor
 from bytebrew.contract.connection import Connection, Row
-from bytebrew.contract.messages import Message
-from bytebrew.store import messages, sessions
+from bytebrew.contract.messages import Message, ResponseFormat, ToolSpec
+from bytebrew.store import forks, messages, sessions
 
 KEPT = 100
 """Replays that are kept; each new one deletes the oldest."""
@@ -37,7 +37,6 @@ create table replay_turns (
 ) strict, without rowid;
 create index replay_turns_session on replay_turns (session_id);
 """
-_decode = msgspec.json.Decoder(Message).decode
 
 
 class Replay(Struct, frozen=True, kw_only=True):
@@ -62,6 +61,8 @@ class RecordedTurn(Struct, frozen=True, kw_only=True):
     owner: str
     user_sub: str
     failed: bool
+    client_tools: tuple[ToolSpec, ...]
+    response_format: ResponseFormat | None
     own: list[Message]
     earlier: list[Message]
     summary: str
@@ -74,7 +75,7 @@ def create(conn: Connection, actor: Actor, definition: Any, session_ids: Sequenc
     for session_id in dict.fromkeys(session_ids):
         sessions.check_owner(actor, sessions.owner(conn, session_id), session_id)
         sql = """select id from turns where session_id = ? and parent_turn_id is null
-          and status in ('completed', 'failed') order by seq"""
+          and status in ('completed', 'failed') and first_event is not null order by seq"""
         rows += [(session_id, row["id"]) for row in conn.execute(sql, (session_id,))]
     if not rows or len(rows) > MOST_TURNS:
         raise Unprocessable(f"The sessions have {len(rows)} turns that ended; name sessions with 1 to {MOST_TURNS}")
@@ -143,35 +144,34 @@ def end(conn: Connection, replay_id: str) -> None:
 def recorded(conn: Connection, replay_id: str, n: int, budget: int) -> RecordedTurn | None:
     """A recorded turn with the newest messages before it, within a budget of tokens; None if it was deleted."""
     row = conn.execute(
-        """select t.id, t.session_id, t.status, s.schema, s.owner, s.user_sub from replay_turns p
-        join turns t on t.id = p.turn_id join sessions s on s.id = t.session_id where p.replay_id = ? and p.n = ?""",
+        """select t.id, t.session_id, t.status, t.first_event, t.client_tools, t.response_format, s.schema, s.owner,
+        s.user_sub, s.forked_messages, (select max(m.n) from messages m where m.session_id = s.id) as last_message
+        from replay_turns p join turns t on t.id = p.turn_id join sessions s on s.id = t.session_id
+        where p.replay_id = ? and p.n = ?""",
         (replay_id, n),
     ).fetchone()
     if row is None:
         return None
-    found = conn.execute("select n, turn_id, body, tokens from messages where session_id = ? order by n", (row[1],))
-    rows = found.fetchall()
-    own = [one for one in rows if one["turn_id"] == row["id"]]
-    first = own[0]["n"] if own else 0
-    earlier, total = list[Message](), 0
-    for one in reversed([one for one in rows if one["n"] < first]):
-        total += one["tokens"]
-        if total > budget:
-            break
-        earlier.insert(0, _decode(one["body"]))
+    session_id, begins = row["session_id"], row["first_event"]
+    part = forks.Range(session_id, 1, begins, row["forked_messages"] + 1, row["last_message"] or 0)
+    first, last = forks.last_message(conn, part, begins - 1) + 1, forks.last_message(conn, part, begins)
+    earlier, cut = messages.before(conn, session_id, first, budget)
     summary = conn.execute(
-        "select content from summaries where session_id = ? and through_n < ?", (row["session_id"], first)
+        "select content from summaries where session_id = ? and through_n < ?", (session_id, first)
     ).fetchone()
+    client_tools, response_format = row["client_tools"], row["response_format"]
     return RecordedTurn(
         id=row["id"],
-        session_id=row["session_id"],
+        session_id=session_id,
         schema=row["schema"],
         owner=row["owner"],
         user_sub=row["user_sub"],
         failed=row["status"] == "failed",
-        own=[_decode(one["body"]) for one in own],
+        client_tools=msgspec.json.decode(client_tools, type=tuple[ToolSpec, ...]) if client_tools else (),
+        response_format=msgspec.json.decode(response_format, type=ResponseFormat) if response_format else None,
+        own=messages.between(conn, session_id, first, last),
         earlier=messages.paired(earlier),
-        summary=summary["content"] if summary and total > budget else "",
+        summary=summary["content"] if summary and cut else "",
         usage=_usage(conn, row["id"]),
     )
 

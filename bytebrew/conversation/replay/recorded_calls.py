@@ -1,6 +1,8 @@
 """Recorded results in place of tools."""
 
+from collections import deque
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from types import MappingProxyType
 
 from msgspec.structs import replace
@@ -31,6 +33,19 @@ class RecordedCalls:
         self.calls = [call for message in recorded for call in message.tool_calls]
         self._results = {message.call_id: message for message in recorded if message.role == "tool"}
         self.matched: list[tuple[ToolCall, int | None]] = []
+        self._steps = 0
+        steps = accumulate((message.role == "assistant" for message in recorded), initial=0)
+        self._steers = deque((step, one) for step, one in zip(steps, recorded, strict=False) if one.role == "user")
+
+    def take_steers(self, turn: Turn, *, ends: bool = False) -> list[Message]:
+        """The messages that steered the recorded turn up to this step; the next ones if the turn `ends` otherwise."""
+        if self._steps >= turn.agent.max_steps:
+            return []
+        through = max(self._steps, self._steers[0][0]) if ends and self._steers else self._steps
+        found = []
+        while self._steers and self._steers[0][0] <= through:
+            found.append(self._steers.popleft()[1])
+        return found
 
     async def toolkit(self, turn: Turn) -> Toolkit:
         """The tools of the candidate, which are described to its model and not run."""
@@ -39,13 +54,17 @@ class RecordedCalls:
     async def run(
         self, turn: Turn, kit: Toolkit, calls: tuple[ToolCall, ...], states: Mapping[str, str] = MappingProxyType({})
     ) -> list[Message]:
-        """The recorded results of the calls, in order; Unrecorded if one has none."""
+        """The recorded results of the calls, in order, and what steered the turn; Unrecorded if one has none."""
         for call in calls:
             self.matched.append((call, self._match(call)))
         results = [self._result(call, at) for call, at in self.matched[len(self.matched) - len(calls) :]]
         if missing := [call.tool for call, result in zip(calls, results, strict=True) if result is None]:
             raise Unrecorded(f"No result of a call of '{missing[0]}' is recorded in this turn")
-        return [result for result in results if result is not None]
+        self._steps += 1
+        found = [result for result in results if result is not None]
+        if any(result.ends_turn for result in found):
+            return found
+        return found + self.take_steers(turn, ends=not calls)
 
     def _match(self, call: ToolCall) -> int | None:
         used = {at for _, at in self.matched}

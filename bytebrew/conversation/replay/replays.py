@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Container
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 import anyio
 import msgspec
@@ -18,8 +18,9 @@ from bytebrew.contract.connection import Connection
 from bytebrew.contract.entities import Agent, Name
 from bytebrew.contract.events import Event
 from bytebrew.contract.messages import Message, ToolSpec
+from bytebrew.conversation import failed_turns
 from bytebrew.conversation.agent_loop import AgentLoop
-from bytebrew.conversation.history import History
+from bytebrew.conversation.history import History, shown
 from bytebrew.conversation.model_calls import BoundModel, Models
 from bytebrew.conversation.replay.comparison import (
     MOST_TEXT,
@@ -36,6 +37,7 @@ from bytebrew.conversation.turn import Turn
 from bytebrew.store import replays, turns
 from bytebrew.store.configuration import schemas
 from bytebrew.store.journal import Journal, Log
+from bytebrew.store.open_turns import ResumePoint
 from bytebrew.store.replays import RecordedTurn, Replay
 from bytebrew.store.sqlite.database import Database
 
@@ -70,11 +72,18 @@ class Candidate(Struct, frozen=True):
 
 
 class ReplayedTurn(Turn):
-    """A turn that is not stored: its events go nowhere."""
+    """A turn of which only the usage is stored: its events go nowhere, and its messages stay in `unsaved`."""
 
     def append(self, event: Event) -> int:
         """Drops the event."""
         return 0
+
+    async def record(self, work: Any, *args: Any, **kwargs: Any) -> Any:
+        """Stores the usage in place of the work."""
+        with anyio.CancelScope(shield=True):
+            await self._journal.write(self.log, turns.spend, self.unsaved, self.id)
+        self.unsaved.spent.clear()
+        self.unsaved.settlements.clear()
 
 
 class Replays:
@@ -173,6 +182,8 @@ class Replays:
         )
         turn.log = Log(recorded.session_id)
         calls = RecordedCalls(self._tools, rest)
+        if steers := calls.take_steers(turn):
+            turn.resume_point = ResumePoint(user, steers, [], "", "", {})
         recall = partial(_recall, recorded)
         loop = AgentLoop(self._db, self._journal, self._models, calls, most_events=2**31, recall=recall)
         complete = True
@@ -188,9 +199,11 @@ class Replays:
             raise
         except EngineError as failure:
             error = failure.message
+        except Exception:
+            log.exception("turn %s of replay %s failed", recorded.id, replay.id)
+            error = failed_turns.internal_error(turn.id).message
         finally:
-            with anyio.CancelScope(shield=True):
-                await self._db.write(turns.spend, turn.unsaved, turn.id)
+            await turn.record(turns.spend)
         report = self._report(recorded, new, calls, turn, error, complete=complete)
         await self._db.write(replays.record, replay.id, n, report)
 
@@ -243,7 +256,7 @@ async def _recall(
     recorded: RecordedTurn, db: Database, models: Models, turn: Turn, tools: tuple[ToolSpec, ...]
 ) -> History:
     """The recorded messages before the turn, in place of the session's newest."""
-    return History(recorded.summary, recorded.earlier)
+    return History(recorded.summary, shown(recorded.earlier))
 
 
 def _new_turn(replay: Replay, recorded: RecordedTurn, user: Message, agent: Agent) -> turns.NewTurn:
@@ -258,6 +271,8 @@ def _new_turn(replay: Replay, recorded: RecordedTurn, user: Message, agent: Agen
         user_sub=recorded.user_sub,
         message=user.content,
         attachments=user.attachments,
+        client_tools=recorded.client_tools,
+        response_format=recorded.response_format,
         fresh=False,
         begins=False,
     )
