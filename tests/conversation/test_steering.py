@@ -254,3 +254,18 @@ async def test_a_message_that_waits_to_steer_keeps_its_place_before_later_ones_o
         await late
         stored = await session(client, session_id)
     assert [one["content"] for one in stored["messages"] if one["role"] == "user"] == ["1", "2", "3"]
+
+
+async def test_a_session_is_active_while_an_older_message_is_answered_behind_an_interrupting_one() -> None:
+    gate = asyncio.Event()
+    provider = ScriptedProvider([say("one"), asyncio.Event()], [say("urgent")], [say("two"), gate])
+    async with served_engine(providing(provider)) as (engine, client):
+        await scripted_schema(engine)
+        session_id, _ = await begin(client, "1")
+        queued = asyncio.create_task(chat(client, "test", "2", session_id=session_id))
+        await waiting(engine, session_id, 1)
+        await chat(client, "test", "now", session_id=session_id, on_busy="interrupt")
+        assert (await session(client, session_id))["status"] == "active"
+        gate.set()
+        await queued
+        assert (await session(client, session_id))["status"] == "completed"

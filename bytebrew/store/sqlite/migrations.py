@@ -142,6 +142,19 @@ create trigger turns_end after update of status on turns
 end;
 """
 
+# turns may end in another order than their messages came in: a session is active while any is open
+_ACTIVE = """
+drop index turns_open;
+create index turns_open on turns (session_id) where status in ('queued', 'running');
+drop trigger turns_end;
+create trigger turns_end after update of status on turns
+  when new.status <> old.status and not (new.status = 'running' and old.status = 'queued') begin
+  update sessions set status = case when exists (
+    select 1 from turns t where t.session_id = new.session_id and t.status in ('queued', 'running')
+  ) then 'active' else new.status end, updated_at = coalesce(new.finished_at, updated_at) where id = new.session_id;
+end;
+"""
+
 # a turn without one of its own has its agent's, a turn that switched that off has one of type text
 _FORMATS = """
 alter table agents add column response_format text;
@@ -214,6 +227,7 @@ CORE = tuple(
             _CALLBACKS,
             _FORGETTINGS,
             replays.TABLES,
+            _ACTIVE,
         ),
         1,
     )
