@@ -25,7 +25,8 @@ class CallbacksSection(ConfigSection):
         found = {}
         for row in store.list_all(conn):
             fields: dict[str, Any] = msgspec.to_builtins(store.definition(row))
-            found[fields.pop("name")] = fields | {"secret": engine.secrets.open(row["sealed_secret"])}
+            name = fields.pop("name")
+            found[name] = fields | {"secret": engine.secrets.open(row["sealed_secret"])}
         return found
 
     def put(self, conn: Connection, engine: Engine, actor: Actor, name: str, values: Any) -> None:

@@ -368,6 +368,7 @@ async def test_a_callback_comes_and_goes_with_the_configuration_file(monkeypatch
         exported = (await client.get("/api/v1/config/export")).text
         assert received.verified(SECRET)
         assert "secret: ${" in exported and SECRET not in exported
+        assert "name: ops" not in exported
         emptied = await client.post("/api/v1/config/import?mode=replace", json={"callbacks": {}})
         assert emptied.status_code == 200
         assert (await client.get(CALLBACKS)).json() == []
