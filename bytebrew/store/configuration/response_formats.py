@@ -18,5 +18,5 @@ def checked(format: ResponseFormat | None) -> ResponseFormat | None:
     except InvalidSchema as error:
         path = f"$.response_format.schema{error.detail.path[1:]}"
         details = [Detail(path, error.detail.message)]
-        raise InvalidRequest(f"{path}: {error.detail.message}", details=details) from error
+        raise InvalidRequest(f"The format's schema cannot be used: {error.detail.message}", details=details) from error
     return format
