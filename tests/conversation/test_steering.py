@@ -269,3 +269,29 @@ async def test_a_session_is_active_while_an_older_message_is_answered_behind_an_
         gate.set()
         await queued
         assert (await session(client, session_id))["status"] == "completed"
+
+
+async def test_an_absorbed_message_is_shown_as_the_turn_that_answers_it_over_a_restart_too(tmp_path: Path) -> None:
+    gate, never = asyncio.Event(), asyncio.Event()
+    provider = ScriptedProvider([say("one "), gate], [ToolCall("current_time", {})], [say("two "), never])
+    async with served_engine(providing(provider), data=tmp_path) as (engine, client):
+        await scripted_schema(engine, tools=("current_time",), confirm_before=("current_time",))
+        session_id, first = await begin(client, "1")
+        steering = await steer(engine, client, session_id, "2")
+        gate.set()
+        while (await session(client, session_id))["status"] != "active" or not engine.runner.lanes[
+            session_id
+        ].current.holds:
+            await asyncio.sleep(0.002)
+        events = (await client.get(f"/api/v1/sessions/{session_id}/events?follow=false")).json()["data"]
+        absorbed = next(one["data"]["turn_id"] for one in events if one["event"] == "steered")
+        url = f"/api/v1/sessions/{session_id}/turns/{absorbed}"
+        before = (await client.get(url)).json()
+        first.cancel()
+        steering.cancel()
+    async with served_engine(providing(ScriptedProvider([say("two")])), data=tmp_path) as (engine, client):
+        while not engine.runner.lanes[session_id].current.holds:
+            await asyncio.sleep(0.002)
+        after = (await client.get(url)).json()
+    assert (before["status"], before["message"], len(before["questions"])) == ("needs_input", "one ", 1)
+    assert all(after[name] == before[name] for name in ("status", "message", "questions", "turn_id"))

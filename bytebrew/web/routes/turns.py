@@ -146,16 +146,18 @@ async def get_turn(engine: Engine, request: Request[None]) -> ChatAnswer:
     session_id, turn_id = request.path["id"], request.path["turn_id"]
     sessions.check_owner(request.actor, await engine.db.read(sessions.owner, session_id), session_id)
     turn = engine.runner.turns.get(turn_id)
-    if turn is not None and turn.session_id == session_id:
-        turn = turn.answering
-        return await so_far(engine.db, turn, await waiting_turns.place(engine.db, engine.runner.lanes, turn))
-    end = await engine.db.scan(_ended, session_id, turn_id, engine.forms)
-    if end is None:
-        raise NotFound(f"The session has no turn '{turn_id[:255]}'")
-    return await whole(engine.db, end)
+    if turn is None or turn.session_id != session_id:
+        end = await engine.db.scan(_stored, session_id, turn_id, engine.forms)
+        if end is None:
+            raise NotFound(f"The session has no turn '{turn_id[:255]}'")
+        turn = engine.runner.turns.get(end.id) if end.last is None else None  # it has absorbed the message
+        if turn is None:
+            return await whole(engine.db, end)
+    turn = turn.answering
+    return await so_far(engine.db, turn, await waiting_turns.place(engine.db, engine.runner.lanes, turn))
 
 
-def _ended(conn: Connection, session_id: str, turn_id: str, forms: Mapping[str, type[Event]]) -> TurnResult | None:
+def _stored(conn: Connection, session_id: str, turn_id: str, forms: Mapping[str, type[Event]]) -> TurnResult | None:
     """A turn of a session or of the history that a fork shares, which outlives the session that holds it."""
     end = turn_results.result(conn, turn_id, forms, fork=session_id)
     own = end is not None and end.session_id == session_id
