@@ -106,6 +106,8 @@ class Runner:
         for guard in self._models.guards:
             if guard.active and turn.new.parent is None:
                 await guard.admit(payer_of(turn.new))
+        if self.draining:  # since it was asked
+            raise Draining
         lane = self.lanes.get(turn.session_id)
         idle = lane is None
         if lane and bounded and on_busy != "reject":

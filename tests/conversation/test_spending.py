@@ -1,5 +1,6 @@
 """What a model call may cost is known before it is sent, and never too little in practice."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ from bytebrew.contract.governance.spending import Payer, PlannedCall
 from bytebrew.conversation.model_calls import BoundModel, Price
 from bytebrew.conversation.spending import MESSAGE_TOKENS, most_input_tokens, payer_of, plan, reserved
 from bytebrew.store.turns import NewTurn, Unsaved
-from bytebrew.testing import ScriptedProvider
+from bytebrew.testing import ScriptedProvider, plugin, providing, scripted_schema, served_engine
 
 REQUEST = ModelRequest(model_name="", base_url="", max_tokens=50)
 MODEL = BoundModel(name="m", provider=ScriptedProvider([]), base=ModelRequest(model_name="vendor-m", base_url=""))
@@ -123,3 +124,23 @@ async def test_a_release_that_the_database_refuses_goes_with_what_the_turn_store
     [settle] = unsaved.settlements
     settle(connection)
     assert guard.held.ends == ["released"]
+
+
+async def test_a_turn_whose_admission_outlasts_the_beginning_of_a_stop_is_not_stored() -> None:
+    asked, gate = asyncio.Event(), asyncio.Event()
+
+    class Slow(Holding):
+        async def admit(self, payer: Payer) -> None:
+            asked.set()
+            await gate.wait()
+
+    guards = plugin(register_spend_guards=lambda register, engine: register(Slow()))
+    async with served_engine(providing(ScriptedProvider([])), guards) as (engine, client):
+        await scripted_schema(engine)
+        chat = client.post("/api/v1/schemas/test/chat", json={"message": "hi", "stream": False})
+        sent = asyncio.create_task(chat)
+        await asked.wait()
+        await engine.runner.drain(0)
+        gate.set()
+        assert (await sent).status_code == 503
+        assert await engine.db.read(lambda conn: conn.execute("select count(*) from turns").fetchone()[0]) == 0
