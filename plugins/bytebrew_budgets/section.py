@@ -27,7 +27,7 @@ class BudgetsSection(ConfigSection):
     def put(self, conn: Connection, engine: Engine, actor: Actor, name: str, values: Any) -> None:
         """Creates or merges a budget."""
         resolved = engine.state[BUDGETS].resolved
-        if any(stored.budget.name == name for stored in store.list_all(conn)):
+        if store.exists(conn, name):
             store.change(conn, name, msgspec.convert(values, BudgetPatch), resolved)
         else:
             store.create(conn, msgspec.convert({**values, "name": name}, NewBudget), resolved)

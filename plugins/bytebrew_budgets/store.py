@@ -133,9 +133,14 @@ def get(conn: Connection, name: str) -> Stored:
     return _stored(row)
 
 
+def exists(conn: Connection, name: str) -> bool:
+    """Whether there is a budget of this name."""
+    return conn.execute("select 1 from budgets where name = ?", (name,)).fetchone() is not None
+
+
 def create(conn: Connection, new: NewBudget, resolved: Resolve) -> Stored:
     """Stores a budget and returns it; Conflict if the name is taken."""
-    if conn.execute("select 1 from budgets where name = ?", (new.name,)).fetchone():
+    if exists(conn, new.name):
         raise Conflict(f"There is a budget '{new.name}' already; PUT /api/v1/budgets/{new.name} changes it")
     budget, moment = resolved(conn, merged(Budget(name=new.name, window=new.window), new)), now()
     insert(conn, "budgets", _columns(budget), created_at=moment, updated_at=moment)

@@ -443,3 +443,24 @@ async def test_the_keys_of_a_person_are_exported_and_masked_and_stay_counted() -
         assert (changed, again) == (1, 0)
         budget = (await client.get(f"{BUDGETS_URL}/b")).json()
     assert (budget["key"], budget["used"]) == ("gone-1", 30)
+
+
+async def test_an_import_reads_all_budgets_as_often_however_many_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[int] = []
+    list_all = store.list_all
+
+    def counted(conn: Any) -> list[store.Stored]:
+        reads.append(1)
+        return list_all(conn)
+
+    monkeypatch.setattr(store, "list_all", counted)
+    often = []
+    async with served_engine() as (_, admin):
+        for count in (2, 40):
+            text = "budgets:\n" + "".join(f"  b{n}: {{usd: {count}, window: day}}\n" for n in range(count))
+            reads.clear()
+            headers = {"Content-Type": "application/yaml"}
+            answer = await admin.post("/api/v1/config/import", content=text, headers=headers)
+            assert answer.status_code == 200, answer.text
+            often.append(len(reads))
+    assert often[0] == often[1]
