@@ -286,6 +286,9 @@ ITEMS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
             "mcp_servers": NAMES,
             "lifecycle": st.sampled_from(["persistent", "spawn"]),
             "capabilities": st.lists(MEMORY, max_size=1),
+            "summary_keep": st.integers(0, 9),
+            "summary_model": st.none() | st.sampled_from(["demo", "gone"]),
+            "response_format": st.none() | st.builds(dict, type=st.just("json_schema"), schema=st.just({"const": 1.5})),
         },
     ),
     "schemas": st.fixed_dictionaries(
@@ -293,6 +296,8 @@ ITEMS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
         optional={
             "description": TEXT,
             "chat_enabled": st.booleans(),
+            "client_tools": st.booleans(),
+            "view": st.sampled_from(["full", "public"]),
             "relations": st.lists(
                 st.fixed_dictionaries(
                     {"source": st.just("one"), "target": st.sampled_from(["two", "three"]), "config": CONFIG}
@@ -390,6 +395,10 @@ async def test_after_a_rollback_an_item_is_exported_as_it_was(key: str, monkeypa
                 made = versions.roll_back(conn, engine, engine.sections, import_export.OPERATOR, key, name, n)
                 assert (exported(conn, name), made.differs) == (states[n], ())
                 states[made.number] = states[n]
+            section.delete(conn, engine, name)
+            versions.roll_back(conn, engine, engine.sections, import_export.OPERATOR, key, name, n)
+            assert exported(conn, name) == states[n]
+            assert "name" not in exported(conn, name)
 
         def examples(conn: Connection) -> None:
             @settings(
