@@ -46,6 +46,7 @@ _BREAKS = (
     "does not follow from the entry before it: one of the two was changed, or one between them is missing or added"
 )
 _BEHIND = "is behind the signed end of the chain: it was added to the database and not by the engine"
+_LATER = "is of an older engine and not in the chain yet; the next start goes on to take such entries in"
 _BEFORE = "is before the signed beginning of the chain: it was added to the database and not by the engine"
 _MISSING = "is the signed end of the chain and is missing, perhaps with others before it"
 _UNSIGNED = "the signature of the chain's beginning and end is not by the key file of this data folder"
@@ -210,7 +211,7 @@ class Chain:
 
     def _fault(self, entry: Row, at: Progress, head: Head) -> str:
         if entry["id"] > head.last_id:
-            return _BEHIND
+            return _BEHIND if head.whole else _LATER
         if not self._fits(entry):
             return _CHANGED
         follows = entry["hash"] == hashed(at.last_hash, entry["id"], entry, entry["commitment"])

@@ -233,6 +233,8 @@ async def test_retention_waits_for_the_entries_of_an_older_engine(served: Served
         conn.execute("insert into audit_changes select * from later")
 
     await engine.db.write(killed_in_the_first_batch)
+    broken = (await verified(served))["broken"]
+    assert (broken["entry"], "the next start" in broken["reason"]) == ("4", True)
     for _ in range(2):
         await engine.db.write(lambda conn: chain.expire(conn, "9"))  # of bytebrew gc, or the engine's
         while await engine.db.write(chain.begin):
