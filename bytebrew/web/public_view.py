@@ -196,6 +196,8 @@ class PublicView:
         if "{" in route.path or route.scope == "public" or answer is None or "approvals" in request.actor.scopes:
             return answer
         if isinstance(answer, Reply) and isinstance(answer.body, bytes) and answer.status < 400:
+            if not (isinstance(route.answer, type) and issubclass(route.answer, Session | Task)):
+                return answer
             answer.body = msgspec.json.decode(answer.body, type=route.answer)  # of an Idempotency-Key
         part = answer.body if isinstance(answer, Reply) else answer
         lists = {name: getattr(part, name) for name in part.__struct_fields__} if isinstance(part, Page) else {}

@@ -236,7 +236,7 @@ async def test_a_transcript_that_ends_in_an_error_fails_after_its_events() -> No
 
 def test_every_transcript_is_used_and_names_its_source() -> None:
     files = list(WIRE.iterdir())
-    assert {file.name for file in files} == {f"{name}.sse" for name in (*TRANSCRIPTS, "overloaded")}
+    assert {file.name for file in files} == {f"{name}.sse" for name in (*TRANSCRIPTS, "overloaded", "structured")}
     assert all(file.read_text().startswith(": https://") for file in files)
 
 

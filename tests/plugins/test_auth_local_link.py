@@ -160,8 +160,11 @@ def test_the_link_is_printed_to_a_person_and_never_into_a_log(tmp_path: Path) ->
 
 
 async def test_who_could_make_room_gets_in_where_the_disk_takes_nothing_more(tmp_path: Path) -> None:
-    """Where logins are not recorded; the audit does without none."""
-    async with served_engine(data=tmp_path, settings={"BYTEBREW_DISABLED_PLUGINS": "audit"}) as (engine, client):
+    """Where no plugin looks at changes; the audit does without no login."""
+    async with served_engine(data=tmp_path, settings={"BYTEBREW_DISABLED_PLUGINS": "audit,callbacks"}) as (
+        engine,
+        client,
+    ):
         await engine.db._writer.run(lambda conn: conn.execute("pragma query_only = on").fetchall())
         token = await local_session(engine, client)
         answer = await client.get("/api/v1/auth/tokens", headers={"authorization": f"Bearer {token}"})

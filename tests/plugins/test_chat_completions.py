@@ -201,7 +201,7 @@ async def test_a_transcript_that_ends_in_an_error_fails_after_its_events(name: s
 
 def test_every_transcript_is_used_and_names_its_source() -> None:
     files = list(WIRE.iterdir())
-    assert {file.name for file in files} == {f"{name}.sse" for name in (*TRANSCRIPTS, *BROKEN)}
+    assert {file.name for file in files} == {f"{name}.sse" for name in (*TRANSCRIPTS, *BROKEN, "structured")}
     assert all(file.read_text().startswith(": https://") for file in files)
 
 

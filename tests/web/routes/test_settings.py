@@ -42,9 +42,9 @@ async def test_settings_are_listed_where_their_plugins_place_them() -> None:
     async with served_engine() as (running, client):
         keys = [row["key"] for row in (await client.get(URL)).json()]
     assert keys == [
-        *("retention.sessions", "retention.events", "retention.idempotency"),
+        *("retention.sessions", "retention.events", "retention.idempotency", "versions.most", "retention.versions"),
         *("byok.base_url", "byok.origins", "chat.body_headers", *(f"byok.{type_}" for type_ in running.providers)),
-        *("log.level", "widget.origins", "retention.audit"),
+        *("log.level", "widget.origins", "retention.audit", "retention.callbacks"),
     ]
 
 
