@@ -1,9 +1,9 @@
 """Budgets over REST, with what is used, reserved and left."""
 
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any
+from typing import Any
 
-from msgspec import Meta, Struct
+from msgspec import Struct
 from msgspec.structs import asdict
 
 from bytebrew import AFTER, OFFSET, Connection, Live, Page, Parameter, Request, Route, offset_of, page_of, positive
@@ -16,7 +16,6 @@ from .store import Standing, Stored
 Amount = int | float
 _EXAMPLE = {"name": "per-subject", "per": "subject", "usd": 5, "window": "month"}
 MOST = 1000
-Limit = Annotated[int, Meta(ge=1, le=MOST)]
 
 
 class BudgetAnswer(Budget, frozen=True, kw_only=True):
@@ -153,7 +152,7 @@ def routes(budgets: Budgets) -> Iterator[Route]:
         rest.budget_usage,
         "List where the keys of a budget stand",
         query={
-            "limit": Parameter("rows of a page, by default 50", Limit),
+            "limit": Parameter(f"rows, 50 unless told, {MOST} at most", int | str),
             "offset": OFFSET,
             "after": AFTER,
         },

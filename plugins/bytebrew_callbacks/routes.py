@@ -160,7 +160,7 @@ def routes(engine: Engine) -> Iterator[Route]:
     yield route("DELETE", one, r.delete_callback, "Delete a callback", status=204)
     yield route("POST", f"{one}/rotate", r.rotate_secret, "Replace a callback's secret", answer=CreatedCallback)
     query = {
-        "status": Parameter("in this state", Status),
+        "status": Parameter("in this state", Status | Literal[""]),
         "callback": "of this callback",
         "limit": Parameter("rows, 200 at most, and a megabyte", int | str),
         "offset": OFFSET,

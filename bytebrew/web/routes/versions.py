@@ -20,6 +20,10 @@ from bytebrew.store.configuration.versions import Version, WholeVersion
 
 Number = Annotated[int, Meta(ge=1, lt=10**12, description="the number of a version")]
 
+AGAINST = Parameter(
+    "the number of another version, 0 for none; the one before unless told", Annotated[int, Meta(ge=0, lt=10**12)]
+)
+
 
 class VersionPage(Page[Version], frozen=True, kw_only=True):
     """A page of an item's versions, newest first; `next` is the `after` of the page behind."""
@@ -151,7 +155,7 @@ def routes(engine: Engine, others: Iterable[Route]) -> Iterator[Route]:
             reads,
             known.compare,
             f"Compare a version of a {what}",
-            query={"against": Parameter("the number of another version; the one before unless told", Number | str)},
+            query={"against": AGAINST},
             answer=Difference,
         )
         yield Route(
