@@ -135,6 +135,7 @@ def routes(engine: Engine) -> tuple[Route, ...]:
             answer=ReplayReport,
             status=201,
             idempotent=True,
+            also={404: None},
         ),
         Route(
             "GET",
