@@ -27,7 +27,7 @@ def curl(method: str, path: str, operation: Mapping[str, Any], schemas: Schemas)
     if operation.get("security"):
         lines.append('-H "Authorization: Bearer $TOKEN"')
     for one in operation.get("parameters", ()):
-        if one["in"] == "header" and one["required"]:
+        if one["in"] == "header" and (one["required"] or "examples" in one["schema"]):
             value = "Bearer $TOKEN" if one["name"] == "Authorization" else f"${one['name'].upper().replace('-', '_')}"
             lines.append(f'-H "{one["name"]}: {value}"')
     media, body = sent(path, operation, schemas)

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 from msgspec.structs import asdict
 
-from bytebrew import Connection, Live, Request, Route, Row
+from bytebrew import Connection, Live, Parameter, Request, Route, Row
 
 from . import store
 from .definition import NewSchedule, NewWebhook, SchedulePatch, WebhookPatch
@@ -15,6 +15,9 @@ from .schedules import Schedules
 from .signed_requests import SIGNATURE, STANDARD_ID, STANDARD_SIGNATURE, STANDARD_TIMESTAMP, TIMESTAMP
 from .store import SCHEDULE, WEBHOOK, Kind
 from .webhooks import Received, Webhooks
+
+Stamp = Annotated[str, Meta(examples=["1772355600"])]
+Digest = Annotated[str, Meta(examples=[f"sha256={'0' * 64}"])]
 
 
 class Schedule(NewSchedule, frozen=True, kw_only=True, omit_defaults=False):
@@ -152,8 +155,8 @@ def routes(schedules: Schedules, webhooks: Webhooks) -> Iterator[Route]:
         "stream_body": True,
         "in_memory": True,
         "headers": {
-            TIMESTAMP: "the present time in seconds since 1970",
-            SIGNATURE: "sha256= and the HMAC-SHA256 of timestamp, dot and body in hex",
+            TIMESTAMP: Parameter("the present time in seconds since 1970", Stamp),
+            SIGNATURE: Parameter("sha256= and the HMAC-SHA256 of timestamp, dot and body in hex", Digest),
             STANDARD_ID: "the id of a message of Standard Webhooks, in place of the two headers above",
             STANDARD_TIMESTAMP: "its time in seconds since 1970",
             STANDARD_SIGNATURE: "v1, and the HMAC-SHA256 of id, timestamp and body in base64; several with spaces",
