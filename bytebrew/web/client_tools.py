@@ -13,6 +13,8 @@ from bytebrew.store.configuration.schemas import Entrance
 
 MOST_BYTES = 32 * 1024
 """Limit in bytes of one input schema."""
+MOST_TOTAL = 128 * 1024
+"""Limit in bytes of all tools of a request, which a turn that waits keeps in memory."""
 MOST_LEVELS = 20
 """Limit of its nesting."""
 
@@ -40,6 +42,8 @@ def declared(tools: ClientTools, entrance: Entrance, reserved: Callable[[str], b
         message = f"Schema '{entrance.schema}' allows no tools of clients; an admin turns on its client_tools"
         raise Forbidden(message, code="client_tools_disabled")
     faults: list[Detail] = []
+    if len(msgspec.json.encode(tools)) > MOST_TOTAL:
+        faults.append(Detail("$.client_tools", f"Expected {MOST_TOTAL} bytes at most, all tools together"))
     seen: set[str] = set()
     agents_own = {name.casefold() for name in entrance.agent.tools}
     for n, one in enumerate(tools):

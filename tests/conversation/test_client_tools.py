@@ -234,6 +234,7 @@ async def test_a_long_result_is_cut_and_can_be_read_on(tmp_path: Path) -> None:
         ),
         ([{**DRAW, "name": f"t{n}"} for n in range(65)], "$.client_tools"),
         ([{**DRAW, "extra": 1}], "$.client_tools[0].extra"),
+        ([{**DRAW, "name": f"draw{n}", "description": "x" * 9000} for n in range(15)], "$.client_tools"),
     ],
 )
 async def test_a_declaration_that_does_not_fit_is_refused_with_its_path(
