@@ -271,6 +271,8 @@ def sound(route: Route, keys: dict[str, list[str]]) -> dict[str, Any]:
         case "/api/v1/sessions/{id}/edit":
             plain: dict[str, Any] = {"attachments": [], "headers": {}, "response_format": None, "client_tools": []}
             return {"turn_id": keys["turns"][0], "session_id": None, "message": "Hi", **plain}
+        case "/api/v1/callbacks":
+            return {"url": "https://callbacks.test/", "events": ["task.ended"], "schema": "", "secret": ""}
         case "/api/v1/replays":
             return {"sessions": keys["sessions"], "agent": keys["agents"][0], "model": None}
     return {}
