@@ -74,7 +74,6 @@ class Engine:
 
     async def start(self) -> bool:
         """Whether it serves now; if not, it has ended."""
-        self.starts += 1
         with self.errors.open("wb") as errors:
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "bytebrew", "serve"),
@@ -94,6 +93,7 @@ class Engine:
             await self._process.wait()
             return False
         self.http.base_url = line.rsplit(" ", 1)[1].strip()
+        self.starts += 1  # now: a request during the start still goes to the port of before
         return True
 
     async def ended(self) -> str | None:
