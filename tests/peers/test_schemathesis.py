@@ -58,7 +58,7 @@ def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
     # it leaves out where it found the document, and its file of settings what would end its session
     assert f"Tested: {routes - 3}" in done.stdout
     refused = re.findall(r"^40[13] \w+ \(\d+ operations?\):\n((?:  - .*\n)+)", done.stdout, re.MULTILINE)
-    assert refused == ["  - POST /api/v1/auth/local-session\n", "  - POST /api/v1/webhooks/{name}\n"], (
+    assert sorted(refused) == ["  - POST /api/v1/auth/local-session\n", "  - POST /api/v1/webhooks/{name}\n"], (
         "they take proofs"
     )
     generated = re.search(r"(\d+) generated", done.stdout)
