@@ -77,25 +77,30 @@ def profiled() -> Iterator[Crossed]:
         threading.setprofile(None)
 
 
-async def second_chat(crossed: Crossed, engine: Engine, client: httpx.AsyncClient, schema: str) -> None:
-    """Chats twice, with one tool call each, and notes what the second time runs."""
+async def later_chats(crossed: Crossed, engine: Engine, client: httpx.AsyncClient, schema: str) -> None:
+    """Chats with one tool call each, and keeps what that of them has run which the clock has added least to."""
     admission = http_state(engine).admission
-    for recording in (False, True):
+    kept: tuple[set[str], Counter[tuple[str, str]]] | None = None
+    for recording in (False, True, True, True):
         admission.limit = Limit()  # which a busy machine may have lowered; more files run then
         admission.close()  # it looks at the event loop from time to time, not for this chat
-        crossed.recording = recording
+        crossed.files, crossed.moves, crossed.recording = set(), Counter(), recording
         body = {"message": "What is the current_time?"}
         answer = await client.post(f"/api/v1/schemas/{schema}/chat", json=body)
-    crossed.recording = False
-    assert "event: tool_result" in answer.text
-    assert "event: done" in answer.text
+        crossed.recording = False
+        assert "event: tool_result" in answer.text
+        assert "event: done" in answer.text
+        if recording and (kept is None or crossed.moves.total() < kept[1].total()):
+            kept = crossed.files, crossed.moves
+    assert kept is not None
+    crossed.files, crossed.moves = kept
     assert {"bytebrew/conversation/agent_loop.py", "bytebrew/store/turns.py"} <= crossed.files
 
 
 async def test_a_chat_with_the_demo_model_crosses_at_most_22_files() -> None:
     with profiled() as crossed:
         async with served_engine() as (running, client):
-            await second_chat(crossed, running, client, "demo")
+            await later_chats(crossed, running, client, "demo")
     assert "plugins/bytebrew_demo.py" in crossed.files
     crossed.check(files=22, moves=135)
 
@@ -123,8 +128,8 @@ async def test_a_chat_with_a_provider_over_a_socket_crosses_at_most_29_files() -
     call = spoken("tool_calls", tool_calls=[{"index": 0, "id": "call_1", "function": function}])
     text = spoken("stop", content="It is noon.")
     with profiled() as crossed:
-        async with upstream(call, text, call, text) as double, served_engine() as (running, client):
+        async with upstream(*(call, text) * 4) as double, served_engine() as (running, client):
             await with_provider(client, double)
-            await second_chat(crossed, running, client, "network")
+            await later_chats(crossed, running, client, "network")
     assert "plugins/bytebrew_chat_completions/provider.py" in crossed.files
     crossed.check(files=29, moves=190)
