@@ -38,7 +38,7 @@ TERMS = frozenset(
         "WORDS",
     ]
 )
-"""Names of HTTP, JSON-RPC, the wire, the API's document, OpenTelemetry, the test kit's exports and libraries."""
+"""Names of HTTP, JSON-RPC, the wire, the API's document, the test kit's exports and libraries."""
 
 
 def banned(words: str) -> frozenset[str]:

@@ -17,6 +17,7 @@ from bytebrew.base.formats import new_uuid
 from bytebrew.engine import Engine
 from bytebrew.testing import ADMIN, ScriptedProvider, providing, scripted_schema, served_engine, token
 from bytebrew.web.http_state import http_state
+from bytebrew.web.public_view import SENTENCES
 
 CHAT = "/api/v1/schemas/test/chat"
 PICTURE = bytes(range(256)) * 1200
@@ -173,8 +174,9 @@ async def test_all_visitors_of_a_page_have_the_bytes_of_one_caller() -> None:
         for visitor, session_id in zip(visitors, sessions, strict=True):
             await one.send(session_id, "first", visitor)
         await one.send(sessions[0], "x" * 1000, visitors[0])
-        status, code, *_ = await one.refused(sessions[1], "y" * 100, visitors[1])
+        status, code, _, words = await one.refused(sessions[1], "y" * 100, visitors[1])
         assert (status, code) == (429, "queue_full")
+        assert words == SENTENCES["queue_full"]  # a visitor is told no setting's name
         await one.send(sessions[1], "short", visitors[1])
         assert await one.end() == [200] * 4
 
