@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Concatenate, Generic, Literal, Name
 
 from msgspec import Meta, Struct
 
-from bytebrew.base.errors import BootError, Detail, InvalidRequest
+from bytebrew.base.errors import BootError, Detail, EngineError, InvalidRequest
 from bytebrew.base.formats import parse_time, rfc3339
 from bytebrew.contract.auth import Actor
 from bytebrew.contract.connection import Connection
@@ -144,6 +144,19 @@ class Stream:
     headers: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Face:
+    """A protocol other than the engine's own, set as `face` of its routes.
+
+    `name` is its tag in the API document. `refusal` is an error as the protocol has it before a stream begins; headers
+    of the error are added. `ending` are the frames that end a stream with an error.
+    """
+
+    name: str
+    refusal: Callable[[EngineError], Reply]
+    ending: Callable[[EngineError], bytes]
+
+
 class Parameter(Struct, frozen=True):
     """A parameter of the query string or a header; `type` is what its text is converted to."""
 
@@ -173,6 +186,9 @@ class Route:
     `token.revoke`, unless the default from its path and method fits. The path of a route that `names_person` ends with
     the name of a person, or with it and one more word; records have a pseudonym in its place.
 
+    `face` is set if the route speaks another protocol: its errors are in that, and it applies the view of its caller by
+    `CONVERSATIONS`.
+
     The other fields are for the API document. `query` and `headers` are the parameters that the route reads, each as a
     description or a Parameter; other parameters in a query string are rejected. `example` is a body that creates
     something, if the route does. `takes` has the media types of a streamed body with their JSON Schemas, `gives` the
@@ -199,6 +215,7 @@ class Route:
     overridable: bool = False
     action: str = ""
     names_person: bool = False
+    face: Face | None = None
     query: Mapping[str, str | Parameter] = field(default_factory=dict)
     headers: Mapping[str, str | Parameter] = field(default_factory=dict)
     example: Mapping[str, Any] | None = None

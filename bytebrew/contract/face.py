@@ -1,0 +1,231 @@
+"""Faces: other protocols for the same turns, each a plugin of routes and a projection."""
+
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any, Literal, NamedTuple, Protocol
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from bytebrew.contract.engine import StateKey
+from bytebrew.contract.events import Event
+from bytebrew.contract.messages import Attachment, Message, ResponseFormat, ToolSpec
+from bytebrew.contract.route import Request
+
+KEEP_ALIVE = b": ping\n\n"
+"""The SSE comment of a stream in which nothing happens."""
+
+
+class TurnEvent(NamedTuple):
+    """An event of a turn as its caller may see it; None for one that the public view leaves out.
+
+    `number` is the journal's, 0 for the event `queued`, which is not stored. `waits` is set if after it every open tool
+    call of the turn waits for the client or a person, so that nothing more comes until they answer. Equal turns have
+    equal `waits`, live or stored.
+    """
+
+    number: int
+    event: Event | None
+    waits: bool = False
+
+
+class PastTurn(Struct, frozen=True, kw_only=True):
+    """A turn of a conversation that was held elsewhere: the user's message, and those of assistant and tools after it.
+
+    `key` is as that of `NewChat`.
+    """
+
+    message: Message
+    answers: tuple[Message, ...] = ()
+    key: str = ""
+
+
+def past_turns(messages: Iterable[Message]) -> tuple[PastTurn, ...]:
+    """A conversation in turns; messages of the user that follow one another are one.
+
+    ValueError if it does not begin with a message of the user.
+    """
+    turns: list[tuple[Message, list[Message]]] = []
+    for message in messages:
+        if message.role != "user":
+            if not turns:
+                raise ValueError("a conversation begins with a message of the user")
+            turns[-1][1].append(message)
+        elif turns and not turns[-1][1]:
+            before = turns[-1][0]
+            joined = "\n\n".join(filter(None, (before.content, message.content)))
+            both = replace(before, content=joined, attachments=(*before.attachments, *message.attachments))
+            turns[-1] = (both, [])
+        else:
+            turns.append((message, []))
+    return tuple(PastTurn(message=message, answers=tuple(answers)) for message, answers in turns)
+
+
+class NewChat(Struct, frozen=True, kw_only=True):
+    """A message to a schema; an empty `message` with `form` answers the last form of the session.
+
+    `session_id` is of a session of the caller, or a UUID that begins one; without it a session begins. `fork_after` is
+    the number of the last event of one of its turns: the message goes to a fork that ends there. `history` are turns
+    that precede this one in the session or fork that begins; they become turns of it like any other. `instructions` are
+    for this turn alone; the model reads them as words of the user. `key` is what `find` finds the turn by, `kept` any
+    JSON that is stored with the turn.
+    """
+
+    schema: str
+    message: str = ""
+    form: Mapping[str, Any] | None = None
+    attachments: tuple[Attachment, ...] = ()
+    session_id: str | None = None
+    fork_after: int | None = None
+    history: tuple[PastTurn, ...] = ()
+    instructions: str = ""
+    on_busy: Literal["queue", "interrupt", "reject", "steer"] = "queue"
+    subagents: bool = False
+    user_sub: str = ""
+    response_format: ResponseFormat | None = None
+    client_tools: tuple[ToolSpec, ...] = ()
+    key: str = ""
+    kept: Any = None
+
+
+class OpenCall(Struct, frozen=True, kw_only=True):
+    """A tool call that waits: for the client's result if its kind is client_tool, else for a person's answer."""
+
+    call_id: str
+    confirmation_id: str
+    kind: Literal["confirm", "unknown_outcome", "client_tool"]
+    tool: str
+    input: Mapping[str, Any]
+
+
+class FaceTurn(Protocol):
+    """A turn that the caller may see; `last` is the number of its last event, None before its end."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def session_id(self) -> str: ...
+    @property
+    def schema(self) -> str: ...
+    @property
+    def created_at(self) -> str:
+        """When its message came (RFC 3339)."""
+
+    @property
+    def message(self) -> str: ...
+    @property
+    def last(self) -> int | None: ...
+    @property
+    def newest(self) -> bool:
+        """Whether no later turn of its session was there when it was read."""
+
+    @property
+    def key(self) -> str: ...
+    @property
+    def kept(self) -> Any: ...
+    @property
+    def status(self) -> Literal["queued", "running", "completed", "failed", "cancelled"]: ...
+
+    def events(self, *, live: bool = True) -> AsyncGenerator[Sequence[TurnEvent], None]:
+        """The turn's events from its first to its last, in batches; an empty batch after 15 s without one.
+
+        Without `live` those that are stored now. Raises NotFound if the session is deleted.
+        """
+
+
+class FaceSchema(Struct, frozen=True, kw_only=True):
+    """A schema that the caller may chat with."""
+
+    name: str
+    description: str
+    created_at: str
+    client_tools: bool
+
+
+class Conversations(Protocol):
+    """Chats of an engine that is served over HTTP, for faces: with the rules of the engine's own routes.
+
+    All methods check the request's actor: its schemas, its sessions, its view. They raise EngineErrors.
+    """
+
+    async def schemas(self, request: Request[Any]) -> list[FaceSchema]:
+        """The schemas with chat that the caller may use, by name."""
+
+    async def begin(self, request: Request[Any], new: NewChat) -> FaceTurn:
+        """Begins a turn; for a repeated Idempotency-Key the turn that it began."""
+
+    async def turn(self, request: Request[Any], turn_id: str) -> FaceTurn:
+        """A turn of a session of the caller; NotFound otherwise."""
+
+    async def newest(self, request: Request[Any], session_id: str) -> FaceTurn | None:
+        """The newest turn of a session; None if it has none, or there is no such session."""
+
+    async def find(self, request: Request[Any], schema: str, keys: Sequence[str]) -> list[FaceTurn]:
+        """The caller's turns in a schema with one of the keys, newest first, at most 20 for each key."""
+
+    async def open_calls(self, request: Request[Any], session_id: str) -> list[OpenCall]:
+        """The calls of a session that wait, oldest first."""
+
+    async def finish_call(
+        self, request: Request[Any], session_id: str, call_id: str, result: str, *, has_error: bool = False
+    ) -> None:
+        """Takes the result of a tool that the client runs; the same result again changes nothing."""
+
+    async def answer(
+        self,
+        request: Request[Any],
+        session_id: str,
+        call_id: str,
+        *,
+        approve: bool,
+        reason: str = "",
+        input: dict[str, Any] | None = None,
+    ) -> None:
+        """Answers the question about a call, by its call_id or its confirmation_id, as a person; see `finish_call`."""
+
+    async def cancel(self, request: Request[Any], session_id: str) -> None:
+        """Cancels the running turn of a session."""
+
+    async def delete(self, request: Request[Any], session_id: str) -> None:
+        """Deletes a session with all its turns."""
+
+    async def messages(self, request: Request[Any], session_id: str) -> list[Message]:
+        """The messages of a session, as the caller may see them."""
+
+
+CONVERSATIONS = StateKey[Conversations]("conversations")
+"""The conversations of an engine that is served over HTTP."""
+
+
+class Projection(Protocol):
+    """Folds the events of a turn into the frames of a protocol.
+
+    Equal events give equal frames, so a stream that is resumed has the bytes of one that was not. All that it needs
+    beside events must be stored: no clock, no random ids.
+    """
+
+    @property
+    def ended(self) -> bool:
+        """Whether the stream ends here."""
+
+    def frames(self, one: TurnEvent) -> bytes:
+        """The frames of the next event; empty if it has none."""
+
+
+async def project(turn: FaceTurn, projection: Projection, after: int = 0) -> AsyncGenerator[bytes, None]:
+    """The frames of a turn until the projection has ended; without those of events up to the number `after`."""
+    async with aclosing(turn.events()) as batches:
+        async for batch in batches:
+            chunk = []
+            for one in batch:
+                made = projection.frames(one)
+                if made and not 0 < one.number <= after:
+                    chunk.append(made)
+                if projection.ended:
+                    break
+            if chunk:
+                yield b"".join(chunk)
+            elif not batch:
+                yield KEEP_ALIVE
+            if projection.ended:
+                return
