@@ -31,6 +31,16 @@ node_peer() {
   echo "$*" >"$cache/$name/pins"
 }
 
+# faces_peer: the npm packages of all faces' clients, as tests/peers/faces/package-lock.json pins them.
+faces_peer() {
+  local lock
+  lock=$(sha256sum tests/peers/faces/package-lock.json | head -c 64)
+  up_to_date faces "$lock" && return
+  cp tests/peers/faces/package.json tests/peers/faces/package-lock.json "$cache/faces"
+  npm ci --silent --no-audit --no-fund --prefix "$cache/faces"
+  echo "$lock" >"$cache/faces/pins"
+}
+
 # Packages of Debian with what their programs need, unpacked and not installed: nothing of them starts by itself.
 debian_peer() {
   local name=$1
@@ -123,6 +133,9 @@ if command -v npm >/dev/null; then
   node_peer redocly @redocly/cli@2.77.0
   node_peer spectral @stoplight/spectral-cli@6.16.3
   node_peer typescript openapi-typescript@7.13.0 openapi-fetch@0.17.0 typescript@5.9.3
+  # Clients of the faces. To change one: edit tests/peers/faces/package.json, and in its folder run
+  # npm install --package-lock-only --omit-lockfile-registry-resolved
+  faces_peer
 else
   echo "no npm here: the peers that need Node.js are left out" >&2
 fi
