@@ -1,0 +1,1 @@
+"""OpenAI's protocols as faces: Chat Completions in `chat`, Responses in `responses`, each a plugin."""

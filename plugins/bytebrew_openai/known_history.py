@@ -1,0 +1,62 @@
+"""The session whose history a client sends: most of OpenAI's clients send all of a conversation with each request."""
+
+from collections.abc import Sequence
+from contextlib import aclosing
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+from bytebrew import Conversations, FaceTurn, Message, MessageDelta, MessageDone, MessageRestarted, PastTurn, Request
+
+
+class Place(NamedTuple):
+    """Where a new message goes: behind the turn `after`, or to a session that begins with `history`."""
+
+    after: FaceTurn | None
+    history: tuple[PastTurn, ...]
+
+
+def keys(turns: Sequence[PastTurn]) -> list[str]:
+    """A key for each turn, which depends on all of the conversation up to its message.
+
+    White space around an answer makes no difference, and how it is divided into messages; tools make none.
+    """
+    found, digest = [], sha256()
+    for turn in turns:
+        _feed(digest, turn.message)
+        found.append(digest.hexdigest())
+        digest.update(b"\0" + answer_of(turn).encode() + b"\0")
+    return found
+
+
+def _feed(digest: Any, message: Message) -> None:
+    digest.update(message.content.encode())
+    for one in message.attachments:
+        digest.update(b"\1" + (one.url or one.data).encode())
+
+
+def answer_of(turn: PastTurn) -> str:
+    """The text of a turn's answer as the client has it."""
+    return "".join(one.content for one in turn.answers if one.role == "assistant").strip()
+
+
+async def answer_so_far(turn: FaceTurn) -> str:
+    """The text of a turn's answer, as far as it is stored."""
+    text = ""
+    async with aclosing(turn.events(live=False)) as batches:
+        async for batch in batches:
+            for one in batch:
+                if isinstance(one.event, MessageDelta) and not one.event.agent:
+                    text += one.event.content
+                elif isinstance(one.event, MessageRestarted | MessageDone) and not one.event.agent:
+                    text = one.event.content
+    return text.strip()
+
+
+async def place(chats: Conversations, request: Request[Any], schema: str, history: Sequence[PastTurn]) -> Place:
+    """The caller's turn whose conversation is this history, or else the history itself."""
+    if history:
+        key, answer = keys(history)[-1], answer_of(history[-1])
+        for turn in await chats.find(request, schema, [key]):
+            if turn.last is not None and await answer_so_far(turn) == answer:
+                return Place(turn, ())
+    return Place(None, tuple(history))
