@@ -99,32 +99,47 @@ class OpenCall(Struct, frozen=True, kw_only=True):
 
 
 class FaceTurn(Protocol):
-    """A turn that the caller may see; `last` is the number of its last event, None before its end."""
+    """A turn that the caller may see."""
 
     @property
-    def id(self) -> str: ...
+    def id(self) -> str:
+        """The turn's id."""
+
     @property
-    def session_id(self) -> str: ...
+    def session_id(self) -> str:
+        """The session of its message."""
+
     @property
-    def schema(self) -> str: ...
+    def schema(self) -> str:
+        """The schema of its session."""
+
     @property
     def created_at(self) -> str:
         """When its message came (RFC 3339)."""
 
     @property
-    def message(self) -> str: ...
+    def message(self) -> str:
+        """The text of its message."""
+
     @property
-    def last(self) -> int | None: ...
+    def last(self) -> int | None:
+        """The number of its last event when it was read, None before its end."""
+
     @property
     def newest(self) -> bool:
         """Whether no later turn of its session was there when it was read."""
 
     @property
-    def key(self) -> str: ...
+    def key(self) -> str:
+        """As `NewChat` had it."""
+
     @property
-    def kept(self) -> Any: ...
+    def kept(self) -> Any:
+        """As `NewChat` had it."""
+
     @property
-    def status(self) -> Literal["queued", "running", "completed", "failed", "cancelled"]: ...
+    def status(self) -> Literal["queued", "running", "completed", "failed", "cancelled"]:
+        """Its status when it was read."""
 
     def events(self, *, live: bool = True) -> AsyncGenerator[Sequence[TurnEvent], None]:
         """The turn's events from its first to its last, in batches; an empty batch after 15 s without one.
@@ -160,8 +175,10 @@ class Conversations(Protocol):
     async def newest(self, request: Request[Any], session_id: str) -> FaceTurn | None:
         """The newest turn of a session; None if it has none, or there is no such session."""
 
-    async def find(self, request: Request[Any], schema: str, keys: Sequence[str]) -> list[FaceTurn]:
-        """The caller's turns in a schema with one of the keys, newest first, at most 20 for each key."""
+    async def find(
+        self, request: Request[Any], schema: str, keys: Sequence[str], *, user_sub: str = ""
+    ) -> list[FaceTurn]:
+        """The caller's turns in a schema, for an end user, with one of the keys: 20 a key at most, its newest first."""
 
     async def open_calls(self, request: Request[Any], session_id: str) -> list[OpenCall]:
         """The calls of a session that wait, oldest first."""
@@ -181,16 +198,13 @@ class Conversations(Protocol):
         reason: str = "",
         input: dict[str, Any] | None = None,
     ) -> None:
-        """Answers the question about a call, by its call_id or its confirmation_id, as a person; see `finish_call`."""
+        """Answers the question about a call, by its call_id or its confirmation_id; the same answer changes nothing."""
 
     async def cancel(self, request: Request[Any], session_id: str) -> None:
         """Cancels the running turn of a session."""
 
     async def delete(self, request: Request[Any], session_id: str) -> None:
         """Deletes a session with all its turns."""
-
-    async def messages(self, request: Request[Any], session_id: str) -> list[Message]:
-        """The messages of a session, as the caller may see them."""
 
 
 CONVERSATIONS = StateKey[Conversations]("conversations")

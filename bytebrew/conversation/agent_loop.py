@@ -13,7 +13,7 @@ from bytebrew.base.validation import depth
 from bytebrew.contract.events import MessageDelta, Thinking
 from bytebrew.contract.messages import Attachment, Message, ModelRequest, Spent, Stop, ToolCall, ToolSpec
 from bytebrew.conversation import structured_answer
-from bytebrew.conversation.history import ELIDED, MOST_TRIMS, History, recall, trim
+from bytebrew.conversation.history import ELIDED, INSTRUCTIONS, MOST_TRIMS, History, recall, trim
 from bytebrew.conversation.model_calls import TOO_LONG, Models
 from bytebrew.conversation.resumed_answer import Piece
 from bytebrew.conversation.tools.read_result import ReadResult
@@ -89,7 +89,8 @@ class AgentLoop:
             )
             if part
         )
-        earlier = [*recalled, Message("user", turn.new.message, attachments=turn.new.attachments)]
+        words = [Message("user", INSTRUCTIONS + turn.new.instructions)] if turn.new.instructions else []
+        earlier = [*recalled, *words, Message("user", turn.new.message, attachments=turn.new.attachments)]
         turn.call_ids |= {call.call_id for message in earlier for call in message.tool_calls}
         own = await self._resume(turn, kit, turn.resume_point) if turn.resume_point is not None else []
         trims, format = 0, turn.response_format

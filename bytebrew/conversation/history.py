@@ -37,6 +37,8 @@ _BROKEN_OFF = {
     "failed": "[This answer broke off here: an error ended the turn]",
     "cancelled": "[This answer was stopped here by the user]",
 }
+INSTRUCTIONS = "Instructions of the client, for this answer:\n"
+"""What precedes a client's instructions, which have the rank of a user's words."""
 MOST_TRIMS = 3
 """How often a request that is too long is trimmed and retried."""
 _LEAST_WINDOW, _MOST_WINDOW = 1000, 10**8
@@ -83,7 +85,7 @@ async def recall(db: Database, models: Models, turn: Turn, tools: tuple[ToolSpec
     """The history within the limits of model and agent; if it does not fit, older turns are summarised once."""
     agent, size = turn.agent, turn.model.room(turn.agent)
     request = Message("user", turn.new.message, attachments=turn.new.attachments)
-    fixed = messages.estimate_tokens(agent.system) + messages.tokens(request)
+    fixed = messages.estimate_tokens(agent.system + turn.new.instructions) + messages.tokens(request)
     fixed += sum(messages.estimate_tokens(msgspec.json.encode(tool).decode()) for tool in tools)
     budget = max(size - fixed, size // 4)  # the estimate may be wrong, so some history is always sent
     window = await db.read(messages.window, turn.session_id, turn.id, budget, agent.summary_keep)

@@ -106,4 +106,5 @@ def _turn(left: open_turns.OpenTurn, agent: str) -> turns.NewTurn:
         fresh=False,
         begins=False,
         steers=left.steers,
+        instructions=left.instructions or "",
     )

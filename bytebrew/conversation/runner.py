@@ -119,8 +119,8 @@ class Runner:
         with anyio.CancelScope(shield=True):  # a disconnect does not interrupt the admission
             admitted = False
             try:
-                shared = turn.new.fork.after if turn.new.fork else 0
-                turn.log = await self._journal.log(turn.session_id, new=shared if turn.new.begins else None)
+                before = turn.new.events_before
+                turn.log = await self._journal.log(turn.session_id, new=before if turn.new.begins else None)
                 if idle:  # it starts at once, so its first event is stored with it
                     self._begin(turn)
                 await self._db.write(turns.admit, turn.new, turn.first)

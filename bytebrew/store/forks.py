@@ -61,6 +61,12 @@ def fork(conn: Connection, session_id: str, actor: Actor, after: int | None, new
     return sessions.get(conn, new_id, actor)
 
 
+def behind(conn: Connection, session_id: str, actor: Actor, after: int) -> ForkedFrom:
+    """The history of a session that the actor may see, up to the end of a turn; Unprocessable where none ends there."""
+    _check(conn, session_id, actor)
+    return ForkedFrom(session_id=session_id, after=_turn_end(conn, session_id, after)[0])
+
+
 def before(conn: Connection, session_id: str, actor: Actor, turn_id: str) -> ForkedFrom:
     """The history of a session before one of its turns; NotFound for another turn, Unprocessable for one that waits."""
     _check(conn, session_id, actor)

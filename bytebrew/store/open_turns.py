@@ -43,6 +43,7 @@ class OpenTurn(Struct, frozen=True, kw_only=True):
     status: str
     steers: str | None
     steer_event: int | None
+    instructions: str | None
 
 
 class ResumePoint(Struct, frozen=True):
@@ -97,6 +98,7 @@ def left_open(conn: Connection) -> list[OpenTurn]:
         t.subagents, t.client_tools, t.time_limit, t.traceparent, t.parent_turn_id, t.parent_call_id,
         s.parent_id as parent_session_id,
         t.root_turn_id, t.lineage, t.response_format, t.first_event, t.status, t.steers, t.steer_event,
+        t.instructions,
         k.agent as task_agent, k.completed_at is not null as task_ended, case when
           'pending' in (select c.status from confirmations c where c.turn_id = t.id)
           or exists (select 1 from turns o where o.parent_turn_id = t.id and o.status in ('queued', 'running'))

@@ -11,10 +11,11 @@ from bytebrew.base.errors import Conflict, NotFound, Unprocessable
 from bytebrew.base.formats import now
 from bytebrew.contract.auth import VISITOR, Actor, account
 from bytebrew.contract.connection import Connection, Row
+from bytebrew.contract.face import PastTurn
 from bytebrew.contract.messages import Attachment, Message, ResponseFormat, Spent, ToolCall, ToolSpec, Usage
 from bytebrew.contract.route import Key
 from bytebrew.contract.tool import SpawnLimits
-from bytebrew.store import confirmations, forks, idempotency, messages, sessions
+from bytebrew.store import confirmations, forks, idempotency, messages, past_turns, sessions
 from bytebrew.store.confirmations import Confirmation
 from bytebrew.store.sessions import ForkedFrom
 
@@ -40,7 +41,9 @@ class NewTurn(Struct, frozen=True, kw_only=True):
     `response_format` is its own in place of its agent's, of type text to have none. `key` is the Idempotency-Key of the
     request, `agent_version` the version of the agent that answers. `traceparent` is the caller's own trace (W3C Trace
     Context), for a spawned agent that of the root. `steers` is the running turn that absorbs the message at its next
-    boundary, unless it ends first. `fork` is the history with which its session begins.
+    boundary, unless it ends first. `fork` is the history with which its session begins, `past` are turns that come
+    before it in a session or fork that begins. `instructions` are words of the client for this turn alone. A face finds
+    the turn by `face_key` and keeps JSON with it.
     """
 
     id: str
@@ -67,6 +70,16 @@ class NewTurn(Struct, frozen=True, kw_only=True):
     agent_version: int = 0
     steers: str | None = None
     fork: ForkedFrom | None = None
+    past: tuple[PastTurn, ...] = ()
+    instructions: str = ""
+    face_key: str = ""
+    kept: str | None = None
+    created_at: str = ""
+
+    @property
+    def events_before(self) -> int:
+        """The number of the last event before it in a session that begins."""
+        return (self.fork.after if self.fork else 0) + past_turns.EVENTS * len(self.past)
 
 
 class Unsaved(Struct, frozen=True):
@@ -97,14 +110,15 @@ _OF_CALL = ", ".join(Spent.__struct_fields__[2:])
 
 def admit(conn: Connection, new: NewTurn, first_event: int | None) -> None:
     """Stores a turn, and its session if that is new; with the number of its first event the turn is running."""
-    moment = now()
+    moment = new.created_at or now()
     if new.parent and new.limits:
         _check_limits(conn, new, new.parent, new.limits)
     sql = "select owner, schema, parent_id, id in (select session_id from removals) as going from sessions where id = ?"
     row = conn.execute(sql, (new.session_id,)).fetchone()
     if row is None:
-        shared = new.fork.after if new.fork else 0
-        if not new.fresh or (first_event or 1) > shared + 1:  # a session that had events was deleted meanwhile
+        if (
+            not new.fresh or (first_event or 1) > new.events_before + 1
+        ):  # a session that had events was deleted meanwhile
             raise NotFound(
                 f"There is no session '{new.session_id[:255]}'; leave session_id out to start one, or send a new UUID"
             )
@@ -120,7 +134,11 @@ def admit(conn: Connection, new: NewTurn, first_event: int | None) -> None:
                   status) values (?, ?, ?, ?, ?, ?, ?, ?, ?, 'active')""",
                 (new.session_id, new.schema, new.agent, new.owner, new.user_sub, title, above, moment, moment),
             )
+        if new.past:
+            past_turns.store(conn, new.session_id, new.past, new.fork.after if new.fork else 0)
     else:
+        if new.past:
+            raise Conflict(f"Session '{new.session_id}' is there already: only one that begins takes a history")
         sessions.check_owner(new.actor, row["owner"], new.session_id)
         if row["going"]:
             raise Conflict(f"Session '{new.session_id}' is being deleted; try again later, or send another new UUID")
@@ -131,8 +149,8 @@ def admit(conn: Connection, new: NewTurn, first_event: int | None) -> None:
     conn.execute(  # a trigger updates the session's `status` and `updated_at`
         """insert into turns (id, session_id, message, attachments, size, own_key, subagents, time_limit,
         parent_turn_id, parent_call_id, root_turn_id, lineage, response_format, status, first_event, created_at,
-        started_at, agent_version, traceparent, steers, client_tools)
-        values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+        started_at, agent_version, traceparent, steers, client_tools, instructions, face_key, kept)
+        values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
         (
             new.id,
             new.session_id,
@@ -156,6 +174,9 @@ def admit(conn: Connection, new: NewTurn, first_event: int | None) -> None:
             new.traceparent,
             new.steers,
             msgspec.json.encode(new.client_tools).decode() if new.client_tools else None,
+            new.instructions or None,
+            new.face_key or None,
+            new.kept,
         ),
     )
     if first_event is not None:
@@ -191,7 +212,8 @@ def message(conn: Connection, turn_id: str) -> str:
 def size(new: NewTurn) -> int:
     """Approximate size of a turn's message with its attachments and its client's tools, in bytes."""
     tools = len(msgspec.json.encode(new.client_tools)) if new.client_tools else 0
-    return len(new.message) + sum(len(one.data) + len(one.url) for one in new.attachments) + tools
+    kept = len(new.instructions) + len(new.kept or "")
+    return len(new.message) + sum(len(one.data) + len(one.url) for one in new.attachments) + tools + kept
 
 
 def start(conn: Connection, new: NewTurn, first_event: int) -> NewTurn:

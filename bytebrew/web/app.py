@@ -29,11 +29,13 @@ from bytebrew.base.errors import (
 from bytebrew.base.formats import canonical_id, new_id
 from bytebrew.base.logs import trace_id
 from bytebrew.base.validation import depth
-from bytebrew.contract.route import ANYONE, Reply, Request, Route, Stream, check_name, routes_by_path, taken_names
+from bytebrew.contract.face import CONVERSATIONS
+from bytebrew.contract.route import ANYONE, Face, Reply, Request, Route, Stream, check_name, routes_by_path, taken_names
 from bytebrew.engine import Engine
 from bytebrew.web import cors, early_answer, query, recorded_changes
 from bytebrew.web.admission import PLACES, BodyReader, Place
 from bytebrew.web.body_fields import Body, unfit
+from bytebrew.web.faces.conversations import Conversations
 from bytebrew.web.http_state import HttpState, http_state
 from bytebrew.web.idempotency import HEADER, Keys, digest_of, repeats
 from bytebrew.web.public_view import PublicView
@@ -57,7 +59,7 @@ SECURITY = (
 )
 Methods = Mapping[str, Route]
 STREAM_HEADERS = {"content-type": "text/event-stream", "cache-control": "no-cache", "x-accel-buffering": "no"}
-_INTERNAL = {"error": "internal_error", "message": "The engine failed; its log has the trace"}
+_FAILED = "The engine failed; its log has the trace"
 
 
 class Application:
@@ -71,18 +73,15 @@ class Application:
         taken = taken_names(by_path)
         keys = {path.rpartition("/{")[0]: path.rpartition("/{")[2][:-1] for path in by_path if path.endswith("}")}
         endpoints: dict[str, Endpoint] = {}
-        public = PublicView(engine)
+        public, engine.state[CONVERSATIONS] = PublicView(engine), Conversations(engine)
         for path, methods in by_path.items():
             names = taken.get(path) or taken.get(path.rpartition("/{")[0], frozenset())
             endpoints[path] = Endpoint(engine, state, public, methods, keys.get(path, "id"), names)
             endpoints[path].section = section_of(engine, path)
         self._plain = {path: endpoint for path, endpoint in endpoints.items() if "{" not in path}
         streaming = {path for path, methods in by_path.items() if any(route.streams for route in methods.values())}
-        by_pattern = [
-            PathRoute(path, endpoint=endpoint)
-            for path, endpoint in sorted(endpoints.items(), key=lambda item: item[0] not in streaming)
-            if "{" in path
-        ]
+        ordered = sorted(endpoints.items(), key=lambda item: item[0] not in streaming)
+        by_pattern = [PathRoute(path, endpoint=endpoint) for path, endpoint in ordered if "{" in path]
         self._router = Router(by_pattern, redirect_slashes=False, default=_no_such_path)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -120,12 +119,12 @@ class Application:
             else:
                 await self._router(scope, exchange.receive, exchange.send)
         except EngineError as error:
-            await _answer(exchange.send, error.status, error.body(), error.headers)
+            await _refuse(exchange.send, scope, error)
         except Exception:
             log.exception("%s %s failed", scope["method"], scope["path"])
             if exchange.status:
                 raise
-            await _answer(exchange.send, 500, _INTERNAL, {})
+            await _refuse(exchange.send, scope, EngineError(_FAILED))
 
     def _check_crowd(self, scope: Scope) -> None:
         """Raises Overloaded for a connection above the limit, except for the health check."""
@@ -184,6 +183,7 @@ class Endpoint:
         self._resource = recorded_changes.Resource(methods.get("GET"), key)
         self._keys = Keys()
         self.section = ""  # of the configuration, whose items it changes
+        self.face = next(iter(methods.values())).face
         with_body = {method: route for method, route in methods.items() if route.body is not None}
         self._bodies = {method: Body(route, methods.get("GET")) for method, route in with_body.items()}
         self._decoders = {method: msgspec.json.Decoder(route.body) for method, route in with_body.items()}
@@ -239,7 +239,7 @@ class Endpoint:
             self._state.streams += 1
             answer.frames = self._state.access.while_live(request, route, answer.frames)
             try:
-                await _stream(answer, headers, receive, send)
+                await _stream(answer, headers, receive, send, route.face)
             finally:
                 self._state.streams -= 1
         elif isinstance(answer, Reply):
@@ -279,7 +279,8 @@ class Endpoint:
 
     async def _perform(self, request: Request[Any], route: Route, digest: bytes) -> Any:
         engine, change = self._engine, None
-        if (route.method != "GET" or route.names_person) and not route.streams and engine.observers.record_actions:
+        changes = (route.method != "GET" or route.names_person) and not route.streams and route.face is None
+        if changes and engine.observers.record_actions:
             change = recorded_changes.Change(request, route, self._resource, engine.record)
             request.records += (change.record,)
         if self.section and route.method != "GET" and not route.streams:
@@ -338,7 +339,13 @@ async def _answer(send: Send, status: int, body: Any, headers: Mapping[str, str]
     await send({"type": "http.response.body", "body": raw})
 
 
-async def _stream(stream: Stream, headers: dict[str, str], receive: Receive, send: Send) -> None:
+async def _refuse(send: Send, scope: Scope, error: EngineError) -> None:
+    endpoint = scope.get("endpoint")
+    reply = early_answer.refusal(error, endpoint.face if isinstance(endpoint, Endpoint) else None)
+    await _answer(send, reply.status, reply.body, reply.headers)
+
+
+async def _stream(stream: Stream, headers: dict[str, str], receive: Receive, send: Send, face: Face | None) -> None:
     """Sends frames until they end or the client disconnects."""
     headers = STREAM_HEADERS | headers | stream.headers
     events = headers["content-type"] == STREAM_HEADERS["content-type"]
@@ -355,10 +362,10 @@ async def _stream(stream: Stream, headers: dict[str, str], receive: Receive, sen
                 async for chunk in frames:
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
             except EngineError as error:
-                await _send_error(send, headers, error.code, error.message)
+                await send(early_answer.ending(headers, error, face))
             except Exception:
                 log.exception("a stream failed")
-                await _send_error(send, headers, _INTERNAL["error"], _INTERNAL["message"])
+                await send(early_answer.ending(headers, EngineError(_FAILED), face))
     except TimeoutError:
         if not presence.expired():
             raise
@@ -373,14 +380,6 @@ async def _until_gone(receive: Receive, presence: asyncio.Timeout) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
     presence.reschedule(asyncio.get_running_loop().time())
-
-
-async def _send_error(send: Send, headers: Mapping[str, str], code: str, message: str) -> None:
-    """Ends an event stream with the event `error`; other streams are aborted, so that they appear incomplete."""
-    if headers["content-type"] != STREAM_HEADERS["content-type"]:
-        raise RuntimeError(message)
-    body = early_answer.error_frame(headers, code, message)
-    await send({"type": "http.response.body", "body": body, "more_body": True})
 
 
 def _complete(scope: Scope, headers: Iterable[tuple[bytes, bytes]], request_id: str) -> list[tuple[bytes, bytes]]:

@@ -7,8 +7,10 @@ from contextlib import suppress
 import msgspec
 from starlette.types import Message, Receive, Scope, Send
 
+from bytebrew.base.errors import EngineError
 from bytebrew.base.rolling_timeout import within
 from bytebrew.contract.events import ErrorEvent
+from bytebrew.contract.route import Face, Reply
 
 REST_SECONDS = 15.0
 """Time limit for the rest of a body once its answer has started."""
@@ -77,6 +79,23 @@ def denial(send: Send) -> Send:
         await send({**message, "type": f"websocket.{message['type']}"})
 
     return send_denial
+
+
+def refusal(error: EngineError, face: Face | None) -> Reply:
+    """An error before the answer has begun, as the face has it."""
+    if face is None:
+        return Reply(status=error.status, body=error.body(), headers=error.headers)
+    reply = face.refusal(error)
+    reply.headers = error.headers | reply.headers
+    return reply
+
+
+def ending(headers: Mapping[str, str], error: EngineError, face: Face | None) -> Message:
+    """The message that ends an event stream with an error; RuntimeError for any other, which appears incomplete."""
+    if not headers["content-type"].startswith("text/event-stream"):
+        raise RuntimeError(error.message)
+    body = face.ending(error) if face else error_frame(headers, error.code, error.message)
+    return {"type": "http.response.body", "body": body, "more_body": True}
 
 
 def error_frame(headers: Mapping[str, str], code: str, message: str) -> bytes:

@@ -6,12 +6,13 @@ answers, this file. What neither names is not shown.
 
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import aclosing
-from typing import Any
+from contextlib import aclosing, suppress
+from functools import cache
+from typing import Any, get_args
 
 import msgspec
-from msgspec import UNSET, Raw
-from msgspec.structs import replace
+from msgspec import NODEFAULT, UNSET, Raw
+from msgspec.structs import FieldInfo, replace
 
 from bytebrew.base.errors import Conflict, EngineError, Forbidden, NotFound, Stale
 from bytebrew.contract.entities import Task
@@ -97,6 +98,41 @@ def event(kind: type[Event] | None, data: bytes) -> bytes | None:
     return _encode(shown)
 
 
+def typed(event: Event) -> Event | None:
+    """An event as the public view shows it, with nothing in the fields that it hides; None if it does not show it."""
+    kind = type(event)
+    if not kind.public or (event.agent is not UNSET and not kind.rises):
+        return None
+    shown = replace(event, **_blanks(kind))
+    if isinstance(shown, ErrorEvent):
+        code, message = sentence(shown.code)
+        return replace(shown, code=code, message=message)
+    return replace(shown, call_id=shown.confirmation_id) if isinstance(shown, ConfirmationAsked) else shown
+
+
+@cache
+def _blanks(kind: type[Event]) -> dict[str, Any]:
+    """A value without content for each field that is hidden."""
+    return {
+        field.name: "caution" if field.name == "risk" else _blank(field)
+        for field in msgspec.structs.fields(kind)
+        if field.name not in kind.public
+    }
+
+
+def _blank(field: FieldInfo) -> Any:
+    if field.default is not NODEFAULT:
+        return field.default
+    if field.default_factory is not NODEFAULT:
+        return field.default_factory()
+    empties: tuple[Any, ...] = (None, "", 0, False, (), {})
+    for empty in empties:
+        with suppress(msgspec.ValidationError):
+            return msgspec.convert(empty, field.type)
+    choices: tuple[Any, ...] = get_args(field.type)  # of a Literal
+    return choices[0]
+
+
 def sentence(code: str) -> tuple[str, str]:
     """The code and the message of an error in the public view."""
     code = code if code in SENTENCES else "turn_failed"
@@ -165,7 +201,15 @@ class PublicView:
         self._kinds = {kind.name: kind for kind in (*EVENTS, *engine.events)}
 
     async def run(self, request: Request[Any], route: Route, run: Callable[[], Awaitable[Any]]) -> Any:
-        """The answer of `run` as the caller may see it; Forbidden for a route that the public view does not have."""
+        """The answer of `run` as the caller may see it; Forbidden for a route that the public view does not have.
+
+        A face applies the view itself, to all but errors.
+        """
+        if route.face is not None:
+            try:
+                return await run()
+            except EngineError as error:
+                raise (reduced(error) if request.actor.view == "public" else error) from error
         if not await self._is_public(request, route):
             return await self._rows(await run(), request, route)
         if not route.path.startswith(REACHED):

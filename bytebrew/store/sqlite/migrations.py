@@ -155,6 +155,14 @@ create trigger turns_end after update of status on turns
 end;
 """
 
+# what faces keep with a turn, and by what they find it
+_FACES = """
+alter table turns add column instructions text;
+alter table turns add column face_key text;
+alter table turns add column kept text;
+create index turns_face on turns (face_key, seq) where face_key is not null;
+"""
+
 # a turn without one of its own has its agent's, a turn that switched that off has one of type text
 _FORMATS = """
 alter table agents add column response_format text;
@@ -228,6 +236,7 @@ CORE = tuple(
             _FORGETTINGS,
             replays.TABLES,
             _ACTIVE,
+            _FACES,
         ),
         1,
     )

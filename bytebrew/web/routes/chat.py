@@ -2,7 +2,7 @@
 
 import time
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Annotated, Any
 
@@ -31,6 +31,7 @@ from bytebrew.store.journal import EventRange, Journal, Log, OpenEventRange
 from bytebrew.store.sessions import ForkedFrom
 from bytebrew.store.sqlite.database import Database
 from bytebrew.store.turn_results import ALL, TurnResult, newest_first
+from bytebrew.store.turns import NewTurn
 from bytebrew.web.access import check_schema
 from bytebrew.web.client_tools import ClientTools, declared
 from bytebrew.web.event_cursor import event_cursor
@@ -135,6 +136,21 @@ async def begin(
     fork: ForkedFrom | None = None,
 ) -> Stream | Reply:
     """Begins the turn of a chat's body, in its session or in a fork, and answers with its events."""
+    turn = await start(engine, models, request, entrance, owner, fork)
+    request.body = replace(request.body, message="-", attachments=(), client_tools=())  # the turn may wait for long
+    return await _answer(engine, request, turn, arrived)
+
+
+async def start(
+    engine: Engine,
+    models: OwnModels,
+    request: Request[Any],
+    entrance: schemas.Entrance,
+    owner: str | None,
+    fork: ForkedFrom | None = None,
+    more: Callable[[NewTurn], NewTurn] = lambda new: new,
+) -> Turn:
+    """Begins the turn of a chat's body; `more` adds what the body does not have."""
     body: ChatRequest = request.body
     check_schema(request.actor, entrance.schema)
     if not entrance.chat_enabled:
@@ -147,7 +163,7 @@ async def begin(
         shown_in = fork or ForkedFrom(session_id=body.session_id or "", after=ALL)
         form = await engine.db.read(_form, shown_in, engine.forms)
         message = form.answered(message.form)
-    more = await _body_headers(request, body.headers, models.private) if body.headers else {}
+    passed = await _body_headers(request, body.headers, models.private) if body.headers else {}
     own_model = await models.own(request)
     new = chat_turn(
         entrance,
@@ -166,16 +182,13 @@ async def begin(
     )
     if body.client_tools:
         new = replace(new, client_tools=declared(body.client_tools, entrance, engine.reserves))
-    turn = engine.runner.turn(new, entrance, own_model)
-    turn.headers = {name: value for name, value in {**more, **request.headers}.items() if name not in models.private}
+    turn = engine.runner.turn(more(new), entrance, own_model)
+    turn.headers = {name: value for name, value in {**passed, **request.headers}.items() if name not in models.private}
     if request.place is not None:
         request.place.free()  # from now on the turn itself is counted
     await engine.runner.submit(turn, body.on_busy, bounded=True)
     request.recorded = True  # the turn stores the key
-    # frees the memory, as the turn may wait for long
-    request.body = body = replace(body, message="-", attachments=(), client_tools=())
-    del message, new
-    return await _answer(engine, request, turn, arrived)
+    return turn
 
 
 async def _answer(

@@ -1,0 +1,1 @@
+"""Conversations for faces, which speak other protocols."""

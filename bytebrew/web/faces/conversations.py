@@ -1,0 +1,330 @@
+"""Chats for faces, with the rules of the engine's own routes: access, views, idempotency, records."""
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import replace as with_fields
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, to_builtins
+from msgspec.structs import replace
+
+from bytebrew.base.errors import InvalidRequest, NotFound, TurnInterrupted, Unprocessable
+from bytebrew.base.formats import canonical_id, now
+from bytebrew.contract.connection import Connection
+from bytebrew.contract.face import FaceSchema, FaceTurn, NewChat, OpenCall, TurnEvent
+from bytebrew.contract.route import Request, Route
+from bytebrew.conversation import waiting_turns
+from bytebrew.conversation.turn import Turn
+from bytebrew.engine import Engine
+from bytebrew.store import confirmations, face_turns, forks, idempotency, sessions
+from bytebrew.store.configuration import schemas
+from bytebrew.store.face_turns import StoredTurn
+from bytebrew.store.journal import OpenEventRange
+from bytebrew.store.sessions import ForkedFrom
+from bytebrew.store.turns import NewTurn, Status
+from bytebrew.web import recorded_changes
+from bytebrew.web.access import check_schema
+from bytebrew.web.api_document.openapi import EVENTS
+from bytebrew.web.body_fields import unfit
+from bytebrew.web.faces.turn_events import EventDecoder, turn_events
+from bytebrew.web.routes import approvals, chat
+from bytebrew.web.routes import sessions as session_routes
+from bytebrew.web.routes.approvals import SessionAnswer
+from bytebrew.web.routes.chat import ChatRequest, OwnModels
+
+_SESSION = "/api/v1/sessions/{id}"
+_STOPPED = "The turn has stopped at a record and goes on when the engine is back; try again then"
+
+
+class Conversations:
+    """The chats of an engine for its faces; see `bytebrew.Conversations`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._models = OwnModels(engine)
+        self.decoder = EventDecoder(dict.fromkeys((*EVENTS, *engine.events)))
+        own = (*approvals.routes(engine), *session_routes.routes(engine))
+        self._routes: Mapping[tuple[str, str], Route] = {(route.method, route.path): route for route in own}
+
+    async def schemas(self, request: Request[Any]) -> list[FaceSchema]:
+        """The schemas with chat that the caller may use, by name."""
+        allowed = request.actor.schemas
+        return [
+            FaceSchema(
+                name=one.name,
+                description=one.description,
+                created_at=one.created_at,
+                client_tools=one.client_tools,
+            )
+            for one in await self._engine.db.read(schemas.list_all)
+            if one.chat_enabled and (allowed is None or one.name in allowed)
+        ]
+
+    async def begin(self, request: Request[Any], new: NewChat) -> FaceTurn:
+        """Begins a turn; for a repeated Idempotency-Key the turn that it began."""
+        engine = self._engine
+        if request.key is not None and request.key.turn_id is not None:
+            if request.place is not None:
+                request.place.free()  # the turn is counted already, or has ended
+            return await self.turn(request, request.key.turn_id)
+        session_id = canonical_id(new.session_id) if new.session_id else None
+        entrance, owner, fork = await engine.db.read(_begun_in, request, new, session_id)
+        self._view(request, entrance.view)
+        if new.history and owner is not None and fork is None:
+            raise Unprocessable("Only a session that begins takes a history; leave session_id out, or send a new UUID")
+        created = now()
+
+        def more(turn: NewTurn) -> NewTurn:
+            kept = None if new.kept is None else msgspec.json.encode(new.kept).decode()
+            begins = turn.begins or owner is None
+            parts = {"past": new.history, "instructions": new.instructions, "face_key": new.key, "kept": kept}
+            return replace(turn, **parts, begins=begins, created_at=created)
+
+        request.body = _chat(new, None if fork else session_id)
+        turn = await chat.start(engine, self._models, request, entrance, owner, fork, more)
+        request.body = None
+        if new.history:
+            turn.new = replace(turn.new, past=())
+        stored = StoredTurn(
+            id=turn.id,
+            session_id=turn.session_id,
+            owner=turn.new.owner,
+            schema=entrance.schema,
+            view=entrance.view,
+            created_at=created,
+            message=new.message,
+            key=new.key,
+            kept=new.kept,
+            status=turn.status,
+            first=turn.first,
+            last=None,
+            newest=True,
+        )
+        return _Turn(self, stored, turn, public=request.actor.view == "public")
+
+    async def turn(self, request: Request[Any], turn_id: str) -> FaceTurn:
+        """A turn of a session of the caller; NotFound otherwise."""
+        stored = await self._engine.db.read(face_turns.get, turn_id)
+        if stored is None or not self._may_see(request, stored):
+            raise NotFound(f"There is no turn '{turn_id[:255]}'")
+        return self._shown(request, stored)
+
+    async def newest(self, request: Request[Any], session_id: str) -> FaceTurn | None:
+        """The newest turn of a session; None if it has none, or there is no such session."""
+        stored = await self._engine.db.read(face_turns.newest, canonical_id(session_id))
+        return self._shown(request, stored) if stored is not None and self._may_see(request, stored) else None
+
+    async def find(
+        self, request: Request[Any], schema: str, keys: Sequence[str], *, user_sub: str = ""
+    ) -> list[FaceTurn]:
+        """The caller's turns in a schema, for an end user, with one of the keys: 20 a key at most, its newest first."""
+        found = await self._engine.db.read(face_turns.find, request.actor.subject, user_sub, schema, keys)
+        return [self._shown(request, one) for one in found if self._may_see(request, one)]
+
+    async def open_calls(self, request: Request[Any], session_id: str) -> list[OpenCall]:
+        """The calls of a session that wait, oldest first."""
+        await self._enter(request, session_id)
+        public = request.actor.view == "public"
+        return [
+            OpenCall(
+                call_id=one.id if hidden else one.call_id,
+                confirmation_id=one.id,
+                kind=one.kind,
+                tool="" if hidden else one.tool,
+                input={} if hidden else confirmations.shown(one).input,
+            )
+            for one in await self._engine.db.read(confirmations.of_session, session_id)
+            for hidden in (public and one.kind != "client_tool",)
+        ]
+
+    async def finish_call(
+        self, request: Request[Any], session_id: str, call_id: str, result: str, *, has_error: bool = False
+    ) -> None:
+        """Takes the result of a tool that the client runs; the same result again changes nothing."""
+        await self._respond(request, session_id, SessionAnswer(call_id=call_id, result=result, is_error=has_error))
+
+    async def answer(
+        self,
+        request: Request[Any],
+        session_id: str,
+        call_id: str,
+        *,
+        approve: bool,
+        reason: str = "",
+        input: dict[str, Any] | None = None,
+    ) -> None:
+        """Answers the question about a call, by its call_id or its confirmation_id; the same answer changes nothing."""
+        words = ("approve" if approve else "reject",)
+        answer = SessionAnswer(call_id=call_id, answers=words, reason=reason, input=input)
+        await self._respond(request, session_id, answer)
+
+    async def cancel(self, request: Request[Any], session_id: str) -> None:
+        """Cancels the running turn of a session."""
+        await self._enter(request, session_id)
+        await self._run(request, ("POST", f"{_SESSION}/cancel"), session_id)
+
+    async def delete(self, request: Request[Any], session_id: str) -> None:
+        """Deletes a session with all its turns."""
+        await self._enter(request, session_id)
+        await self._run(request, ("DELETE", _SESSION), session_id)
+
+    async def _respond(self, request: Request[Any], session_id: str, answer: SessionAnswer) -> None:
+        await self._enter(request, session_id)
+        lane, key = self._engine.runner.lanes.get(session_id), request.key
+        if key is None or key.turn_id is not None or lane is None:
+            await self._run(request, ("POST", f"{_SESSION}/respond"), session_id, answer)
+            return
+        key = replace(key, turn_id=lane.current.id)
+
+        def keep(conn: Connection, body: Any) -> None:
+            idempotency.keep_turn(conn, key, lane.current.id)
+
+        await self._run(request, ("POST", f"{_SESSION}/respond"), session_id, answer, keep)
+        request.key, request.recorded = key, True  # it names the turn now
+
+    async def _run(
+        self,
+        request: Request[Any],
+        key: tuple[str, str],
+        session_id: str,
+        body: Any = None,
+        *records: Any,
+    ) -> None:
+        """Runs a route of the core for a session, with its records."""
+        route = self._routes[key]
+        path = route.path.replace("{id}", session_id)
+        inner = with_fields(
+            request,
+            path={"id": session_id},
+            query={},
+            url_path=path,
+            method=route.method,
+            body=body,
+            key=None,
+            records=records,
+            recorded=False,
+            place=None,
+        )
+        change = None
+        if self._engine.observers.record_actions:
+            change = recorded_changes.Change(inner, route, recorded_changes.Resource(None, "id"), self._engine.record)
+            inner.records += (change.record,)
+        await recorded_changes.perform(inner, route, change)
+        if change and change.action:
+            await self._engine.notify("actor_acted", action=change.action)
+
+    async def _enter(self, request: Request[Any], session_id: str) -> None:
+        """Sets the view of a session of the caller; NotFound for any other."""
+        found = await self._engine.db.read(face_turns.view, session_id)
+        owner, schema, view = found or (None, "", "full")
+        sessions.check_owner(request.actor, owner, session_id)
+        check_schema(request.actor, schema)
+        self._view(request, view)
+
+    def _view(self, request: Request[Any], view: str) -> None:
+        scopes = request.actor.scopes
+        if view == "public" and not scopes & {"admin", "approvals"}:  # whoever approves calls must see them
+            request.actor = replace(request.actor, view="public")
+
+    def _may_see(self, request: Request[Any], stored: StoredTurn) -> bool:
+        actor = request.actor
+        return (stored.owner == actor.subject or actor.is_admin) and (
+            actor.schemas is None or stored.schema in actor.schemas
+        )
+
+    def _shown(self, request: Request[Any], stored: StoredTurn) -> "_Turn":
+        self._view(request, stored.view)
+        running = self._engine.runner.turns.get(stored.id)
+        return _Turn(self, stored, running, public=request.actor.view == "public")
+
+    def frames(self, stored: StoredTurn, running: Turn | None) -> AsyncGenerator[bytes, None]:
+        """The frames of a turn from its first event to its last."""
+        engine = self._engine
+        if running is not None and running.first is None:
+            return waiting_turns.frames(engine.journal, engine.runner.lanes, running, running)
+        if running is not None:
+            return engine.journal.follow(running.log, running)
+        return self._stored(stored, stored.last)
+
+    async def _stored(self, stored: StoredTurn, last: int | None) -> AsyncGenerator[bytes, None]:
+        if last is None:
+            raise TurnInterrupted(_STOPPED)
+        log = await self._engine.journal.log(stored.session_id)
+        if log.committed < last:
+            raise NotFound("The session was deleted")
+        async for chunk in self._engine.journal.follow(log, OpenEventRange(stored.first, last)):
+            yield chunk
+
+    async def so_far(self, stored: StoredTurn, running: Turn | None) -> AsyncGenerator[bytes, None]:
+        """The frames of the events that a turn has now."""
+        first = stored.first if running is None else running.first
+        if first is None:
+            return
+        log = await self._engine.journal.log(stored.session_id)
+        last = stored.last if running is None or running.last is None else running.last
+        through = log.committed if last is None else min(log.committed, last)
+        if through >= first:
+            async for chunk in self._engine.journal.follow(log, OpenEventRange(first, through)):
+                yield chunk
+
+
+class _Turn:
+    """A turn as `bytebrew.FaceTurn` describes it."""
+
+    def __init__(self, chats: Conversations, stored: StoredTurn, running: Turn | None, *, public: bool) -> None:
+        self._chats, self._stored, self._running, self._public = chats, stored, running, public
+        self.id, self.session_id, self.schema = stored.id, stored.session_id, stored.schema
+        self.created_at, self.message = stored.created_at, stored.message
+        self.key, self.kept, self.newest = stored.key, stored.kept, stored.newest
+
+    @property
+    def last(self) -> int | None:
+        """The number of its last event, None before its end."""
+        return self._running.last if self._running else self._stored.last
+
+    @property
+    def status(self) -> Status:
+        """Its status."""
+        return self._running.answering.status if self._running else self._stored.status
+
+    def events(self, *, live: bool = True) -> AsyncGenerator[Sequence[TurnEvent], None]:
+        """The turn's events from its first."""
+        chats, stored, running = self._chats, self._stored, self._running
+        frames = chats.frames(stored, running) if live else chats.so_far(stored, running)
+        return turn_events(frames, chats.decoder, public=self._public)
+
+
+def _begun_in(
+    conn: Connection, request: Request[Any], new: NewChat, session_id: str | None
+) -> tuple[schemas.Entrance, str | None, ForkedFrom | None]:
+    """The entrance of a schema, the owner of the session if there is one, and the history that a fork has of it."""
+    entrance = schemas.entrance(conn, new.schema)
+    owner = sessions.owner(conn, session_id) if session_id else None
+    if owner is not None:
+        sessions.check_owner(request.actor, owner, session_id or "")
+    if new.fork_after is None:
+        return entrance, owner, None
+    if session_id is None:
+        raise InvalidRequest("A fork needs the session that it shares the history of")
+    return entrance, owner, forks.behind(conn, session_id, request.actor, new.fork_after)
+
+
+def _chat(new: NewChat, session_id: str | None) -> ChatRequest:
+    """The body of the engine's own chat; InvalidRequest for what that does not take."""
+    body = {
+        "message": {"form": dict(new.form)} if new.form is not None else new.message,
+        "attachments": [
+            {"media_type": one.media_type, "name": one.name} | ({"data": one.data} if one.data else {"url": one.url})
+            for one in new.attachments
+        ],
+        "session_id": session_id,
+        "on_busy": new.on_busy,
+        "subagents": new.subagents,
+        "user_sub": new.user_sub,
+        "client_tools": [to_builtins(one) for one in new.client_tools],
+    }
+    try:
+        taken = msgspec.convert(body, ChatRequest)
+    except msgspec.ValidationError as error:
+        raise unfit(error, ChatRequest) from error
+    return replace(taken, response_format=UNSET if new.response_format is None else new.response_format)
