@@ -13,7 +13,7 @@ WORKERS := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHON
 
-.PHONY: help run test test-peers test-faults test-faults-all test-fuzz chaos check fix docs bench stale
+.PHONY: help run test test-peers test-faults test-faults-all test-fuzz chaos check fix docs bench dist stale
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /	/' | sort
@@ -63,3 +63,7 @@ docs: $(VENV)/.dev ## Write docs/settings.md from the code
 
 bench: $(VENV)/.dev ## Measure the engine against a bare pass-through, as ratios in one run
 	$(BIN)/python -m tests.bench
+
+dist: $(VENV)/.dev ## Build what is published, the engine and its clients, into dist/
+	$(BIN)/python -m hatchling build -d dist
+	cd clients/python && $(abspath $(BIN))/python -m hatchling build -d ../../dist

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = ("bytebrew", "plugins", "examples")
+FOLDERS = ("bytebrew", "plugins", "clients/python/bytebrew_client", "examples")
 EMPTY = "manager service handler adapter factory processor helper util utility utilities wrapper impl info"
 GESTURES = (
     "told tell asked said given past one words thing found heard cut hopeless leftovers endings blots trial notation "

@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
     path
-    for pattern in ("*.md", "docs/**/*.md", "plugins/*.md", "examples/*/*.md", ".github/**/*.md")
+    for pattern in ("*.md", "docs/**/*.md", "plugins/*.md", "examples/*/*.md", "clients/*/*.md", ".github/**/*.md")
     for path in ROOT.glob(pattern)
 )
 

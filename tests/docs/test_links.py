@@ -7,7 +7,7 @@ import pytest
 
 from tests.docs import PAGES, ROOT, label, prose
 
-FOLDERS = ("bytebrew/", "plugins/", "tests/", "docs/", "scripts/", "examples/", ".github/")
+FOLDERS = ("bytebrew/", "plugins/", "tests/", "docs/", "scripts/", "examples/", "clients/", ".github/")
 
 
 def links(page: Path) -> list[str]:
