@@ -15,10 +15,10 @@ EVENTS = 3
 """Number of events of each."""
 
 
-def store(conn: Connection, session_id: str, past: Sequence[PastTurn], after: int) -> None:
+def store(conn: Connection, session_id: str, history: Sequence[PastTurn], after: int) -> None:
     """Stores turns in a session that begins, whose events up to `after` it shares."""
     moment = now()
-    for n, turn in enumerate(past):
+    for n, turn in enumerate(history):
         turn_id, first = new_id("turn"), after + n * EVENTS + 1
         text = "".join(one.content for one in turn.answers if one.role == "assistant")
         conn.execute(

@@ -41,7 +41,7 @@ class NewTurn(Struct, frozen=True, kw_only=True):
     `response_format` is its own in place of its agent's, of type text to have none. `key` is the Idempotency-Key of the
     request, `agent_version` the version of the agent that answers. `traceparent` is the caller's own trace (W3C Trace
     Context), for a spawned agent that of the root. `steers` is the running turn that absorbs the message at its next
-    boundary, unless it ends first. `fork` is the history with which its session begins, `past` are turns that come
+    boundary, unless it ends first. `fork` is the history with which its session begins, `history` are turns that come
     before it in a session or fork that begins. `instructions` are words of the client for this turn alone. A face finds
     the turn by `face_key` and keeps JSON with it.
     """
@@ -70,7 +70,7 @@ class NewTurn(Struct, frozen=True, kw_only=True):
     agent_version: int = 0
     steers: str | None = None
     fork: ForkedFrom | None = None
-    past: tuple[PastTurn, ...] = ()
+    history: tuple[PastTurn, ...] = ()
     instructions: str = ""
     face_key: str = ""
     kept: str | None = None
@@ -79,7 +79,7 @@ class NewTurn(Struct, frozen=True, kw_only=True):
     @property
     def events_before(self) -> int:
         """The number of the last event before it in a session that begins."""
-        return (self.fork.after if self.fork else 0) + past_turns.EVENTS * len(self.past)
+        return (self.fork.after if self.fork else 0) + past_turns.EVENTS * len(self.history)
 
 
 class Unsaved(Struct, frozen=True):
@@ -134,10 +134,10 @@ def admit(conn: Connection, new: NewTurn, first_event: int | None) -> None:
                   status) values (?, ?, ?, ?, ?, ?, ?, ?, ?, 'active')""",
                 (new.session_id, new.schema, new.agent, new.owner, new.user_sub, title, above, moment, moment),
             )
-        if new.past:
-            past_turns.store(conn, new.session_id, new.past, new.fork.after if new.fork else 0)
+        if new.history:
+            past_turns.store(conn, new.session_id, new.history, new.fork.after if new.fork else 0)
     else:
-        if new.past:
+        if new.history:
             raise Conflict(f"Session '{new.session_id}' is there already: only one that begins takes a history")
         sessions.check_owner(new.actor, row["owner"], new.session_id)
         if row["going"]:

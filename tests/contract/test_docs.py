@@ -20,7 +20,8 @@ from tests.testing.test_conformance import WIRE
 HERE = Path(__file__).parents[2] / "plugins"
 PAGE = (HERE / "README.md").read_text()
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
-WHOLE, *PARTS, TEST, CONFORMANCE, STATEMENT = BLOCKS
+[FACE] = [block for block in BLOCKS if "CONVERSATIONS" in block]
+WHOLE, *PARTS, TEST, CONFORMANCE, STATEMENT = [block for block in BLOCKS if block is not FACE]
 HOOKS = {
     name: f"{name}({', '.join(inspect.signature(hook).parameters)})"
     for name, hook in vars(hookspecs).items()
@@ -77,6 +78,15 @@ async def test_the_first_example_is_a_whole_plugin() -> None:
     async with testing.engine(("dice", module_of(WHOLE))) as engine:
         assert [plugin.hooks for plugin in engine.plugins.list_all() if plugin.name == "dice"] == [("register_tools",)]
         assert "roll" in engine.tools
+
+
+async def test_the_example_of_a_face_is_a_whole_plugin_whose_stream_comes_again() -> None:
+    async with testing.served_engine(("lines", module_of(FACE))) as (_, client):
+        first = await client.post("/lines", json={"schema": "demo", "text": "hello"})
+        assert first.text.endswith("data: END\n\n")
+        assert (await client.get(f"/lines/{first.headers['x-turn-id']}")).text == first.text
+        refused = await client.post("/lines", json={"schema": "none", "text": "hello"})
+        assert (refused.status_code, refused.text) == (404, "There is no schema 'none'\n")
 
 
 async def test_the_parts_are_a_plugin_with_every_hook_and_the_test_on_the_page_passes(

@@ -77,14 +77,14 @@ class Conversations:
         def more(turn: NewTurn) -> NewTurn:
             kept = None if new.kept is None else msgspec.json.encode(new.kept).decode()
             begins = turn.begins or owner is None
-            parts = {"past": new.history, "instructions": new.instructions, "face_key": new.key, "kept": kept}
+            parts = {"history": new.history, "instructions": new.instructions, "face_key": new.key, "kept": kept}
             return replace(turn, **parts, begins=begins, created_at=created)
 
         request.body = _chat(new, None if fork else session_id)
         turn = await chat.start(engine, self._models, request, entrance, owner, fork, more)
         request.body = None
         if new.history:
-            turn.new = replace(turn.new, past=())
+            turn.new = replace(turn.new, history=())
         stored = StoredTurn(
             id=turn.id,
             session_id=turn.session_id,
