@@ -29,7 +29,7 @@ class TurnEvent(NamedTuple):
     waits: bool = False
 
 
-class PastTurn(Struct, frozen=True, kw_only=True):
+class EarlierTurn(Struct, frozen=True, kw_only=True):
     """A turn of a conversation that was held elsewhere: the user's message, and those of assistant and tools after it.
 
     `key` is as that of `NewChat`.
@@ -40,7 +40,7 @@ class PastTurn(Struct, frozen=True, kw_only=True):
     key: str = ""
 
 
-def past_turns(messages: Iterable[Message]) -> tuple[PastTurn, ...]:
+def earlier_turns(messages: Iterable[Message]) -> tuple[EarlierTurn, ...]:
     """A conversation in turns; messages of the user that follow one another are one.
 
     ValueError if it does not begin with a message of the user.
@@ -58,7 +58,7 @@ def past_turns(messages: Iterable[Message]) -> tuple[PastTurn, ...]:
             turns[-1] = (both, [])
         else:
             turns.append((message, []))
-    return tuple(PastTurn(message=message, answers=tuple(answers)) for message, answers in turns)
+    return tuple(EarlierTurn(message=message, answers=tuple(answers)) for message, answers in turns)
 
 
 class NewChat(Struct, frozen=True, kw_only=True):
@@ -77,7 +77,7 @@ class NewChat(Struct, frozen=True, kw_only=True):
     attachments: tuple[Attachment, ...] = ()
     session_id: str | None = None
     fork_after: int | None = None
-    history: tuple[PastTurn, ...] = ()
+    history: tuple[EarlierTurn, ...] = ()
     instructions: str = ""
     on_busy: Literal["queue", "interrupt", "reject", "steer"] = "queue"
     subagents: bool = False
@@ -222,7 +222,7 @@ class Projection(Protocol):
     def ended(self) -> bool:
         """Whether the stream ends here."""
 
-    def frames(self, one: TurnEvent) -> bytes:
+    def frames(self, event: TurnEvent, /) -> bytes:
         """The frames of the next event; empty if it has none."""
 
 

@@ -11,11 +11,11 @@ from bytebrew.base.errors import Conflict, NotFound, Unprocessable
 from bytebrew.base.formats import now
 from bytebrew.contract.auth import VISITOR, Actor, account
 from bytebrew.contract.connection import Connection, Row
-from bytebrew.contract.face import PastTurn
+from bytebrew.contract.face import EarlierTurn
 from bytebrew.contract.messages import Attachment, Message, ResponseFormat, Spent, ToolCall, ToolSpec, Usage
 from bytebrew.contract.route import Key
 from bytebrew.contract.tool import SpawnLimits
-from bytebrew.store import confirmations, forks, idempotency, messages, past_turns, sessions
+from bytebrew.store import confirmations, forks, idempotency, imported_turns, messages, sessions
 from bytebrew.store.confirmations import Confirmation
 from bytebrew.store.sessions import ForkedFrom
 
@@ -70,7 +70,7 @@ class NewTurn(Struct, frozen=True, kw_only=True):
     agent_version: int = 0
     steers: str | None = None
     fork: ForkedFrom | None = None
-    history: tuple[PastTurn, ...] = ()
+    history: tuple[EarlierTurn, ...] = ()
     instructions: str = ""
     face_key: str = ""
     kept: str | None = None
@@ -79,7 +79,7 @@ class NewTurn(Struct, frozen=True, kw_only=True):
     @property
     def events_before(self) -> int:
         """The number of the last event before it in a session that begins."""
-        return (self.fork.after if self.fork else 0) + past_turns.EVENTS * len(self.history)
+        return (self.fork.after if self.fork else 0) + imported_turns.EVENTS * len(self.history)
 
 
 class Unsaved(Struct, frozen=True):
@@ -135,7 +135,7 @@ def admit(conn: Connection, new: NewTurn, first_event: int | None) -> None:
                 (new.session_id, new.schema, new.agent, new.owner, new.user_sub, title, above, moment, moment),
             )
         if new.history:
-            past_turns.store(conn, new.session_id, new.history, new.fork.after if new.fork else 0)
+            imported_turns.store(conn, new.session_id, new.history, new.fork.after if new.fork else 0)
     else:
         if new.history:
             raise Conflict(f"Session '{new.session_id}' is there already: only one that begins takes a history")

@@ -5,17 +5,17 @@ from contextlib import aclosing
 from hashlib import sha256
 from typing import Any, NamedTuple
 
-from bytebrew import Conversations, FaceTurn, Message, MessageDelta, MessageDone, MessageRestarted, PastTurn, Request
+from bytebrew import Conversations, EarlierTurn, FaceTurn, Message, MessageDelta, MessageDone, MessageRestarted, Request
 
 
 class Place(NamedTuple):
     """Where a new message goes: behind the turn `after`, or to a session that begins with `history`."""
 
     after: FaceTurn | None
-    history: tuple[PastTurn, ...]
+    history: tuple[EarlierTurn, ...]
 
 
-def keys(turns: Sequence[PastTurn]) -> list[str]:
+def keys(turns: Sequence[EarlierTurn]) -> list[str]:
     """A key for each turn, which depends on all of the conversation up to its message.
 
     White space around an answer makes no difference, and how it is divided into messages; tools make none.
@@ -34,7 +34,7 @@ def _feed(digest: Any, message: Message) -> None:
         digest.update(b"\1" + (one.url or one.data).encode())
 
 
-def answer_of(turn: PastTurn) -> str:
+def answer_of(turn: EarlierTurn) -> str:
     """The text of a turn's answer as the client has it."""
     return "".join(one.content for one in turn.answers if one.role == "assistant").strip()
 
@@ -52,7 +52,7 @@ async def answer_so_far(turn: FaceTurn) -> str:
     return text.strip()
 
 
-async def place(chats: Conversations, request: Request[Any], schema: str, history: Sequence[PastTurn]) -> Place:
+async def place(chats: Conversations, request: Request[Any], schema: str, history: Sequence[EarlierTurn]) -> Place:
     """The caller's turn whose conversation is this history, or else the history itself."""
     if history:
         key, answer = keys(history)[-1], answer_of(history[-1])

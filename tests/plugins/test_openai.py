@@ -16,7 +16,7 @@ from bytebrew import (
     NotFound,
     ToolCall,
     Unauthorized,
-    past_turns,
+    earlier_turns,
 )
 
 PNG = "iVBORw0KGgo="
@@ -71,7 +71,7 @@ def test_an_attachment_that_is_none_of_these_is_refused_with_its_path(text: str)
 
 def test_the_key_of_a_turn_depends_on_all_that_was_said_before_and_not_on_how_answers_are_divided() -> None:
     def said(*messages: tuple[str, str]) -> list[str]:
-        return keys(past_turns(Message(role=role, content=text) for role, text in messages))  # type: ignore[arg-type]
+        return keys(earlier_turns(Message(role=role, content=text) for role, text in messages))  # type: ignore[arg-type]
 
     first, second = said(("user", "a"), ("assistant", "b"), ("user", "c"))
     assert said(("user", "a")) == [first]
@@ -79,11 +79,11 @@ def test_the_key_of_a_turn_depends_on_all_that_was_said_before_and_not_on_how_an
     assert said(("user", "x"), ("assistant", "b"), ("user", "c"))[1] != second
     assert said(("user", "a"), ("assistant", "b "), ("assistant", ""), ("user", "c"))[1] == second
     image = Message(role="user", content="a", attachments=(Attachment(media_type="image/png", data=PNG),))
-    assert keys(past_turns([image])) != [first]
+    assert keys(earlier_turns([image])) != [first]
 
 
 def test_tools_are_no_part_of_the_text_of_an_answer() -> None:
-    [turn] = past_turns(
+    [turn] = earlier_turns(
         [
             Message(role="user", content="a"),
             Message(role="assistant", content="Let me ", tool_calls=(ToolCall("look", {}, "c1"),)),

@@ -11,13 +11,13 @@ from msgspec import Struct, to_builtins
 
 from bytebrew import (
     CONVERSATIONS,
+    EarlierTurn,
     EngineError,
     Face,
     FaceTurn,
     Message,
     MessageDelta,
     NewChat,
-    PastTurn,
     Register,
     Reply,
     Request,
@@ -25,7 +25,7 @@ from bytebrew import (
     Stream,
     ToolSpec,
     TurnEvent,
-    past_turns,
+    earlier_turns,
     project,
 )
 from bytebrew.testing import ScriptedProvider, plugin, providing, scripted_schema, served_engine, token
@@ -48,7 +48,7 @@ class Line(Struct, kw_only=True):
     steps: Any = ()
     session_id: str | None = None
     fork_after: int | None = None
-    history: tuple[PastTurn, ...] = ()
+    history: tuple[EarlierTurn, ...] = ()
     instructions: str = ""
     key: str = ""
     kept: Any = None
@@ -214,7 +214,7 @@ async def test_a_segment_ends_where_the_turn_waits_and_the_next_begins_behind_th
 async def test_a_brought_history_becomes_turns_that_the_model_reads_and_a_face_finds(tmp_path: Path) -> None:
     async with world(tmp_path) as (_, client):
         await ready(client)
-        history = past_turns(
+        history = earlier_turns(
             [
                 Message("user", "one"),
                 Message("user", "more"),
@@ -310,7 +310,7 @@ async def test_a_stream_that_breaks_ends_with_the_faces_own_frames(tmp_path: Pat
 
 def test_turns_of_a_conversation_begin_with_the_user() -> None:
     with pytest.raises(ValueError, match="begins with a message of the user"):
-        past_turns([Message("assistant", "hi")])
+        earlier_turns([Message("assistant", "hi")])
 
 
 def test_an_error_is_one_of_the_engine() -> None:

@@ -7,7 +7,7 @@ import msgspec
 from bytebrew.base.formats import new_id, now
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.events import Done, Event, MessageDelta, MessageDone
-from bytebrew.contract.face import PastTurn
+from bytebrew.contract.face import EarlierTurn
 from bytebrew.contract.messages import Usage
 from bytebrew.store import messages
 
@@ -15,7 +15,7 @@ EVENTS = 3
 """Number of events of each."""
 
 
-def store(conn: Connection, session_id: str, history: Sequence[PastTurn], after: int) -> None:
+def store(conn: Connection, session_id: str, history: Sequence[EarlierTurn], after: int) -> None:
     """Stores turns in a session that begins, whose events up to `after` it shares."""
     moment = now()
     for n, turn in enumerate(history):
