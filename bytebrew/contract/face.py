@@ -192,13 +192,16 @@ class Conversations(Protocol):
         self,
         request: Request[Any],
         session_id: str,
-        call_id: str,
+        confirmation_id: str,
         *,
         approve: bool,
         reason: str = "",
         input: dict[str, Any] | None = None,
     ) -> None:
-        """Answers the question about a call, by its call_id or its confirmation_id; the same answer changes nothing."""
+        """Answers a question to a person; the same answer again changes nothing.
+
+        Of a call that a restart broke off it says whether that runs again.
+        """
 
     async def cancel(self, request: Request[Any], session_id: str) -> None:
         """Cancels the running turn of a session."""

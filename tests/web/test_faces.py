@@ -111,6 +111,8 @@ def line_face() -> tuple[str, object]:
 
     async def give(request: Request[dict[str, Any]]) -> Any:
         chats, session_id = request.engine.state[CONVERSATIONS], request.path["id"]
+        open_calls = await chats.open_calls(request, session_id)
+        by_question = {one.confirmation_id: one.call_id for one in open_calls}
         for call_id, result in request.body.items():
             if isinstance(result, bool):
                 await chats.answer(request, session_id, call_id, approve=result)
@@ -118,7 +120,7 @@ def line_face() -> tuple[str, object]:
                 await chats.finish_call(request, session_id, call_id, result)
         turn = await chats.newest(request, session_id)
         assert turn is not None
-        return shown(turn, through=[*request.body])
+        return shown(turn, through=[by_question.get(one, one) for one in request.body])
 
     async def schemas(request: Request[None]) -> Any:
         return await request.engine.state[CONVERSATIONS].schemas(request)
@@ -202,7 +204,7 @@ async def test_a_segment_ends_where_the_turn_waits_and_the_next_begins_behind_th
             assert (ends["name"], ends["waits"], ends["input"]) == ("confirmation", True, {"n": 3})
         by_calls = await client.get(f"/lines/{turn_id}?calls={','.join(ids)}")
         assert by_calls.content == second.content
-        asked = ends["call_id"]
+        asked = ends["confirmation_id"]
         third = await client.post(f"/lines/{session_id}/calls", json={asked: True})
         assert lines(third)[-1]["name"] == "done"
         audit = (await client.get("/api/v1/audit?limit=50")).json()

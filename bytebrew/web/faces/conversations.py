@@ -147,15 +147,22 @@ class Conversations:
         self,
         request: Request[Any],
         session_id: str,
-        call_id: str,
+        confirmation_id: str,
         *,
         approve: bool,
         reason: str = "",
         input: dict[str, Any] | None = None,
     ) -> None:
-        """Answers the question about a call, by its call_id or its confirmation_id; the same answer changes nothing."""
-        words = ("approve" if approve else "reject",)
-        answer = SessionAnswer(call_id=call_id, answers=words, reason=reason, input=input)
+        """Answers a question to a person; the same answer again changes nothing.
+
+        Of a call that a restart broke off it says whether that runs again.
+        """
+        question = await self._engine.db.read(confirmations.find, confirmation_id, session_id)
+        words = ("approve", "reject")
+        if question is not None and question.kind == "unknown_outcome":  # of a call that a restart broke off
+            words = ("retry", "fail")
+        word = words[0] if approve else words[1]
+        answer = SessionAnswer(confirmation_id=confirmation_id, answers=(word,), reason=reason, input=input)
         await self._respond(request, session_id, answer)
 
     async def cancel(self, request: Request[Any], session_id: str) -> None:
