@@ -331,3 +331,13 @@ async def test_instructions_are_words_of_the_user_for_one_turn(tmp_path: Path) -
             ("user", "[]"),
         ]
         assert "Be brief" not in str(without)
+
+
+async def test_what_a_face_keeps_is_in_the_export_of_its_person(tmp_path: Path) -> None:
+    async with world(tmp_path) as (running, client):
+        await ready(client)
+        await say(client, ["end"], instructions="Be brief", kept={"note": "mine"})
+        owner = await running.db.read(lambda conn: conn.execute("select owner from sessions").fetchone()[0])
+        kept = await client.get(f"/api/v1/users/{owner}/export")
+        assert "Be brief" in kept.text
+        assert '"note":"mine"' in kept.text

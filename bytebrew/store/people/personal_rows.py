@@ -229,8 +229,8 @@ def kinds() -> tuple[PersonalData, ...]:
         PersonalData(
             "turns",
             _exporting(
-                """select id, session_id, message, status, input_tokens, output_tokens, cost_usd, created_at,
-                started_at, finished_at from turns where session_id = ? order by seq"""
+                """select id, session_id, message, instructions, kept as kept_json, status, input_tokens, output_tokens,
+                cost_usd, created_at, started_at, finished_at from turns where session_id = ? order by seq"""
             ),
             _with_sessions,
         ),
