@@ -215,6 +215,7 @@ class SchemasSection(ConfigSection):
             "chat_enabled": schema.chat_enabled,
             "client_tools": schema.client_tools,
             "view": schema.view,
+            "approvals": schema.approvals,
             "relations": [
                 {"source": pair.source, "target": pair.target, "config": pair.config} for pair in schema.relations
             ],

@@ -43,6 +43,7 @@ SummaryKeep = Annotated[
     int, Meta(ge=0, le=1000, description="newest turns that no summary replaces while the context holds them")
 ]
 Lifecycle = Literal["persistent", "spawn"]
+Approvals = Literal["text", "client_tool"]
 ToolExecution = Literal["sequential", "parallel"]
 ModelKind = Literal["chat", "embedding"]
 Dimensions = Annotated[int, Meta(ge=1, le=65536)]
@@ -350,7 +351,8 @@ class NewSchema(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A schema to create; `entry_agent` is an agent's name or id.
 
     With `client_tools` a chat may declare tools that its client runs. With the `view` "public" chats show answers only,
-    but to admins.
+    but to admins. `approvals` is how a question to a person reaches a client whose protocol has no place for one: as
+    `text`, or as a call of the `client_tool` approve_tool_call.
     """
 
     name: SchemaName
@@ -359,6 +361,7 @@ class NewSchema(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     chat_enabled: bool = False
     client_tools: bool = False
     view: View = "full"
+    approvals: Approvals = "text"
     relations: Annotated[tuple[NewRelation, ...], Meta(max_length=500)] = ()
 
 
@@ -371,6 +374,7 @@ class SchemaPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     chat_enabled: bool | UnsetType = UNSET
     client_tools: bool | UnsetType = UNSET
     view: View | UnsetType = UNSET
+    approvals: Approvals | UnsetType = UNSET
     relations: Annotated[tuple[NewRelation, ...], Meta(max_length=500)] | UnsetType = UNSET
 
 
@@ -389,5 +393,6 @@ class Schema(Struct, frozen=True, kw_only=True):
     chat_enabled: bool
     client_tools: bool
     view: View
+    approvals: Approvals
     chat_last_fired_at: Live[str | None]
     created_at: str

@@ -298,6 +298,7 @@ ITEMS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
             "chat_enabled": st.booleans(),
             "client_tools": st.booleans(),
             "view": st.sampled_from(["full", "public"]),
+            "approvals": st.sampled_from(["text", "client_tool"]),
             "relations": st.lists(
                 st.fixed_dictionaries(
                     {"source": st.just("one"), "target": st.sampled_from(["two", "three"]), "config": CONFIG}

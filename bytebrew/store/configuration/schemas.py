@@ -16,7 +16,8 @@ from bytebrew.contract.provider import Target
 from bytebrew.store.configuration import agents, models
 
 _SELECT = """select s.id, s.name, s.description, s.entry_agent_id, a.name as entry_agent, s.chat_enabled,
-  s.client_tools, s.view, s.chat_last_fired_at, s.created_at from schemas s join agents a on a.id = s.entry_agent_id"""
+  s.client_tools, s.view, s.approvals, s.chat_last_fired_at, s.created_at from schemas s
+  join agents a on a.id = s.entry_agent_id"""
 _RELATIONS = """select r.id, r.schema_id, source.name as source, target.name as target, r.config from agent_relations r
   join agents source on source.id = r.source_id join agents target on target.id = r.target_id"""
 
@@ -137,6 +138,7 @@ def create(conn: Connection, new: NewSchema) -> Schema:
         "chat_enabled": new.chat_enabled,
         "client_tools": new.client_tools,
         "view": new.view,
+        "approvals": new.approvals,
     }
     insert(conn, "schemas", row, created_at=moment, updated_at=moment)
     _relate(conn, schema_id, new.relations)
@@ -154,6 +156,7 @@ def update(conn: Connection, key: str, patch: SchemaPatch) -> Schema:
         "chat_enabled": patch.chat_enabled,
         "client_tools": patch.client_tools,
         "view": patch.view,
+        "approvals": patch.approvals,
         "entry_agent_id": UNSET if entry is UNSET else _agent_id(conn, entry, "$.entry_agent"),
         "updated_at": now(),
     }

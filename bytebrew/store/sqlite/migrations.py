@@ -205,6 +205,11 @@ _FORGETTINGS = f"""
 create index confirmations_answered on confirmations (answered_by) where answered_by is not null;
 """
 
+# how approvals reach clients whose protocol has no place for them
+_APPROVALS = """
+alter table schemas add column approvals text not null default 'text';
+"""
+
 CORE = tuple(
     enumerate(
         (
@@ -237,6 +242,7 @@ CORE = tuple(
             replays.TABLES,
             _ACTIVE,
             _FACES,
+            _APPROVALS,
         ),
         1,
     )

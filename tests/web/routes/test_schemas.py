@@ -49,15 +49,18 @@ async def test_what_clients_may_do_and_see_is_off_at_first_and_goes_through_a_co
     async with served_engine() as (_, client):
         await make_agents(client, "a")
         made = (await client.post(URL, json={"name": "s", "entry_agent": "a"})).json()
-        assert (made["client_tools"], made["view"]) == (False, "full")
-        changed = await client.patch(f"{URL}/s", json={"client_tools": True, "view": "public"})
-        assert (changed.json()["client_tools"], changed.json()["view"]) == (True, "public")
+        off = {"client_tools": False, "view": "full", "approvals": "text"}
+        on = {"client_tools": True, "view": "public", "approvals": "client_tool"}
+        assert {name: made[name] for name in off} == off
+        changed = (await client.patch(f"{URL}/s", json=on)).json()
+        assert {name: changed[name] for name in on} == on
         exported = (await client.get("/api/v1/config/export")).text
-        await client.patch(f"{URL}/s", json={"client_tools": False, "view": "full"})
+        await client.patch(f"{URL}/s", json=off)
         assert (await client.post("/api/v1/config/import", content=exported)).status_code == 200
         again = (await client.get(f"{URL}/s")).json()
-        assert (again["client_tools"], again["view"]) == (True, "public")
+        assert {name: again[name] for name in on} == on
         assert (await client.patch(f"{URL}/s", json={"view": "half"})).status_code == 400
+        assert (await client.patch(f"{URL}/s", json={"approvals": "none"})).status_code == 400
 
 
 @pytest.mark.parametrize("name", ["Shop", "-a", "a-", "a.b", "a_b", "a" * 64, ""])
