@@ -8,6 +8,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from bytebrew.contract.engine import StateKey
+from bytebrew.contract.entities import Approvals
 from bytebrew.contract.events import Event
 from bytebrew.contract.messages import Attachment, Message, ResponseFormat, ToolSpec
 from bytebrew.contract.route import Request
@@ -149,12 +150,13 @@ class FaceTurn(Protocol):
 
 
 class FaceSchema(Struct, frozen=True, kw_only=True):
-    """A schema that the caller may chat with."""
+    """A schema that the caller may chat with; `approvals` is as that of the schema."""
 
     name: str
     description: str
     created_at: str
     client_tools: bool
+    approvals: Approvals
 
 
 class Conversations(Protocol):
@@ -165,6 +167,9 @@ class Conversations(Protocol):
 
     async def schemas(self, request: Request[Any]) -> list[FaceSchema]:
         """The schemas with chat that the caller may use, by name."""
+
+    async def schema(self, request: Request[Any], name: str) -> FaceSchema:
+        """One of them, by name or id; NotFound or Forbidden for any other."""
 
     async def begin(self, request: Request[Any], new: NewChat) -> FaceTurn:
         """Begins a turn; for a repeated Idempotency-Key the turn that it began."""

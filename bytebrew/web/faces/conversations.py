@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from bytebrew.base.errors import InvalidRequest, NotFound, TurnInterrupted, Unprocessable
 from bytebrew.base.formats import canonical_id, now
 from bytebrew.contract.connection import Connection
+from bytebrew.contract.entities import Schema
 from bytebrew.contract.face import FaceSchema, FaceTurn, NewChat, OpenCall, TurnEvent
 from bytebrew.contract.route import Request, Route
 from bytebrew.conversation import waiting_turns
@@ -50,15 +51,18 @@ class Conversations:
         """The schemas with chat that the caller may use, by name."""
         allowed = request.actor.schemas
         return [
-            FaceSchema(
-                name=one.name,
-                description=one.description,
-                created_at=one.created_at,
-                client_tools=one.client_tools,
-            )
+            _face_schema(one)
             for one in await self._engine.db.read(schemas.list_all)
             if one.chat_enabled and (allowed is None or one.name in allowed)
         ]
+
+    async def schema(self, request: Request[Any], name: str) -> FaceSchema:
+        """One of them, by name or id; NotFound or Forbidden for any other."""
+        found = await self._engine.db.read(schemas.get, name)
+        check_schema(request.actor, found.name)
+        if not found.chat_enabled:
+            raise chat.disabled(found.name)
+        return _face_schema(found)
 
     async def begin(self, request: Request[Any], new: NewChat) -> FaceTurn:
         """Begins a turn; for a repeated Idempotency-Key the turn that it began."""
@@ -299,6 +303,16 @@ class _Turn:
         chats, stored, running = self._chats, self._stored, self._running
         frames = chats.frames(stored, running) if live else chats.so_far(stored, running)
         return turn_events(frames, chats.decoder, public=self._public)
+
+
+def _face_schema(schema: Schema) -> FaceSchema:
+    return FaceSchema(
+        name=schema.name,
+        description=schema.description,
+        created_at=schema.created_at,
+        client_tools=schema.client_tools,
+        approvals=schema.approvals,
+    )
 
 
 def _begun_in(

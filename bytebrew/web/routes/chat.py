@@ -154,8 +154,7 @@ async def start(
     body: ChatRequest = request.body
     check_schema(request.actor, entrance.schema)
     if not entrance.chat_enabled:
-        words = f"Chat is off for schema '{entrance.schema}'; turn on its chat_enabled"
-        raise Forbidden(words, code="chat_disabled")
+        raise disabled(entrance.schema)
     if body.user_sub not in ("", request.actor.name) and request.actor.kind == "user" and not request.actor.is_admin:
         raise Forbidden("Only API tokens and admins speak for others: leave user_sub out")
     message = body.message
@@ -189,6 +188,11 @@ async def start(
     await engine.runner.submit(turn, body.on_busy, bounded=True)
     request.recorded = True  # the turn stores the key
     return turn
+
+
+def disabled(schema: str) -> Forbidden:
+    """The refusal of a schema without chat."""
+    return Forbidden(f"Chat is off for schema '{schema}'; turn on its chat_enabled", code="chat_disabled")
 
 
 async def _answer(
