@@ -20,7 +20,7 @@ from bytebrew.base.errors import (
     Unprocessable,
     UnsupportedMediaType,
 )
-from bytebrew.base.formats import Duration, new_uuid, now, parse_time, rfc3339, uptime
+from bytebrew.base.formats import Duration, ip_of, is_known_host, new_uuid, now, parse_time, rfc3339, uptime
 from bytebrew.base.http_client.answer_limits import Bounds, Intake
 from bytebrew.base.http_client.client import Answer, Exchange, Http, UpstreamError
 from bytebrew.base.http_client.webhook_signatures import new_webhook_secret, webhook_key, webhook_signature
@@ -47,7 +47,20 @@ from bytebrew.contract.catalog import CatalogEntry, CatalogModel, CatalogProvide
 from bytebrew.contract.configuration.config_section import ConfigDialect, ConfigSection, Node, Place, Problem
 from bytebrew.contract.configuration.runtime_option import Option, expired_before, option_value
 from bytebrew.contract.connection import Connection, Row, insert, placeholders, update
-from bytebrew.contract.engine import API_DOCUMENT, TRAFFIC, Engine, ModelCall, Sample, StateKey, Traffic, Turn
+from bytebrew.contract.engine import (
+    API_DOCUMENT,
+    DOCUMENTS,
+    TRAFFIC,
+    Document,
+    Documents,
+    Engine,
+    ModelCall,
+    Passage,
+    Sample,
+    StateKey,
+    Traffic,
+    Turn,
+)
 from bytebrew.contract.entities import (
     Agent,
     AgentList,
@@ -140,6 +153,7 @@ from bytebrew.contract.route import (
     Route,
     Stream,
     moment,
+    own_origin,
     positive,
     wants_lines,
 )
@@ -152,6 +166,7 @@ __all__ = [
     "API_DOCUMENT",
     "CONTRACT",
     "CONVERSATIONS",
+    "DOCUMENTS",
     "FORMAT",
     "KEEP_ALIVE",
     "MASK",
@@ -190,6 +205,8 @@ __all__ = [
     "Core",
     "Deadline",
     "Detail",
+    "Document",
+    "Documents",
     "Done",
     "Duration",
     "EarlierTurn",
@@ -234,6 +251,7 @@ __all__ = [
     "Outcome",
     "Page",
     "Parameter",
+    "Passage",
     "Payer",
     "PayloadTooLarge",
     "Person",
@@ -313,7 +331,9 @@ __all__ = [
     "hookimpl",
     "input_schema",
     "insert",
+    "ip_of",
     "is_credential",
+    "is_known_host",
     "masked",
     "masker",
     "moment",
@@ -322,6 +342,7 @@ __all__ = [
     "now",
     "offset_of",
     "option_value",
+    "own_origin",
     "page_numbers",
     "page_of",
     "page_window",

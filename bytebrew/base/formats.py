@@ -1,5 +1,6 @@
-"""Formats: identifiers, times in RFC 3339 and UTC, durations as Go writes them, rows of the database as structs."""
+"""Formats: identifiers, times in RFC 3339, durations as Go writes them, addresses, rows of the database as structs."""
 
+import ipaddress
 import os
 import random
 import re
@@ -8,6 +9,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Protocol, TypeVar, cast, get_args, get_origin
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct
@@ -130,3 +132,21 @@ def _json_fields(kind: type[Struct]) -> tuple[str, ...]:
 
 def _is_json(kind: Any) -> bool:
     return get_origin(kind) in (tuple, list, dict) or (isinstance(kind, type) and issubclass(kind, Struct))
+
+
+def ip_of(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The IP address of a text, an IPv4 one where it is mapped into IPv6; None if it is none."""
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return None
+    return getattr(ip, "ipv4_mapped", None) or ip
+
+
+def is_known_host(header: str, listening: str) -> bool:
+    """Whether a Host header is an IP address, localhost, or the configured host, which prevents DNS rebinding."""
+    try:
+        name = urlsplit(f"//{header}").hostname or ""
+    except ValueError:
+        return False
+    return name in ("localhost", listening) or name.endswith(".localhost") or ip_of(name) is not None

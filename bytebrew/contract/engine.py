@@ -308,3 +308,42 @@ API_DOCUMENT = StateKey[Callable[[], Mapping[str, Any]]]("api_document")
 """Returns the OpenAPI document of an engine that is served over HTTP; read-only."""
 TRAFFIC = StateKey[Callable[[], Traffic]]("traffic")
 """Returns the traffic of an engine that is served over HTTP."""
+
+
+class Document(NamedTuple):
+    """A file of a knowledge base; `size` is in bytes, `changed_at` is when it was indexed (RFC 3339)."""
+
+    base_id: str
+    base: str
+    id: str
+    name: str
+    media_type: str
+    size: int
+    changed_at: str
+
+
+class Passage(NamedTuple):
+    """A part of a document that fits a query."""
+
+    document: str
+    heading: str
+    text: str
+
+
+class Documents(Protocol):
+    """The files of all knowledge bases, for actors with `scope` that are bound to no schemas."""
+
+    scope: str
+
+    async def page(self, after: tuple[str, str], most: int) -> list[Document]:
+        """At most `most` documents, by the names of base and file, after those names."""
+
+    async def read(self, base_id: str, document_id: str) -> tuple[Document, str]:
+        """A document with its text; NotFound if there is none, PayloadTooLarge for a text over a million characters."""
+
+    async def search(self, base: str, query: str) -> list[Passage]:
+        """The passages of a base, by id or name, that fit a query best; NotFound if there is no such base."""
+
+
+DOCUMENTS = StateKey[Documents]("documents")
+"""The files of knowledge bases, where a plugin has some."""

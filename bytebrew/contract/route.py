@@ -1,5 +1,6 @@
 """Routes, which define the server, the tests and the API document, with their requests and answers."""
 
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from datetime import timedelta
@@ -186,6 +187,10 @@ class Route:
     `token.revoke`, unless the default from its path and method fits. The path of a route that `names_person` ends with
     the name of a person, or with it and one more word; records have a pseudonym in its place.
 
+    A route for `own_pages` rejects the pages of other origins, whatever their credential, unless CORS allows them (DNS
+    rebinding). `resource_metadata` is the path of the metadata that its 401 refers to (RFC 9728). `counts` decides by
+    the head of a request whether rate limits count it.
+
     `face` is set if the route speaks another protocol: its errors are in that, and it applies the view of its caller by
     `CONVERSATIONS`.
 
@@ -215,6 +220,9 @@ class Route:
     overridable: bool = False
     action: str = ""
     names_person: bool = False
+    own_pages: bool = False
+    resource_metadata: str = ""
+    counts: Callable[[Request[Any]], bool] | None = None
     face: Face | None = None
     query: Mapping[str, str | Parameter] = field(default_factory=dict)
     headers: Mapping[str, str | Parameter] = field(default_factory=dict)
@@ -223,6 +231,16 @@ class Route:
     gives: Sequence[str] = ()
     sends: Mapping[str, str] = field(default_factory=dict)
     also: Mapping[int, Any] = field(default_factory=dict)
+
+
+_HOST = re.compile(r"[A-Za-z0-9.:\[\]_-]+")
+
+
+def own_origin(request: Request[Any]) -> str:
+    """The engine's origin as the client knows it, by Host and X-Forwarded-Proto; empty if the Host is malformed."""
+    host = request.headers.get("host", "")
+    scheme = "https" if request.headers.get("x-forwarded-proto") == "https" else "http"
+    return f"{scheme}://{host}" if _HOST.fullmatch(host) else ""
 
 
 Moment = Annotated[

@@ -8,7 +8,7 @@ from typing import Any
 from bytebrew.base.errors import Forbidden, Unauthorized
 from bytebrew.contract.auth import Actor, Scopes
 from bytebrew.contract.auth_mode import AuthMode
-from bytebrew.contract.route import ANYONE, Request, Route
+from bytebrew.contract.route import ANYONE, Request, Route, own_origin
 from bytebrew.web import cors
 
 STALE_SECONDS = 5.0
@@ -29,7 +29,15 @@ class Access:
     async def require(self, request: Request[Any], route: Route) -> None:
         """Sets the actor of a request to a route with a scope; raises Unauthorized and Forbidden."""
         if route.scope is not None:
-            request.actor = await self.authenticate(request)
+            if route.own_pages:
+                cors.check_origin(request.headers, self._origins(), request.engine.settings.core.host)
+            try:
+                request.actor = await self.authenticate(request)
+            except Unauthorized as error:
+                if route.resource_metadata:
+                    where = f', resource_metadata="{own_origin(request)}{route.resource_metadata}"'
+                    error.headers["WWW-Authenticate"] += f'{where}, scope="{route.scope}"'
+                raise
             check_scope(request.actor, route.scope, self._scopes)
 
     async def authenticate(self, request: Request[Any]) -> Actor:

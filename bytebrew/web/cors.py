@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from bytebrew.base.errors import Forbidden
+from bytebrew.base.formats import is_known_host
 
 EXPOSED = (
     "X-Session-Id, X-Turn-Id, X-Request-Id, Location, Link, ETag, Retry-After, Server-Timing, X-RateLimit-Limit, "
@@ -48,3 +49,14 @@ def check_page(headers: Mapping[str, str], allowed: Sequence[str]) -> None:
     if not own and origin not in allowed:
         where = f"A page of {origin}" if origin else "Another site"
         raise Forbidden(f"{where[:300]} may not call with your credentials; BYTEBREW_CORS_ORIGINS lists those that may")
+
+
+def check_origin(headers: Mapping[str, str], allowed: Sequence[str], listening: str) -> None:
+    """Raises Forbidden for a page of another origin, or of a foreign name that leads to the engine (DNS rebinding)."""
+    origin = headers.get("origin")
+    if origin is None or origin in allowed:
+        return
+    host = headers.get("host", "")
+    if origin.rpartition("://")[2].lower() != host.lower() or not is_known_host(host, listening):
+        words = f"A page of {origin[:300]} may not call this; BYTEBREW_CORS_ORIGINS lists the origins that may"
+        raise Forbidden(words, code="foreign_origin")

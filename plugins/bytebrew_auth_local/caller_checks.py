@@ -4,9 +4,9 @@ import secrets
 import time
 from typing import ClassVar
 
-from bytebrew import Core, EngineError, Forbidden, Request
+from bytebrew import Core, EngineError, Forbidden, Request, is_known_host
 
-from .addresses import is_known_host, is_loopback, is_within
+from .addresses import is_loopback, is_within
 from .peer_process import NotProven
 from .sessions import LocalMode
 from .settings import Local

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from bytebrew import (
+    DOCUMENTS,
     CapabilityType,
     ConfigSection,
     Engine,
@@ -19,6 +20,7 @@ from bytebrew import (
 
 from . import personal_data
 from .bases import KnowledgeConfig
+from .documents import KnowledgeDocuments
 from .knowledge import KNOWLEDGE, Knowledge, Limits
 from .routes import ROUTES
 from .section import KnowledgeSection
@@ -44,6 +46,7 @@ def register_capabilities(register: Register[CapabilityType]) -> None:
 @hookimpl
 def register_toolsets(register: Register[Toolset], engine: Engine) -> None:
     engine.state[KNOWLEDGE] = knowledge = Knowledge(engine)
+    engine.state[DOCUMENTS] = KnowledgeDocuments(engine)
     register(knowledge)
 
 

@@ -165,6 +165,8 @@ class Limits:
         """
         if route.scope not in SCOPES or request.repeats or OPEN.search(route.path):
             return None
+        if route.counts is not None and not route.counts(request):
+            return None
         now = self._clock()
         counting = []
         for live in self._live:
