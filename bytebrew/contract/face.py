@@ -150,13 +150,17 @@ class FaceTurn(Protocol):
 
 
 class FaceSchema(Struct, frozen=True, kw_only=True):
-    """A schema that the caller may chat with; `approvals` is as that of the schema."""
+    """A schema that the caller may chat with.
+
+    `approvals` is as that of the schema, `response_format` that of its entry agent.
+    """
 
     name: str
     description: str
     created_at: str
     client_tools: bool
     approvals: Approvals
+    response_format: ResponseFormat | None = None
 
 
 class Conversations(Protocol):

@@ -1,6 +1,6 @@
 """Chats for faces, with the rules of the engine's own routes: access, views, idempotency, records."""
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import replace as with_fields
 from typing import Any
 
@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from bytebrew.base.errors import InvalidRequest, NotFound, TurnInterrupted, Unprocessable
 from bytebrew.base.formats import canonical_id, now
 from bytebrew.contract.connection import Connection
-from bytebrew.contract.entities import Schema
+from bytebrew.contract.entities import Agent, Schema
 from bytebrew.contract.face import FaceSchema, FaceTurn, NewChat, OpenCall, TurnEvent
 from bytebrew.contract.route import Request, Route
 from bytebrew.conversation import waiting_turns
@@ -28,6 +28,7 @@ from bytebrew.web.access import check_schema
 from bytebrew.web.api_document.openapi import EVENTS
 from bytebrew.web.body_fields import unfit
 from bytebrew.web.faces.turn_events import EventDecoder, turn_events
+from bytebrew.web.http_state import http_state
 from bytebrew.web.routes import approvals, chat
 from bytebrew.web.routes import sessions as session_routes
 from bytebrew.web.routes.approvals import SessionAnswer
@@ -50,8 +51,9 @@ class Conversations:
     async def schemas(self, request: Request[Any]) -> list[FaceSchema]:
         """The schemas with chat that the caller may use, by name."""
         allowed = request.actor.schemas
+        agents = await self._engine.agents()
         return [
-            _face_schema(one)
+            _face_schema(one, agents)
             for one in await self._engine.db.read(schemas.list_all)
             if one.chat_enabled and (allowed is None or one.name in allowed)
         ]
@@ -62,15 +64,24 @@ class Conversations:
         check_schema(request.actor, found.name)
         if not found.chat_enabled:
             raise chat.disabled(found.name)
-        return _face_schema(found)
+        return _face_schema(found, await self._engine.agents())
 
     async def begin(self, request: Request[Any], new: NewChat) -> FaceTurn:
         """Begins a turn; for a repeated Idempotency-Key the turn that it began."""
-        engine = self._engine
         if request.key is not None and request.key.turn_id is not None:
             if request.place is not None:
                 request.place.free()  # the turn is counted already, or has ended
             return await self.turn(request, request.key.turn_id)
+        if request.place is not None:
+            return await self._begin(request, new)
+        request.place = place = http_state(self._engine).admission.enter()
+        try:
+            return await self._begin(request, new)
+        finally:
+            place.free()
+
+    async def _begin(self, request: Request[Any], new: NewChat) -> FaceTurn:
+        engine = self._engine
         session_id = canonical_id(new.session_id) if new.session_id else None
         entrance, owner, fork = await engine.db.read(_begun_in, request, new, session_id)
         self._view(request, entrance.view)
@@ -305,13 +316,14 @@ class _Turn:
         return turn_events(frames, chats.decoder, public=self._public)
 
 
-def _face_schema(schema: Schema) -> FaceSchema:
+def _face_schema(schema: Schema, agents: Iterable[Agent]) -> FaceSchema:
     return FaceSchema(
         name=schema.name,
         description=schema.description,
         created_at=schema.created_at,
         client_tools=schema.client_tools,
         approvals=schema.approvals,
+        response_format=next((one.response_format for one in agents if one.name == schema.entry_agent_name), None),
     )
 
 
