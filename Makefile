@@ -58,8 +58,9 @@ fix: $(VENV)/.dev ## Mend what lint and format can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(VENV)/.dev ## Write docs/settings.md from the code
+docs: $(VENV)/.dev ## Write docs/settings.md and the types of the TypeScript client from the code
 	$(BIN)/python scripts/settings_page.py
+	$(BIN)/python -m scripts.client_types
 
 bench: $(VENV)/.dev ## Measure the engine against a bare pass-through, as ratios in one run
 	$(BIN)/python -m tests.bench
