@@ -22,12 +22,14 @@ class TurnEvent(NamedTuple):
 
     `number` is the journal's, 0 for the event `queued`, which is not stored. `waits` is set if after it every open tool
     call of the turn waits for the client or a person, so that nothing more comes until they answer. Equal turns have
-    equal `waits`, live or stored.
+    equal `waits`, live or stored. `waiting` are the ids of these calls then; in the public view a question to a person
+    has its own id there.
     """
 
     number: int
     event: Event | None
     waits: bool = False
+    waiting: tuple[str, ...] = ()
 
 
 class EarlierTurn(Struct, frozen=True, kw_only=True):
@@ -99,6 +101,14 @@ class OpenCall(Struct, frozen=True, kw_only=True):
     input: Mapping[str, Any]
 
 
+class PrecedingTurn(Struct, frozen=True, kw_only=True):
+    """A turn that precedes another one in its session; `kept` is as `NewChat` had it, None without a face."""
+
+    id: str
+    kept: Any
+    messages: tuple[Message, ...]
+
+
 class FaceTurn(Protocol):
     """A turn that the caller may see."""
 
@@ -147,6 +157,9 @@ class FaceTurn(Protocol):
 
         Without `live` those that are stored now. Raises NotFound if the session is deleted.
         """
+
+    async def before(self) -> Sequence[PrecedingTurn] | None:
+        """The turns before it, oldest first, as the caller may see them; None if they take more than a megabyte."""
 
 
 class FaceSchema(Struct, frozen=True, kw_only=True):

@@ -8,6 +8,9 @@ from msgspec import Struct
 
 from bytebrew.contract.auth import View
 from bytebrew.contract.connection import Connection, Row
+from bytebrew.contract.face import PrecedingTurn
+from bytebrew.contract.messages import Message
+from bytebrew.store import messages
 from bytebrew.store.turns import Status
 
 MOST = 20
@@ -59,6 +62,22 @@ def find(conn: Connection, owner: str, user_sub: str, schema: str, keys: Sequenc
         f"{_SELECT} and t.face_key = ? and s.owner = ? and s.user_sub = ? and s.schema = ? order by t.seq desc limit ?"
     )
     return [_turn(row) for key in keys for row in conn.execute(sql, (key, owner, user_sub, schema, MOST)).fetchall()]
+
+
+def before(conn: Connection, turn: StoredTurn) -> list[PrecedingTurn] | None:
+    """The turns of the session before one, oldest first; None if they take more than a megabyte."""
+    earlier = messages.preceding(conn, turn.session_id, turn.id)
+    if earlier is None:
+        return None
+    found: dict[str, list[Message]] = {}
+    for turn_id, message in earlier:
+        found.setdefault(turn_id, []).append(message)
+    return [PrecedingTurn(id=one, kept=_kept(conn, one), messages=tuple(theirs)) for one, theirs in found.items()]
+
+
+def _kept(conn: Connection, turn_id: str) -> Any:
+    row = conn.execute("select kept from turns where id = ?", (turn_id,)).fetchone()
+    return msgspec.json.decode(row[0]) if row and row[0] else None
 
 
 def view(conn: Connection, session_id: str) -> tuple[str, str, str] | None:

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from bytebrew.base.formats import now
 from bytebrew.contract.connection import Connection, Row
-from bytebrew.contract.lists import bounded
+from bytebrew.contract.lists import PAGE_BYTES, bounded
 from bytebrew.contract.messages import Message
 from bytebrew.store import forks
 
@@ -173,6 +173,19 @@ def of_turn(conn: Connection, session_id: str, turn_id: str) -> list[Message]:
         elif found:
             break
     return found[::-1]
+
+
+def preceding(conn: Connection, session_id: str, turn_id: str) -> list[tuple[str, Message]] | None:
+    """The messages before those of a turn, oldest first, with their turns; None if they are above a megabyte."""
+    found, size = [], 0
+    for row in _ascending(conn, session_id, 0, _ALL):
+        if row["turn_id"] == turn_id:
+            break
+        size += len(row["body"])
+        if size > PAGE_BYTES:
+            return None
+        found.append((row["turn_id"], _decode(row["body"])))
+    return found
 
 
 def between(conn: Connection, session_id: str, first: int, last: int) -> list[Message]:

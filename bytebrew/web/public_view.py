@@ -18,7 +18,7 @@ from bytebrew.base.errors import Conflict, EngineError, Forbidden, NotFound, Sta
 from bytebrew.contract.entities import Task
 from bytebrew.contract.events import ConfirmationAsked, ErrorEvent, Event
 from bytebrew.contract.lists import Page
-from bytebrew.contract.messages import Usage
+from bytebrew.contract.messages import Message, Usage
 from bytebrew.contract.route import NDJSON, Reply, Request, Route, Stream
 from bytebrew.engine import Engine
 from bytebrew.store import views
@@ -108,6 +108,13 @@ def typed(event: Event) -> Event | None:
         code, message = sentence(shown.code)
         return replace(shown, code=code, message=message)
     return replace(shown, call_id=shown.confirmation_id) if isinstance(shown, ConfirmationAsked) else shown
+
+
+def message(part: Message) -> Message | None:
+    """A message as the public view shows it, None if it does not."""
+    if part.role == "tool" or not (part.content or part.attachments):
+        return None
+    return Message(part.role, part.content, attachments=part.attachments, broken_off=part.broken_off)
 
 
 @cache

@@ -17,6 +17,7 @@ from bytebrew import (
     MessageDelta,
     MessageDone,
     Notice,
+    PrecedingTurn,
     Thinking,
     ToolFinished,
     ToolStarted,
@@ -265,6 +266,9 @@ class StoredTurn(Struct, frozen=True, kw_only=True):
 
     def events(self, *, live: bool = True) -> AsyncGenerator[Sequence[TurnEvent], None]:
         return turn_events(_each(self.chunks or frames_of(self.turn)), DECODER, public=self.public)
+
+    async def before(self) -> Sequence[PrecedingTurn] | None:
+        return ()
 
 
 def frames_of(turn: Turn) -> list[bytes]:

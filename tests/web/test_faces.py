@@ -69,7 +69,8 @@ class Lines:
         last = one.event is not None and one.event.name in ("done", "error")
         self.ended = last or (one.waits and not self._behind)
         shown = {"name": one.event.name, **to_builtins(one.event)} if one.event is not None else {}
-        return b"data: %s\n\n" % json.dumps({"n": one.number, "waits": one.waits, **shown}).encode()
+        waits = {"waits": one.waits, "waiting": one.waiting}
+        return b"data: %s\n\n" % json.dumps({"n": one.number, **waits, **shown}).encode()
 
 
 def line_face() -> tuple[str, object]:
@@ -100,6 +101,10 @@ def line_face() -> tuple[str, object]:
         turn = await request.engine.state[CONVERSATIONS].turn(request, request.path["id"])
         calls = [one for one in request.query.get("calls", "").split(",") if one]
         return shown(turn, int(request.query.get("after", "0")), calls)
+
+    async def before(request: Request[None]) -> Any:
+        turn = await request.engine.state[CONVERSATIONS].turn(request, request.path["id"])
+        return await turn.before()
 
     async def find(request: Request[None]) -> Any:
         chats = request.engine.state[CONVERSATIONS]
@@ -139,6 +144,7 @@ def line_face() -> tuple[str, object]:
         streams: dict[str, Any] = {"streams": True, "face": FACE}
         register(Route("POST", "/lines", "chat", say, "Say", body=Line, begins_turn=True, idempotent=True, **streams))
         register(Route("GET", "/lines/{id}", "chat", again, "Again", query={"after": "", "calls": ""}, **streams))
+        register(Route("GET", "/lines/{id}/before", "chat", before, "Before", face=FACE))
         register(Route("GET", "/lines-found", "chat", find, "Find", query={"schema": "", "key": ""}, face=FACE))
         register(Route("GET", "/lines/{id}/calls", "chat", calls, "Calls", face=FACE))
         register(
@@ -194,6 +200,8 @@ async def test_a_segment_ends_where_the_turn_waits_and_the_next_begins_behind_th
         shown = lines(first)
         assert [one["waits"] for one in shown] == [False] * (len(shown) - 1) + [True]
         assert shown[-1]["name"] in ("tool_result", "client_tool_call")
+        calls = [one["call_id"] for one in shown if one["name"] == "client_tool_call"]
+        assert sorted(shown[-1]["waiting"]) == sorted(calls)
         session_id, turn_id = first.headers["x-session-id"], first.headers["x-turn-id"]
         open_calls = (await client.get(f"/lines/{session_id}/calls")).json()
         assert [one["kind"] for one in open_calls] == ["client_tool", "client_tool"]
@@ -291,6 +299,7 @@ async def test_the_public_view_of_a_schema_holds_in_a_face(tmp_path: Path) -> No
         shown = lines(first)
         assert [one["name"] for one in shown] == ["message_delta", "confirmation"]
         assert shown[-1]["waits"]
+        assert shown[-1]["waiting"] == [shown[-1]["confirmation_id"]]
         assert "s3cr3t" not in first.text
         assert "pay" not in first.text
         session_id, asked = first.headers["x-session-id"], shown[-1]["call_id"]
@@ -301,6 +310,31 @@ async def test_the_public_view_of_a_schema_holds_in_a_face(tmp_path: Path) -> No
         stranger = client_of(running, await token(running, "chat"))
         assert (await stranger.get(f"/lines/{first.headers['x-turn-id']}")).status_code == 404
         assert (await stranger.get(f"/lines/{session_id}/calls")).status_code == 404
+
+
+async def test_a_face_reads_the_turns_before_one_as_its_caller_may_see_them(tmp_path: Path) -> None:
+    async with world(tmp_path) as (running, client):
+        await ready(client, view="public")
+        visitor = client_of(running, await token(running, "chat"))
+        first = await say(visitor, ["a ", ["look", {"n": 1}]], ["end"], kept={"a": 1})
+        session_id = first.headers["x-session-id"]
+        second = await say(visitor, ["b"], session_id=session_id)
+        third = await say(visitor, ["c"], session_id=session_id)
+        [one, two] = (await visitor.get(f"/lines/{third.headers['x-turn-id']}/before")).json()
+        assert [one["id"], two["id"]] == [answer.headers["x-turn-id"] for answer in (first, second)]
+        assert (one["kept"], two["kept"]) == ({"a": 1}, None)
+        assert [(part["role"], part.get("content")) for part in one["messages"][1:]] == [
+            ("assistant", "a "),
+            ("assistant", "end"),
+        ]
+        assert "tool_calls" not in str(one)
+        [whole, _] = (await client.get(f"/lines/{third.headers['x-turn-id']}/before")).json()
+        assert [part["role"] for part in whole["messages"]] == ["user", "assistant", "tool", "assistant"]
+        assert (await client.get(f"/lines/{first.headers['x-turn-id']}/before")).json() == []
+        await say(visitor, ["x" * 600_000], session_id=session_id)
+        last = await say(visitor, ["end"], session_id=session_id)
+        too_many = await visitor.get(f"/lines/{last.headers['x-turn-id']}/before")
+        assert too_many.status_code == 204
 
 
 async def test_a_stream_that_breaks_ends_with_the_faces_own_frames(tmp_path: Path) -> None:

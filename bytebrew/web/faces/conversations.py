@@ -12,7 +12,7 @@ from bytebrew.base.errors import InvalidRequest, NotFound, TurnInterrupted, Unpr
 from bytebrew.base.formats import canonical_id, now
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.entities import Agent, Schema
-from bytebrew.contract.face import FaceSchema, FaceTurn, NewChat, OpenCall, TurnEvent
+from bytebrew.contract.face import FaceSchema, FaceTurn, NewChat, OpenCall, PrecedingTurn, TurnEvent
 from bytebrew.contract.route import Request, Route
 from bytebrew.conversation import waiting_turns
 from bytebrew.conversation.turn import Turn
@@ -23,7 +23,7 @@ from bytebrew.store.face_turns import StoredTurn
 from bytebrew.store.journal import OpenEventRange
 from bytebrew.store.sessions import ForkedFrom
 from bytebrew.store.turns import NewTurn, Status
-from bytebrew.web import recorded_changes
+from bytebrew.web import public_view, recorded_changes
 from bytebrew.web.access import check_schema
 from bytebrew.web.api_document.openapi import EVENTS
 from bytebrew.web.body_fields import unfit
@@ -259,6 +259,10 @@ class Conversations:
         running = self._engine.runner.turns.get(stored.id)
         return _Turn(self, stored, running, public=request.actor.view == "public")
 
+    async def before(self, stored: StoredTurn) -> Sequence[PrecedingTurn] | None:
+        """The turns of its session before one; None if they take more than a megabyte."""
+        return await self._engine.db.scan(face_turns.before, stored)
+
     def frames(self, stored: StoredTurn, running: Turn | None) -> AsyncGenerator[bytes, None]:
         """The frames of a turn from its first event to its last."""
         engine = self._engine
@@ -314,6 +318,13 @@ class _Turn:
         chats, stored, running = self._chats, self._stored, self._running
         frames = chats.frames(stored, running) if live else chats.so_far(stored, running)
         return turn_events(frames, chats.decoder, public=self._public)
+
+    async def before(self) -> Sequence[PrecedingTurn] | None:
+        """The turns before it."""
+        found = await self._chats.before(self._stored)
+        if found is None or not self._public:
+            return found
+        return [replace(one, messages=tuple(filter(None, map(public_view.message, one.messages)))) for one in found]
 
 
 def _face_schema(schema: Schema, agents: Iterable[Agent]) -> FaceSchema:

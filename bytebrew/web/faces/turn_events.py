@@ -33,9 +33,15 @@ class EventDecoder:
 class OpenCalls:
     """Whether a turn waits for the client or a person alone, by its events."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, public: bool) -> None:
         self._open: set[str] = set()
-        self._waiting: set[str] = set()
+        self._waiting: dict[str, str] = {}  # by call, the id that the caller may see
+        self._public = public
+
+    @property
+    def waiting(self) -> tuple[str, ...]:
+        """The ids of the calls that wait, as the caller may see them."""
+        return tuple(self._waiting.values())
 
     def waits_after(self, event: Event) -> bool:
         """Takes the next event; whether all open calls wait after it."""
@@ -46,24 +52,25 @@ class OpenCalls:
                 self._open.add(event.call_id)
                 return False
             self._open.discard(event.call_id)
-            self._waiting.discard(event.call_id)
+            self._waiting.pop(event.call_id, None)
         elif isinstance(event, ClientToolCalled | ConfirmationAsked):
             above = event.parent_call_id
+            shown = event.confirmation_id if self._public and isinstance(event, ConfirmationAsked) else ""
             if above is UNSET:
                 self._open.add(event.call_id)
-                self._waiting.add(event.call_id)
+                self._waiting[event.call_id] = shown or event.call_id
             else:  # that of an agent far below is none of the root's calls
-                self._waiting |= {above} if above in self._open else self._open
+                self._waiting |= {call: shown or call for call in ((above,) if above in self._open else self._open)}
         else:
             return False
-        return bool(self._waiting) and self._open <= self._waiting
+        return bool(self._waiting) and self._open <= self._waiting.keys()
 
 
 async def turn_events(
     frames: AsyncGenerator[bytes, None], decoder: EventDecoder, *, public: bool
 ) -> AsyncGenerator[Sequence[TurnEvent], None]:
     """The events in frames of the journal, which begin with a turn's first; an empty batch for a comment."""
-    calls = OpenCalls()
+    calls = OpenCalls(public=public)
     try:
         async with aclosing(frames):
             async for chunk in frames:
@@ -77,7 +84,7 @@ async def turn_events(
                     waits = calls.waits_after(event)
                     shown = public_view.typed(event) if public else event
                     if shown is not None or waits:
-                        batch.append(TurnEvent(number, shown, waits))
+                        batch.append(TurnEvent(number, shown, waits, calls.waiting if waits else ()))
                 yield batch
     except EngineError as error:
         raise (public_view.reduced(error) if public else error) from error
