@@ -1,0 +1,67 @@
+"""The two clients behind one face, so that each test is of both."""
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Literal
+
+from bytebrew.testing import ADMIN
+from bytebrew_client import AsyncClient, Client, Event
+
+Kind = Literal["sync", "async"]
+KINDS: tuple[Kind, ...] = ("sync", "async")
+
+
+class Caller:
+    """Calls a client: the blocking one in a thread, as the engine of a test runs in the test's own loop."""
+
+    def __init__(self, client: Client | AsyncClient) -> None:
+        self._client: Any = client
+
+    async def __call__(self, do: Callable[[Any], Any]) -> Any:
+        """What a call of the client returns."""
+        return await self.run(lambda: do(self._client))
+
+    async def run(self, do: Callable[[], Any]) -> Any:
+        """What a call of one of the client's objects returns."""
+        if isinstance(self._client, Client):
+            return await asyncio.to_thread(do)
+        result = do()
+        return await result if inspect.isawaitable(result) else result
+
+    async def events(
+        self, chat: Any, react: Callable[[Event], Any] = lambda event: None, *, count: int = 1_000_000
+    ) -> list[Event]:
+        """The next events of a chat, at most `count`; `react` is called with each, as soon as it comes."""
+        if not isinstance(self._client, Client):
+            read = []
+            async for event in chat:
+                read.append(event)
+                if inspect.isawaitable(result := react(event)):
+                    await result
+                if len(read) == count:
+                    break
+            return read
+
+        def blocking() -> list[Event]:
+            read = []
+            for event in chat:
+                read.append(event)
+                react(event)
+                if len(read) == count:
+                    break
+            return read
+
+        return await asyncio.to_thread(blocking)
+
+
+@asynccontextmanager
+async def calling(kind: Kind, url: str, token: str = ADMIN, *, retry_seconds: float = 20) -> AsyncIterator[Caller]:
+    """A client of one kind, which is closed afterwards."""
+    if kind == "sync":
+        with Client(url, token, retry_seconds=retry_seconds) as blocking:
+            yield Caller(blocking)
+    else:
+        async with AsyncClient(url, token, retry_seconds=retry_seconds) as client:
+            yield Caller(client)
