@@ -11,9 +11,10 @@ import msgspec
 from bytebrew_tokens.store import CreatedToken, NewToken, create
 from msgspec import inspect
 
+from bytebrew.base.errors import Detail, EngineError, InvalidRequest
 from bytebrew.contract.auth import Scopes
 from bytebrew.contract.connection import Connection
-from bytebrew.contract.route import Route
+from bytebrew.contract.route import Face, Route
 from bytebrew.engine import Engine
 from bytebrew.web.routes import every
 
@@ -113,9 +114,11 @@ def all_but(*scopes: str) -> tuple[str, ...]:
     return tuple(scope for scope in SCOPES if scope not in (*scopes, "admin", "public"))
 
 
-def check_refusal(response: httpx.Response, where: str = "") -> dict[str, Any]:
-    """The body of a refusal, which has the one error shape; `where` is told if it has not."""
+def check_refusal(response: httpx.Response, where: str = "", face: Face | None = None) -> dict[str, Any]:
+    """The body of a refusal, which has the one error shape, or that of a face; `where` is told if it has not."""
     said = f"{where} -> {response.status_code} {response.text[:500]}"
+    if face is not None:
+        return check_faces_refusal(response, face, said)
     assert 400 <= response.status_code < 500 or response.status_code == 503, said
     assert response.headers["content-type"] == "application/json", said
     body: dict[str, Any] = response.json()
@@ -129,6 +132,24 @@ def check_refusal(response: httpx.Response, where: str = "") -> dict[str, Any]:
         assert detail["path"].startswith("$"), said
         assert detail["message"], said
     return body
+
+
+def check_faces_refusal(response: httpx.Response, face: Face, said: str) -> dict[str, Any]:
+    """The body of a refusal in the shape that a face gives its errors."""
+    body: dict[str, Any] = response.json()
+    shapes = []
+    for error in (EngineError("why"), InvalidRequest("why", details=[Detail("$.a", "is wrong")])):
+        made = face.refusal(error)
+        assert response.headers["content-type"] == made.headers.get("content-type", "application/json"), said
+        shapes.append(shape(msgspec.to_builtins(made.body)))
+    assert response.status_code < 500 or response.status_code == 503, said
+    assert shape(body) in shapes, said
+    return body
+
+
+def shape(value: Any) -> Any:
+    """The names of a JSON object and of those within it."""
+    return {name: shape(inner) for name, inner in value.items()} if isinstance(value, dict) else None
 
 
 def trace(conn: Connection, callback: Callable[[str], None] | None) -> None:

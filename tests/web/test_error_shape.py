@@ -223,7 +223,8 @@ async def test_405_for_every_other_method_with_those_that_are_allowed(served: Se
             if response.status_code == 404:  # a longer path of another method has this form too
                 continue
             assert response.status_code == 405, f"{method} {route.path}"
-            assert check_refusal(response)["error"] == "method_not_allowed"
+            body = check_refusal(response, label(route), route.face)
+            assert route.face is not None or body["error"] == "method_not_allowed"
             assert response.headers["allow"] == ", ".join(sorted(by_path[route.path]))
 
 
@@ -294,7 +295,8 @@ async def test_415_for_what_does_not_say_that_it_is_json(served: Served, kind: s
                 route.method, path_of(route), content=json.dumps(sample(route.body)), headers={"content-type": kind}
             )
             assert response.status_code == 415, label(route)
-            assert check_refusal(response)["error"] == "unsupported_media_type"
+            said = check_refusal(response, label(route), route.face)
+            assert route.face is not None or said["error"] == "unsupported_media_type"
 
 
 @pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "APPLICATION/JSON", "application/problem+json"])
@@ -322,7 +324,8 @@ async def test_503_while_the_engine_drains(served: Served) -> None:
             if route.scope is not None:
                 response = await served.client.request(route.method, path_of(route))
                 assert response.status_code == 503, label(route)
-                assert check_refusal(response)["error"] == "draining"
+                said = check_refusal(response, label(route), route.face)
+                assert route.face is not None or said["error"] == "draining"
                 assert int(response.headers["retry-after"]) > 0
     finally:
         served.engine.runner.draining = False
@@ -381,7 +384,7 @@ def test_an_error_carries_its_details_and_headers() -> None:
 
 async def test_an_unknown_field_is_named_on_every_route(served: Served) -> None:
     for route in table(served.engine):
-        if has_struct(route):
+        if has_struct(route) and route.face is None:  # clients of other protocols send more than a face reads
             body = {**sample(route.body), "no_such_field": 1}
             response = await served.client.request(route.method, path_of(route), json=body)
             assert response.status_code == 400, label(route)
@@ -397,7 +400,8 @@ async def test_a_missing_field_is_named_on_every_route(served: Served) -> None:
                 body = {key: value for key, value in required.items() if key != name}
                 response = await served.client.request(route.method, path_of(route), json=body)
                 assert response.status_code == 400, label(route)
-                assert any(detail["path"].startswith("$.") for detail in check_refusal(response)["details"])
+                said = check_refusal(response, label(route), route.face)
+                assert route.face is not None or any(detail["path"].startswith("$.") for detail in said["details"])
 
 
 async def test_a_long_name_is_not_echoed_at_length(served: Served) -> None:

@@ -77,9 +77,9 @@ def speaking(client: httpx.AsyncClient, credential: str) -> httpx.AsyncClient:
 
 
 def about_a_session(engine: Engine) -> list[Route]:
-    """The routes that take a session's id, in the path or in the body, in the order of `MAY`."""
-    known = list(MAY)
-    found = [route for route in table(engine) if "/sessions/{" in route.path or "session_id" in fields(route)]
+    """The engine's own routes that take a session's id, in the path or in the body, in the order of `MAY`."""
+    known, own = list(MAY), [route for route in table(engine) if route.face is None]
+    found = [route for route in own if "/sessions/{" in route.path or "session_id" in fields(route)]
     return sorted(found, key=lambda route: known.index(label(route)) if label(route) in known else -1)
 
 

@@ -23,7 +23,10 @@ async def test_an_unknown_parameter_is_a_400_that_names_the_known_ones_on_every_
     for route in installed():
         answer = await client.request(route.method, path_of(route), params={"colour": "red"})
         assert answer.status_code == 400, label(route)
-        refusal = check_refusal(answer, label(route))
+        refusal = check_refusal(answer, label(route), route.face)
+        if route.face is not None:
+            assert "colour" in answer.text
+            continue
         [detail] = refusal["details"]
         assert detail["path"] == "$.colour", label(route)
         operation = document["paths"][re.sub(r"\{(\w+)(:\w+)?\}", r"{\1}", route.path)][route.method.lower()]

@@ -323,7 +323,8 @@ async def request(w: World, act: Act) -> httpx.Response:
 async def test_a_change_that_cannot_be_recorded_is_not_made_by_whatever_route(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         acts = list(w.acts())
-        changing = {label(route) for route in installed() if route.method != "GET" and not route.streams}
+        own = [route for route in installed() if route.face is None]  # a face does what the engine's own routes do
+        changing = {label(route) for route in own if route.method != "GET" and not route.streams}
         assert {act.route for act in acts} == changing - {"POST /api/v1/auth/visitors"}  # which stores nothing
         await w.engine.db.write(lambda conn: conn.execute(DEAF) and None)
         before = await w.engine.db.read(contents)
