@@ -17,15 +17,15 @@ class Caller:
     """Calls a client: the blocking one in a thread, as the engine of a test runs in the test's own loop."""
 
     def __init__(self, client: Client | AsyncClient) -> None:
-        self._client: Any = client
+        self.client: Any = client
 
     async def __call__(self, do: Callable[[Any], Any]) -> Any:
         """What a call of the client returns."""
-        return await self.run(lambda: do(self._client))
+        return await self.run(lambda: do(self.client))
 
     async def run(self, do: Callable[[], Any]) -> Any:
         """What a call of one of the client's objects returns."""
-        if isinstance(self._client, Client):
+        if isinstance(self.client, Client):
             return await asyncio.to_thread(do)
         result = do()
         return await result if inspect.isawaitable(result) else result
@@ -34,7 +34,7 @@ class Caller:
         self, chat: Any, react: Callable[[Event], Any] = lambda event: None, *, count: int = 1_000_000
     ) -> list[Event]:
         """The next events of a chat, at most `count`; `react` is called with each, as soon as it comes."""
-        if not isinstance(self._client, Client):
+        if not isinstance(self.client, Client):
             read = []
             async for event in chat:
                 read.append(event)
