@@ -194,6 +194,9 @@ class Conversations(Protocol):
     async def turn(self, request: Request[Any], turn_id: str) -> FaceTurn:
         """A turn of a session of the caller; NotFound otherwise."""
 
+    async def keep(self, request: Request[Any], turn_id: str, kept: Any) -> None:
+        """Stores what is kept with a turn of the caller, in place of what was."""
+
     async def newest(self, request: Request[Any], session_id: str) -> FaceTurn | None:
         """The newest turn of a session; None if it has none, or there is no such session."""
 

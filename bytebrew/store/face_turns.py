@@ -80,6 +80,11 @@ def _kept(conn: Connection, turn_id: str) -> Any:
     return msgspec.json.decode(row[0]) if row and row[0] else None
 
 
+def keep(conn: Connection, turn_id: str, kept: Any) -> None:
+    """Stores what a face keeps with a turn, in place of what it kept."""
+    conn.execute("update turns set kept = ? where id = ?", (msgspec.json.encode(kept).decode(), turn_id))
+
+
 def view(conn: Connection, session_id: str) -> tuple[str, str, str] | None:
     """The owner, the schema and the view of a session, None if there is no such session of a person."""
     row = conn.execute(

@@ -124,6 +124,11 @@ class Conversations:
             raise NotFound(f"There is no turn '{turn_id[:255]}'")
         return self._shown(request, stored)
 
+    async def keep(self, request: Request[Any], turn_id: str, kept: Any) -> None:
+        """Stores what is kept with a turn of the caller, in place of what was."""
+        await self.turn(request, turn_id)
+        await request.write(face_turns.keep, turn_id, kept)
+
     async def newest(self, request: Request[Any], session_id: str) -> FaceTurn | None:
         """The newest turn of a session; None if it has none, or there is no such session."""
         stored = await self._engine.db.read(face_turns.newest, canonical_id(session_id))
