@@ -29,6 +29,7 @@ TERMS = frozenset(
         "ContextTrimmed",
         "MaxContext",
         "row_factory",
+        "service_tier",
         "StartDoctypeDeclHandler",
         "StartElementHandler",
         "EndElementHandler",

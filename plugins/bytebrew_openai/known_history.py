@@ -5,6 +5,8 @@ from contextlib import aclosing
 from hashlib import sha256
 from typing import Any, NamedTuple
 
+from msgspec.structs import replace
+
 from bytebrew import Conversations, EarlierTurn, FaceTurn, Message, MessageDelta, MessageDone, MessageRestarted, Request
 
 
@@ -52,11 +54,14 @@ async def answer_so_far(turn: FaceTurn) -> str:
     return text.strip()
 
 
-async def place(chats: Conversations, request: Request[Any], schema: str, history: Sequence[EarlierTurn]) -> Place:
-    """The caller's turn whose conversation is this history, or else the history itself."""
+async def place(
+    chats: Conversations, request: Request[Any], schema: str, history: Sequence[EarlierTurn], *, user_sub: str = ""
+) -> Place:
+    """The caller's turn whose conversation is this history, or else the history itself, with its keys."""
+    made = keys(history)
     if history:
-        key, answer = keys(history)[-1], answer_of(history[-1])
-        for turn in await chats.find(request, schema, [key]):
+        answer = answer_of(history[-1])
+        for turn in await chats.find(request, schema, made[-1:], user_sub=user_sub):
             if turn.last is not None and await answer_so_far(turn) == answer:
                 return Place(turn, ())
-    return Place(None, tuple(history))
+    return Place(None, tuple(replace(turn, key=key) for turn, key in zip(history, made, strict=True)))

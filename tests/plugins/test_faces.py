@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import pytest
+from bytebrew_openai.responses.projection import ResponseProjection
+from bytebrew_openai.responses.response import ResponseId
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import to_builtins
@@ -14,6 +16,7 @@ from msgspec.structs import replace
 from bytebrew import Done, FaceTurn, MessageDelta, MessageDone, Projection, TurnEvent, Usage, project
 from bytebrew.contract.face import KEEP_ALIVE
 from tests.plugins.generated_turns import SECRET, SESSION, TOKENS, TURN, StoredTurn, Turn, chunks_of, turns
+from tests.plugins.test_openai_responses_projection import kept
 
 
 class Projected(NamedTuple):
@@ -43,6 +46,11 @@ class Lines:
 
 PROJECTIONS: Mapping[str, Projected] = {
     "lines": Projected(Lines, lambda body: body.endswith(b"\n\n")),
+    "openai_responses": Projected(
+        lambda turn: ResponseProjection(turn, ResponseId(turn.id)),
+        lambda body: body.endswith(b"data: [DONE]\n\n"),
+        tuple(kept(background=background) for background in (False, True)),
+    ),
 }
 """The projections of the bundled faces, and one that has the rules alone."""
 
