@@ -29,7 +29,6 @@ TERMS = frozenset(
         "ContextTrimmed",
         "MaxContext",
         "row_factory",
-        "service_tier",
         "StartDoctypeDeclHandler",
         "StartElementHandler",
         "EndElementHandler",

@@ -23,6 +23,12 @@ PNG = "data:image/png;base64,iVBORw0KGgo="
 SLOW = json.dumps([[one for n in range(20) for one in (f"word{n} ", 0.05)]])
 
 
+class Seeing(ScriptedProvider):
+    """A model that takes images and files."""
+
+    capabilities = Capabilities(vision=True, documents=True)
+
+
 @asynccontextmanager
 async def world(data: Path, view: str = "full") -> AsyncIterator[tuple[Engine, httpx.AsyncClient]]:
     """An engine whose model does the steps of its message, and the client of a token that may chat."""
@@ -40,8 +46,7 @@ async def world(data: Path, view: str = "full") -> AsyncIterator[tuple[Engine, h
 
 @asynccontextmanager
 async def scripted(data: Path, *answers: str) -> AsyncIterator[tuple[ScriptedProvider, httpx.AsyncClient]]:
-    provider = ScriptedProvider(*([MessageDelta(content=one)] for one in answers))
-    provider.capabilities = Capabilities(vision=True, documents=True)
+    provider = Seeing(*([MessageDelta(content=one)] for one in answers))
     async with served_engine(providing(provider), data=data) as (running, client):
         await scripted_schema(running, "talk")
         yield provider, client

@@ -3,7 +3,8 @@
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
+from msgspec.structs import fields
 
 from bytebrew import Detail, InvalidRequest, ResponseFormat, ToolSpec
 
@@ -60,7 +61,7 @@ class NewResponse(Struct, frozen=True, kw_only=True):
     prompt_cache_key: str | None = None
     reasoning: dict[str, Any] | None = None
     safety_identifier: Annotated[str, Meta(max_length=255)] | None = None
-    service_tier: str | None = None
+    tier: str | None = field(default=None, name="service_tier")
     temperature: float | None = None
     top_p: float | None = None
 
@@ -142,7 +143,7 @@ def response_format(body: NewResponse) -> ResponseFormat | None:
 
 def repeated(body: NewResponse, tools: list[FunctionTool], previous: str | None) -> dict[str, Any]:
     """The fields of the request that its response has."""
-    given = {name: getattr(body, name) for name in _REPEATED}
+    given = {one.encode_name: getattr(body, one.name) for one in fields(body)}
     return {
         **{name: usual if given[name] is None else given[name] for name, usual in _REPEATED.items()},
         "background": bool(body.background),
