@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from bytebrew import (
+    Capabilities,
     Http,
     MessageDelta,
     ModelRequest,
@@ -34,6 +35,7 @@ class Paced(Provider):
     """
 
     type = "paced"
+    capabilities = Capabilities(vision=True, documents=True)
 
     async def stream(self, request: ModelRequest, http: Http) -> AsyncGenerator[ProviderEvent, None]:
         at = max(n for n, one in enumerate(request.messages) if one.role == "user")

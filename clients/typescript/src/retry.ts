@@ -24,7 +24,7 @@ export class Retry {
     if (!this.#tries++) this.#since = now;
     const named = error instanceof ApiError ? error.retryAfter : undefined;
     const jitter = 0.5 + Math.random() / 2; // so that clients do not come back all at once
-    const pause = named === undefined ? jitter * Math.min(250 * 2 ** (this.#tries - 1), 5000) : named * 1000;
+    const pause = named === undefined ? jitter * Math.min(100 * 2 ** (this.#tries - 1), 5000) : named * 1000;
     if (now + pause - this.#since > this.limit) throw error;
     await sleep(pause, signal);
   }

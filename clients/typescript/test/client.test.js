@@ -197,8 +197,8 @@ test("an engine that stays away is ConnectionLost, with what the network said", 
 test("progress begins the count of failures anew", async () => {
   const answers = [];
   for (let n = 1; n <= 6; n++) answers.push(stream([delta(`${n}`, "a")], { end: "break" }), network());
-  const events = await all(client(answering(...answers, stream([done("7")])), { retryFor: 1500 }).chat("s", "Hello"));
-  assert.equal(events.length, 7); // six times half a second of waiting
+  const events = await all(client(answering(...answers, stream([done("7")])), { retryFor: 500 }).chat("s", "Hello"));
+  assert.equal(events.length, 7); // six times a quarter of a second of waiting
 });
 
 test("a stream that is silent is opened again", async () => {
