@@ -123,7 +123,7 @@ async def test_every_example_compiles_and_runs(installed: Path) -> None:
         "order { laptop: 'first' }",
         "Answer to: Answers to the form 'Your coffee':",
         "[ 'A', 'B' ]",
-        "[ 'user', 'assistant', 'user', 'assistant' ]",
+        "[ 'user', 'assistant', 'user', 'assistant', 'user', 'assistant' ]",
         "404 not_found [] req_",
     ):
         assert part in printed, printed

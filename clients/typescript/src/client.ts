@@ -1,12 +1,10 @@
 import { type ChatEvent, follow } from "./events.js";
 import { type CallOptions, type ClientOptions, Http, Limit, newKey, type Query, type RequestOptions } from "./http.js";
-import { answerTo, respond, Turn, type TurnOptions, type TurnState, type Verdict } from "./turn.js";
+import { answerTo, Chat, type ChatMessage, type ChatOptions, type ChatState, type FollowOptions, respond, type Verdict } from "./chat.js";
 import type {
   Answered,
-  ApprovalAnswer,
   ChatAnswer,
-  ChatRequest,
-  ConfirmationAsked,
+  Confirmation,
   CreatedTask,
   ForkPage,
   Inbox,
@@ -23,18 +21,6 @@ import type {
   TaskPatch,
 } from "./types.js";
 
-/** A message with what the API document names for a chat, how it is followed, and tools that run here. */
-export interface ChatOptions
-  extends Omit<ChatRequest, "message" | "stream" | "client_tools" | "attachments">, TurnOptions {
-  /** Images and files: from an input of type file for example. */
-  attachments?: (NewAttachment | Blob)[];
-  /** A key of your own: the same message with the same key is one turn, within a day. */
-  idempotencyKey?: string;
-}
-
-/** A text, or the answers to a form by the ids of its questions. */
-export type ChatMessage = ChatRequest["message"];
-
 /** An engine. */
 export class Client {
   readonly sessions: Sessions;
@@ -49,38 +35,21 @@ export class Client {
     this.approvals = new Approvals(this.#http);
   }
 
-  /** Sends a message to a schema, in a new session unless there is a `session_id`. */
-  chat(schema: string, message: ChatMessage, options: ChatOptions = {}): Turn {
-    return this.#turn(`/api/v1/schemas/${encodeURIComponent(schema)}/chat`, { message }, options);
-  }
-
-  /** Sends another message in place of that of a turn, in a new session with the history before it. */
-  edit(sessionId: string, turnId: string, message: ChatMessage, options: Omit<ChatOptions, "session_id"> = {}): Turn {
-    return this.#turn(`/api/v1/sessions/${encodeURIComponent(sessionId)}/edit`, { message, turn_id: turnId }, options);
-  }
-
-  /** Follows a turn behind the last event of its state; with an empty `last_event_id` from its first event. */
-  resume(state: TurnState, options: TurnOptions = {}): Turn {
-    return new Turn(this.#http, { ...state }, options, true);
-  }
-
-  /** Answers a question about a tool call, bound to the arguments that it showed. */
-  async respond(question: ConfirmationAsked, verdict: Verdict): Promise<Answered> {
-    return await respond(this.#http, question.session_id, answerTo(question, verdict));
-  }
-
-  /** A request to any route, such as `client.request("GET", "/api/v1/agents")`. */
-  async request<Answer = unknown>(method: string, path: string, options: RequestOptions = {}): Promise<Answer> {
-    return await this.#http.request(method, path, options);
-  }
-
-  #turn(path: string, start: object, options: ChatOptions): Turn {
-    const { tools, onConfirmation, idempotencyKey, signal, timeout, attachments = [], ...fields } = options;
+  /** A message to a schema, in a new session unless there is a `session_id`; it is sent once its events are read. */
+  chat(schema: string, message: ChatMessage, options: ChatOptions = {}): Chat {
+    const { tools, onConfirmation, idempotencyKey, signal, timeout, attachments = [], replaces, ...fields } = options;
+    const { session_id = "", ...others } = fields;
     const client_tools = tools?.map(({ name, description = "", input_schema }) => ({ name, description, input_schema }));
-    const whole = (more: object) => JSON.stringify({ ...start, ...fields, ...(client_tools?.length && { client_tools }), ...more });
+    const whole = (more: object) =>
+      JSON.stringify({
+        message,
+        ...(replaces ? { ...others, turn_id: replaces } : fields),
+        ...(client_tools?.length && { client_tools }),
+        ...more,
+      });
     const body = async () => whole({ attachments: await Promise.all(attachments.map(attached)) });
     const state = {
-      path,
+      path: replaces ? of(SESSIONS, session_id ?? "", "/edit") : of("/api/v1/schemas", schema, "/chat"),
       body: attachments.length ? "" : whole({}),
       key: idempotencyKey ?? newKey(),
       begun_at: Date.now(),
@@ -89,8 +58,26 @@ export class Client {
       last_event_id: "",
     };
     const followed = { signal, timeout, ...(tools && { tools }), ...(onConfirmation && { onConfirmation }) };
-    return new Turn(this.#http, state, followed, idempotencyKey !== undefined, body);
+    const { subagents, headers, user_sub, response_format } = options;
+    const kept = { tools, onConfirmation, subagents, headers, user_sub, response_format };
+    const next = (message: ChatMessage, options: ChatOptions) => this.chat(schema, message, { ...present(kept), ...options });
+    return new Chat(this.#http, state, followed, idempotencyKey !== undefined, body, next);
   }
+
+  /** Follows a chat behind the last event of its state; with an empty `last_event_id` from its first event. */
+  resume(state: ChatState, options: FollowOptions = {}): Chat {
+    return new Chat(this.#http, { ...state }, options, true);
+  }
+
+  /** A request to any route, such as `client.request("GET", "/api/v1/agents")`. */
+  async request<Answer = unknown>(method: string, path: string, options: RequestOptions = {}): Promise<Answer> {
+    return await this.#http.request(method, path, options);
+  }
+}
+
+/** The options that are set. */
+function present(options: { [Name in keyof ChatOptions]: ChatOptions[Name] | undefined }): ChatOptions {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
 }
 
 async function attached(file: NewAttachment | Blob): Promise<NewAttachment> {
@@ -236,7 +223,7 @@ export class Tasks {
   }
 
   /** Answers what a task asks. */
-  input(id: string, body: TaskInput, options: CallOptions = {}): Promise<Answered> {
+  answer(id: string, body: TaskInput, options: CallOptions = {}): Promise<Answered> {
     return this.#post(id, "input", body, options);
   }
 
@@ -262,8 +249,19 @@ export class Approvals {
     return this.#http.request("GET", APPROVALS, { ...options, query });
   }
 
-  respond(id: string, body: ApprovalAnswer, options: CallOptions = {}): Promise<Answered> {
+  /** Lets a call run, or with `input` in place of its arguments; bound to what the question showed. */
+  approve(question: Confirmation, more: { input?: Record<string, unknown>; reason?: string } = {}): Promise<Answered> {
+    return this.answer(question, { answer: "approve", ...more });
+  }
+
+  /** Lets a call not run. */
+  reject(question: Confirmation, more: { reason?: string } = {}): Promise<Answered> {
+    return this.answer(question, { answer: "reject", ...more });
+  }
+
+  answer(question: Confirmation, verdict: Verdict, options: CallOptions = {}): Promise<Answered> {
+    const { confirmation_id, ...body } = answerTo({ ...question, confirmation_id: question.id }, verdict);
     const idempotencyKey = newKey();
-    return this.#http.request("POST", of(APPROVALS, id, "/respond"), { ...options, body, idempotencyKey });
+    return this.#http.request("POST", of(APPROVALS, question.id, "/respond"), { ...options, body, idempotencyKey });
   }
 }

@@ -1,8 +1,8 @@
-import type { Fault, Refusal } from "./types.js";
+import type { ChatAnswer, Fault, Refusal } from "./types.js";
 
 /** What every error of this client is. */
-export class BytebrewError extends Error {
-  override name = "BytebrewError";
+export class ByteBrewError extends Error {
+  override name = "ByteBrewError";
 }
 
 /**
@@ -11,8 +11,8 @@ export class BytebrewError extends Error {
  * `code` says which, `details` name the faults of the request by path, `requestId` is what the engine's log has.
  * `retryAfter` is in seconds, where the answer has the header. `body` is the whole answer.
  */
-export class ApiError extends BytebrewError {
-  override name = "ApiError";
+export class APIError extends ByteBrewError {
+  override name = "APIError";
   readonly code: string;
   readonly details: readonly Fault[];
   readonly sessionId: string;
@@ -34,47 +34,47 @@ export class ApiError extends BytebrewError {
 }
 
 /** 400 or 422: the request is malformed, or cannot mean what it says; see `details`. */
-export class InvalidRequest extends ApiError {
+export class InvalidRequest extends APIError {
   override name = "InvalidRequest";
 }
 
 /** 401: no credential, or one that is not valid. */
-export class Unauthorized extends ApiError {
+export class Unauthorized extends APIError {
   override name = "Unauthorized";
 }
 
 /** 403: the credential does not allow this. */
-export class Forbidden extends ApiError {
+export class Forbidden extends APIError {
   override name = "Forbidden";
 }
 
 /** 404: there is no such thing, or none that the caller may know of. */
-export class NotFound extends ApiError {
+export class NotFound extends APIError {
   override name = "NotFound";
 }
 
 /** 409: the state of what is there does not allow it. */
-export class Conflict extends ApiError {
+export class Conflict extends APIError {
   override name = "Conflict";
 }
 
 /** 410: its time is over; with the code `history_changed` a database was restored, and events are to be read anew. */
-export class Gone extends ApiError {
+export class Gone extends APIError {
   override name = "Gone";
 }
 
 /** 429: too many requests. */
-export class RateLimited extends ApiError {
+export class RateLimited extends APIError {
   override name = "RateLimited";
 }
 
 /** 503: the engine stops, or has too much to do. */
-export class Unavailable extends ApiError {
+export class Unavailable extends APIError {
   override name = "Unavailable";
 }
 
 /** The turn has failed: its event `error`. `retryAfter` is in seconds, where a vendor named a wait. */
-export class TurnFailed extends BytebrewError {
+export class TurnFailed extends ByteBrewError {
   override name = "TurnFailed";
 
   constructor(
@@ -88,17 +88,26 @@ export class TurnFailed extends BytebrewError {
   }
 }
 
+/** A person must answer before the turn goes on: the `questions` of the `answer` so far. */
+export class InputNeeded extends ByteBrewError {
+  override name = "InputNeeded";
+
+  constructor(readonly answer: ChatAnswer) {
+    super("A person must answer first: see the questions of the answer, and approve and reject of the chat");
+  }
+}
+
 /** The engine could not be reached, or its answer broke off; `cause` is what the network said. */
-export class ConnectionLost extends BytebrewError {
+export class ConnectionLost extends ByteBrewError {
   override name = "ConnectionLost";
 }
 
 /** The call took longer than its `timeout`; a turn goes on in the engine. */
-export class TimedOut extends BytebrewError {
+export class TimedOut extends ByteBrewError {
   override name = "TimedOut";
 }
 
-const BY_STATUS: Record<number, typeof ApiError> = {
+const BY_STATUS: Record<number, typeof APIError> = {
   400: InvalidRequest,
   401: Unauthorized,
   403: Forbidden,
@@ -111,7 +120,7 @@ const BY_STATUS: Record<number, typeof ApiError> = {
 };
 
 /** The error of an answer that is none; an answer without the engine's shape is a proxy's, with the code `http_...`. */
-export async function refusal(response: Response): Promise<ApiError> {
+export async function refusal(response: Response): Promise<APIError> {
   const { status, headers } = response;
   const text = await response.text().catch(() => "");
   let body: Refusal = { error: `http_${status}`, message: text.slice(0, 500) || response.statusText || "no answer" };
@@ -123,13 +132,13 @@ export async function refusal(response: Response): Promise<ApiError> {
   }
   const wait = Number.parseFloat(headers.get("retry-after") ?? "");
   const retryAfter = Number.isFinite(wait) && wait >= 0 ? wait : undefined;
-  const kind = BY_STATUS[status] ?? ApiError;
+  const kind = BY_STATUS[status] ?? APIError;
   return new kind(status, body, headers.get("x-request-id") ?? "", retryAfter);
 }
 
 /** Throws what the network said as ConnectionLost. */
 export function lost(cause: unknown): never {
-  if (cause instanceof BytebrewError) throw cause;
+  if (cause instanceof ByteBrewError) throw cause;
   const detail = cause instanceof Error ? ((cause.cause as Error | undefined)?.message ?? cause.message) : `${cause}`;
   throw new ConnectionLost(`The engine does not answer: ${detail}`, { cause });
 }
@@ -137,7 +146,7 @@ export function lost(cause: unknown): never {
 /** Whether the same request may succeed a moment later. */
 export function passes(error: unknown): boolean {
   if (error instanceof ConnectionLost) return true;
-  if (!(error instanceof ApiError)) return false;
+  if (!(error instanceof APIError)) return false;
   if (error.status === 503) return true;
   if (error.status === 429) return error.retryAfter !== undefined;
   return [502, 504].includes(error.status) && error.code === `http_${error.status}`; // a proxy's, while the engine starts

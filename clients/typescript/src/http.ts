@@ -11,7 +11,7 @@ export interface ClientOptions {
   headers?: Record<string, string>;
   /** Limit of a call that is no turn; 60,000. */
   timeout?: number;
-  /** How long a request is tried again while the engine cannot be reached or has too much to do; 60,000. */
+  /** How long a request is tried again while the engine cannot be reached or has too much to do; 120,000. */
   retryFor?: number;
   /** How long a stream may be silent before it counts as lost; 45,000, as the engine sends a heartbeat each 15 seconds. */
   silence?: number;
@@ -48,7 +48,7 @@ export class Http {
   constructor(readonly options: ClientOptions) {
     this.#url = new URL(options.url).href.replace(/\/+$/, "");
     this.#timeout = options.timeout ?? 60_000;
-    this.retryFor = options.retryFor ?? 60_000;
+    this.retryFor = options.retryFor ?? 120_000;
     this.silence = options.silence ?? 45_000;
   }
 
@@ -76,7 +76,7 @@ export class Http {
     }
   }
 
-  /** One request; throws ApiError for an answer that is none, ConnectionLost where there is no answer. */
+  /** One request; throws APIError for an answer that is none, ConnectionLost where there is no answer. */
   async open(
     method: string,
     path: string,

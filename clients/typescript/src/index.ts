@@ -1,11 +1,22 @@
-export { type ChatMessage, type ChatOptions, Client } from "./client.js";
 export {
-  ApiError,
-  BytebrewError,
+  type Chat,
+  type ChatMessage,
+  type ChatOptions,
+  type ChatState,
+  type ClientTool,
+  type Decision,
+  type FollowOptions,
+  type Verdict,
+} from "./chat.js";
+export { Client } from "./client.js";
+export {
+  APIError,
+  ByteBrewError,
   Conflict,
   ConnectionLost,
   Forbidden,
   Gone,
+  InputNeeded,
   InvalidRequest,
   NotFound,
   RateLimited,
@@ -16,6 +27,5 @@ export {
 } from "./errors.js";
 export type { ChatEvent, UnknownEvent } from "./events.js";
 export type { CallOptions, ClientOptions, Query, RequestOptions } from "./http.js";
-export type { ClientTool, Decision, Turn, TurnOptions, TurnState, Verdict } from "./turn.js";
 export * from "./types.js";
 export { type TokenStore, visitorToken } from "./visitors.js";

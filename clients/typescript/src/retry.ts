@@ -1,4 +1,4 @@
-import { ApiError, passes } from "./errors.js";
+import { APIError, passes } from "./errors.js";
 
 /** Waits between the tries of a request, as long as its failures may pass. */
 export class Retry {
@@ -22,7 +22,7 @@ export class Retry {
     if (!passes(error)) throw error;
     const now = performance.now();
     if (!this.#tries++) this.#since = now;
-    const named = error instanceof ApiError ? error.retryAfter : undefined;
+    const named = error instanceof APIError ? error.retryAfter : undefined;
     const jitter = 0.5 + Math.random() / 2; // so that clients do not come back all at once
     const pause = named === undefined ? jitter * Math.min(100 * 2 ** (this.#tries - 1), 5000) : named * 1000;
     if (now + pause - this.#since > this.limit) throw error;

@@ -62,7 +62,7 @@ test("a message has the key, the token and the fields of the API, and its events
   assert.match(request.headers["idempotency-key"], /^[0-9a-f]{32}$/);
   assert.deepEqual(JSON.parse(request.body), { message: "Hello", session_id: "s1", on_busy: "steer", user_sub: "anna" });
   assert.deepEqual(events.map(({ id, event }) => [id, event]), [["1", "message_delta"], ["2", "done"]]);
-  assert.deepEqual([turn.sessionId, turn.turnId, turn.text, turn.state.last_event_id], ["s1", "t1", "Hi", "2"]);
+  assert.deepEqual([turn.sessionId, turn.turnId, turn.textSoFar, turn.state.last_event_id], ["s1", "t1", "Hi", "2"]);
 });
 
 test("before the first event the message is sent again with its key, behind it the events are read on", async () => {
@@ -117,7 +117,7 @@ test("a restart takes back what no longer counts", async () => {
   const restart = ["2", "message_restart", { content: "Well. " }];
   const turn = client(answering(stream([delta("1", "Well. Perhaps"), restart, delta("3", "Yes."), done("4")]))).chat("s", "Hi");
   await all(turn);
-  assert.equal(turn.text, "Well. Yes.");
+  assert.equal(turn.textSoFar, "Well. Yes.");
 });
 
 test("a state goes on behind its last event, and from the first one without it", async () => {
@@ -148,15 +148,15 @@ test("files go along in base64, and in the message again", async () => {
 });
 
 for (const [status, kind] of [
-  [400, "InvalidRequest"], [401, "Unauthorized"], [402, "ApiError"], [403, "Forbidden"], [404, "NotFound"],
-  [409, "Conflict"], [410, "Gone"], [413, "ApiError"], [422, "InvalidRequest"], [500, "ApiError"], [502, "ApiError"],
+  [400, "InvalidRequest"], [401, "Unauthorized"], [402, "APIError"], [403, "Forbidden"], [404, "NotFound"],
+  [409, "Conflict"], [410, "Gone"], [413, "APIError"], [422, "InvalidRequest"], [500, "APIError"], [502, "APIError"],
 ]) {
   test(`${status} is ${kind}, and is not sent again`, async () => {
     const details = [{ path: "$.message", message: "is empty" }];
     const double = answering(refused(status, "some_code", { "x-request-id": "req_1" }, { details, session_id: "s1" }));
     await assert.rejects(all(client(double).chat("s", "Hello")), (error) => {
       assert.equal(error.name, kind);
-      assert(error instanceof bytebrew[kind] && error instanceof bytebrew.BytebrewError);
+      assert(error instanceof bytebrew[kind] && error instanceof bytebrew.ByteBrewError);
       const { code, requestId, retryAfter, sessionId } = error;
       assert.deepEqual([error.status, code, requestId, retryAfter, sessionId], [status, "some_code", "req_1", undefined, "s1"]);
       assert.deepEqual(error.details, details);
@@ -318,6 +318,48 @@ test("an answer is the turn as the engine has it, and a failed turn is thrown", 
   assert.equal(double.requests[1].path, "/api/v1/sessions/s1/turns/t1");
   const failed = ["1", "error", { session_id: "s1", turn_id: "t1", code: "model_overloaded", message: "Busy", retry_after: 7 }];
   await assert.rejects(client(answering(stream([failed]))).chat("s", "Hello").answer(), { name: "TurnFailed", code: "model_overloaded", retryAfter: 7 });
+});
+
+test("leaving the loop is no loss: another one goes on behind the last event", async () => {
+  const double = answering(stream([delta("1", "a"), delta("2", "b")]), stream([delta("2", "b"), done("3")]));
+  const chat = client(double).chat("s", "Hello");
+  for await (const _ of chat) break;
+  assert.deepEqual((await all(chat)).map((one) => one.id), ["2", "3"]);
+  assert.equal(chat.textSoFar, "ab");
+  assert.deepEqual(await all(chat), []);
+});
+
+test("an answer is what there is where a person must answer first", async () => {
+  const [open] = waiting(["1", "confirmation", question]);
+  const asked = { session_id: "s1", turn_id: "t1", message: "", status: "needs_input", questions: [{ id: "conf_1" }] };
+  const chat = client(answering(open, json(asked), json({}), stream([done("2")]), json({ ...asked, questions: [], message: "Gone" })));
+  assert.equal((await chat.chat("s", "Wipe!").answer()).status, "needs_input");
+  const [again] = waiting(["1", "confirmation", question]);
+  const double = answering(again, json(asked), json({ status: "ok" }), stream([done("2")]), json({ ...asked, questions: [], message: "Gone" }));
+  const other = client(double).chat("s", "Wipe!");
+  await assert.rejects(other.text(), (error) => error instanceof bytebrew.InputNeeded && error.answer.status === "needs_input");
+  await other.approve(question);
+  assert.deepEqual(JSON.parse(double.requests[2].body), { confirmation_id: "conf_1", answers: ["approve"], args_digest: "abc" });
+  assert.equal(await other.text(), "Gone");
+});
+
+test("a reply has the session and the options of the message before, an edit its turn", async () => {
+  const double = answering(...[1, 2, 3, 4].map(() => stream([done("1")])));
+  const first = client(double).chat("s", "Hello", { user_sub: "anna", timeout: 10_000, tools: [place(() => 1)], attachments: [] });
+  assert.throws(() => first.reply("And?"), /no session yet/);
+  await first.send();
+  await all(first.reply("And?"));
+  await first.steer("In euros");
+  await all(first.edit("Goodbye"));
+  const sent = double.requests.map(({ path, body }) => [path, JSON.parse(body)]);
+  const common = { user_sub: "anna", client_tools: [{ name: "place", description: "Where", input_schema: { type: "object" } }] };
+  const chat = "/api/v1/schemas/s/chat";
+  assert.deepEqual(sent, [
+    [chat, { message: "Hello", ...common }],
+    [chat, { message: "And?", session_id: "s1", ...common }],
+    [chat, { message: "In euros", session_id: "s1", on_busy: "steer", ...common }],
+    ["/api/v1/sessions/s1/edit", { message: "Goodbye", turn_id: "t1", ...common }],
+  ]);
 });
 
 test("a POST that has no key is not sent twice, other requests are", async () => {

@@ -39,18 +39,18 @@ const features = {
       const { data } = await operator.approvals.list();
       for (const one of data) {
         if (one.session_id !== turn.sessionId) continue;
-        answered.push((await operator.approvals.respond(one.id, { answers: ["approve"], args_digest: one.args_digest })).approved);
-        answered.push(await thrown(client.respond(event.data, "reject")));
+        answered.push((await operator.approvals.approve(one)).approved);
+        answered.push(await thrown(turn.reject(event.data, { reason: "Too late" })));
       }
     }
-    return { answered, text: turn.text };
+    return { answered, text: turn.textSoFar };
   },
 
   async form({ message, form }) {
-    const asked = await client.chat("talk", message).answer();
-    const wrong = await thrown(client.chat("talk", { form: { size: "XL" } }, { session_id: asked.session_id }).answer());
-    const answer = await client.chat("talk", { form }, { session_id: asked.session_id }).answer();
-    return { status: asked.status, title: asked.form.title, wrong, text: answer.message };
+    const chat = client.chat("talk", message);
+    const asked = await chat.answer();
+    const wrong = await thrown(chat.answerForm({ size: "XL" }).answer());
+    return { status: asked.status, title: asked.form.title, wrong, text: await chat.answerForm(form).text() };
   },
 
   async tools({ message }) {
@@ -62,7 +62,7 @@ const features = {
     const turn = client.chat("talk", message, { tools });
     const results = [];
     for await (const { event, data } of turn) if (event === "tool_result") results.push([data.tool, data.output, data.has_error]);
-    return { seen, results: results.sort(), text: turn.text };
+    return { seen, results: results.sort(), text: turn.textSoFar };
   },
 
   async attachments() {
@@ -77,7 +77,7 @@ const features = {
   async structured({ message }) {
     const schema = { type: "object", required: ["n"], properties: { n: { type: "integer" } } };
     const turn = client.chat("talk", message, { response_format: { type: "json_schema", schema } });
-    return (await turn.answer()).data;
+    return await turn.value();
   },
 
   async steer({ message, other }) {
@@ -86,13 +86,10 @@ const features = {
     let steered;
     for await (const { event, data } of turn) {
       events.push(event);
-      if (event === "message_delta" && !steered) {
-        const second = client.chat("talk", other, { session_id: turn.sessionId, on_busy: "steer" });
-        steered = second.answer().then(({ message }) => ({ text: message, id: second.turnId }));
-      }
-      if (event === "steered") events.push(data.turn_id === (await Promise.race([steered, data.turn_id])) || "its id");
+      if (event === "message_delta") steered ??= await turn.steer(other);
+      if (event === "steered") events.push(data.turn_id === steered.turnId);
     }
-    return { events, first: turn.text, second: (await steered).text };
+    return { events, first: turn.textSoFar, second: await steered.text() };
   },
 
   async cancel({ message }) {
@@ -109,7 +106,7 @@ const features = {
     const first = await client.chat("talk", '[["One."]]').answer();
     const id = first.session_id;
     const second = await client.chat("talk", '[["Two."]]', { session_id: id }).answer();
-    const edited = client.edit(id, second.turn_id, '[["Three."]]');
+    const edited = client.chat("talk", '[["Three."]]', { session_id: id, replaces: second.turn_id });
     const three = await edited.answer();
     const fork = await client.sessions.fork(id);
     await client.sessions.rename(fork.id, "Another");
@@ -184,7 +181,7 @@ const features = {
     const turn = visitor.chat("talk", message);
     const events = await names(turn);
     const again = visitorToken({ url, token: page, store });
-    return { events, text: turn.text, same: (await bearer()) === (await again()), usage: (await turn.answer()).usage.output_tokens };
+    return { events, text: turn.textSoFar, same: (await bearer()) === (await again()), usage: (await turn.answer()).usage.output_tokens };
   },
 
   async part({ message, count, tools = [] }) {
@@ -200,7 +197,7 @@ const features = {
     const turn = client.resume(state, { tools: tools.map((one) => place(() => "Zürich", one)) });
     const events = [];
     for await (const event of turn) events.push(event);
-    return { events, text: turn.text };
+    return { events, text: turn.textSoFar };
   },
 };
 

@@ -5,4 +5,4 @@ const [url, token, message, options = "{}"] = process.argv.slice(2);
 const client = new Client({ url, token });
 const turn = client.chat("talk", message, JSON.parse(options));
 for await (const event of turn) console.log(JSON.stringify(event));
-console.log(JSON.stringify({ text: turn.text, session: turn.sessionId }));
+console.log(JSON.stringify({ text: turn.textSoFar, session: turn.sessionId }));

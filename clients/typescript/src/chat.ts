@@ -1,7 +1,8 @@
-import { ConnectionLost, Conflict, Gone, NotFound, TurnFailed } from "./errors.js";
+import { ConnectionLost, Conflict, Gone, InputNeeded, NotFound, TurnFailed } from "./errors.js";
 import { type ChatEvent, follow } from "./events.js";
 import { type CallOptions, type Http, Limit, newKey } from "./http.js";
-import type { ChatAnswer, ClientCall, ConfirmationAsked, Done, ErrorEvent, NewClientTool, SessionAnswer } from "./types.js";
+import { Retry } from "./retry.js";
+import type { Answered, ChatAnswer, ChatRequest, ClientCall, ConfirmationAsked, Done, ErrorEvent, NewAttachment, NewClientTool, SessionAnswer } from "./types.js";
 
 /** A tool that runs here: what `run` returns, a text or any JSON, goes to the model; what it throws, as a failure. */
 export interface ClientTool extends NewClientTool {
@@ -14,16 +15,30 @@ export type Verdict = Decision | { answer: Decision; input?: Record<string, unkn
 /** The last three answer a question of kind `unknown_outcome`. */
 export type Decision = "approve" | "reject" | "retry" | "mark_done" | "fail";
 
-/** How a turn is followed. */
-export interface TurnOptions extends CallOptions {
+/** How a chat is followed. */
+export interface FollowOptions extends CallOptions {
   /** Tools that run here, if the schema allows them. */
   tools?: ClientTool[];
   /** Answers a question about a tool call; undefined leaves it to others, such as the inbox of approvals. */
   onConfirmation?: (question: ConfirmationAsked) => Verdict | undefined | Promise<Verdict | undefined>;
 }
 
-/** What a turn needs to be followed again, after a reload for example: JSON, for `resume`. */
-export interface TurnState {
+/** A text, or the answers to a form by the ids of its questions. */
+export type ChatMessage = ChatRequest["message"];
+
+/** What a chat may have besides its message: the fields of the API, how it is followed, and tools that run here. */
+export interface ChatOptions
+  extends Omit<ChatRequest, "message" | "stream" | "client_tools" | "attachments">, FollowOptions {
+  /** Images and files: from an input of type file for example. */
+  attachments?: (NewAttachment | Blob)[];
+  /** A turn of the session, whose message this one takes the place of, in a fork. */
+  replaces?: string;
+  /** A key of your own: the same message with the same key is one turn, within a day. */
+  idempotencyKey?: string;
+}
+
+/** What a chat needs to be followed again, after a reload for example: JSON, for `resume`. */
+export interface ChatState {
   path: string;
   body: string;
   key: string;
@@ -35,50 +50,91 @@ export interface TurnState {
 
 const KEY_LIFE = 20 * 3600 * 1000; // an engine keeps the key of an ended turn for a day
 
-/** One message and its answer: iterate over its events, or await `answer()`. The message is sent by the first of them. */
-export class Turn implements AsyncIterable<ChatEvent> {
+/**
+ * A message and its turn: iterate over its events, or await `answer()`. The message is sent by the first of these.
+ *
+ * Leaving the loop closes the connection, and the turn goes on; another loop goes on behind the last event.
+ */
+export class Chat implements AsyncIterable<ChatEvent> {
   readonly #http: Http;
-  readonly #state: TurnState;
-  readonly #options: TurnOptions;
+  readonly #state: ChatState;
+  readonly #options: FollowOptions;
   readonly #body: () => Promise<string>;
+  readonly #next: ((message: ChatMessage, options: ChatOptions) => Chat) | undefined;
   readonly #begun = new Set<string>(); // calls and questions that are answered here
-  readonly #repeats: boolean;
-  #started = false;
+  #repeats: boolean;
   #text = "";
   #end: Done | ErrorEvent | undefined;
 
-  /** `body` makes the body of the request where the state has none yet; one that `repeats` may have run before. */
-  constructor(http: Http, state: TurnState, options: TurnOptions, repeats: boolean, body?: () => Promise<string>) {
+  /**
+   * One that `repeats` may have run before. `body` makes the body of the request where the state has none yet, `next`
+   * a message to the same schema with the same options.
+   */
+  constructor(
+    http: Http,
+    state: ChatState,
+    options: FollowOptions,
+    repeats: boolean,
+    body?: () => Promise<string>,
+    next?: (message: ChatMessage, options: ChatOptions) => Chat,
+  ) {
     this.#http = http;
     this.#state = state;
     this.#options = options;
     this.#repeats = repeats;
     this.#body = body ?? (async () => state.body);
+    this.#next = next;
   }
 
-  /** The session; empty before the first event. */
+  /** The session; empty before the engine has the message. */
   get sessionId(): string {
     return this.#state.session_id;
   }
 
-  /** The id of the message; empty before the first event. */
+  /** The id of the message; empty before the engine has it. */
   get turnId(): string {
     return this.#state.turn_id;
   }
 
   /** What `resume` needs to go on behind the last event. */
-  get state(): TurnState {
+  get state(): ChatState {
     return { ...this.#state };
   }
 
-  /** The answer so far. */
-  get text(): string {
+  /** The answer as far as it was read. */
+  get textSoFar(): string {
     return this.#text;
   }
 
-  /** The turn as a whole, once it has ended; throws TurnFailed for one that failed. */
+  /** Sends the message, and returns once the engine has it; the turn goes on by itself. */
+  async send(): Promise<this> {
+    const limit = new Limit(this.#options.signal, this.#options.timeout);
+    try {
+      limit.signal.throwIfAborted();
+      const retry = new Retry(this.#http.retryFor);
+      while (!this.turnId) {
+        try {
+          const response = await this.#open("", limit.signal);
+          await response.body?.cancel();
+        } catch (error) {
+          limit.signal.throwIfAborted();
+          await retry.wait(error, limit.signal);
+        }
+      }
+    } finally {
+      limit.end();
+    }
+    return this;
+  }
+
+  /**
+   * Reads on to the end, or to the next question to a person where no function answers it, and returns the turn as the
+   * engine has it then. Throws TurnFailed.
+   */
   async answer(): Promise<ChatAnswer> {
-    if (!this.#end) for await (const _ of this);
+    if (!this.#end) {
+      for await (const { event } of this) if (event === "confirmation" && !this.#options.onConfirmation) break;
+    }
     const end = this.#end;
     if (end && "code" in end) {
       throw new TurnFailed(end.code, end.message, end.session_id, end.turn_id, end.retry_after);
@@ -86,19 +142,66 @@ export class Turn implements AsyncIterable<ChatEvent> {
     return await this.#read();
   }
 
+  /** The text of the whole answer. Throws TurnFailed, and InputNeeded where a person must answer first. */
+  async text(): Promise<string> {
+    return (await this.#whole()).message;
+  }
+
+  /** The value of a structured answer. Throws as `text` does. */
+  async value<Value = unknown>(): Promise<Value> {
+    return (await this.#whole()).data as Value;
+  }
+
+  /** The next message of the session, with the same options. */
+  reply(message: ChatMessage, options: ChatOptions = {}): Chat {
+    if (!this.sessionId) throw new Error("The chat has no session yet: send it, or read its first event");
+    if (!this.#next) throw new Error("A chat that was resumed does not know its schema: use client.chat");
+    return this.#next(message, { session_id: this.sessionId, ...options });
+  }
+
+  /** Answers a form by the ids of its questions: the next message of the session. */
+  answerForm(answers: Record<string, unknown>, options: ChatOptions = {}): Chat {
+    return this.reply({ form: answers }, options);
+  }
+
+  /** Puts a message into the turn that runs, at once. This chat's events go on with it, and the new one's too. */
+  async steer(message: string): Promise<Chat> {
+    return await this.reply(message, { on_busy: "steer" }).send();
+  }
+
+  /** Another message in place of this one, in a fork of the session. */
+  edit(message: ChatMessage, options: ChatOptions = {}): Chat {
+    return this.reply(message, { ...options, replaces: this.turnId });
+  }
+
   /** Stops the turn that the session runs: its last event is `done` with the status `cancelled`. */
   async cancel(): Promise<void> {
     await this.#http.request("POST", `/api/v1/sessions/${this.sessionId}/cancel`);
   }
 
+  /** Lets a call run, or with `input` in place of its arguments; bound to what the question showed. */
+  async approve(question: ConfirmationAsked, more: { input?: Record<string, unknown>; reason?: string } = {}): Promise<Answered> {
+    return await this.answerQuestion(question, { answer: "approve", ...more });
+  }
+
+  /** Lets a call not run. */
+  async reject(question: ConfirmationAsked, more: { reason?: string } = {}): Promise<Answered> {
+    return await this.answerQuestion(question, { answer: "reject", ...more });
+  }
+
+  /** Answers a question. */
+  async answerQuestion(question: ConfirmationAsked, verdict: Verdict): Promise<Answered> {
+    return await respond(this.#http, question.session_id, answerTo(question, verdict));
+  }
+
   /** The events up to `done` or `error`, each once, over lost connections and restarts of the engine. */
   async *[Symbol.asyncIterator](): AsyncGenerator<ChatEvent> {
-    if (this.#started) throw new Error("A turn is read once; resume(turn.state) reads on");
-    this.#started = true;
+    if (this.#end) return;
     const limit = new Limit(this.#options.signal, this.#options.timeout);
     try {
       limit.signal.throwIfAborted();
       if (this.#repeats && this.#state.turn_id && this.#answers) await this.#catchUp(limit);
+      else if (this.#state.last_event_id === "") this.#text = "";
       for await (const event of follow(this.#http, (last, signal) => this.#open(last, signal), this.#state, limit.signal)) {
         this.#answer(event, limit);
         this.#read_text(event);
@@ -110,6 +213,8 @@ export class Turn implements AsyncIterable<ChatEvent> {
     } finally {
       limit.end();
       limit.abort(new ConnectionLost("The turn is no longer followed"));
+      this.#repeats = true;
+      this.#begun.clear();
     }
   }
 
@@ -137,6 +242,12 @@ export class Turn implements AsyncIterable<ChatEvent> {
     if ("data" in event && typeof event.data === "object" && event.data && "agent" in event.data) return;
     if (event.event === "message_delta") this.#text += event.data.content;
     if (event.event === "message_restart" || event.event === "message") this.#text = event.data.content;
+  }
+
+  async #whole(): Promise<ChatAnswer> {
+    const answer = await this.answer();
+    if (answer.questions?.length) throw new InputNeeded(answer);
+    return answer;
   }
 
   get #answers(): boolean {
