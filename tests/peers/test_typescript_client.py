@@ -94,6 +94,15 @@ def test_its_package_has_the_modules_with_their_types_and_nothing_else(installed
     assert names == {"package.json", "README.md", *built}
 
 
+def test_packing_it_again_gives_the_same_bytes(package: Path) -> None:
+    [packed] = package.glob("*.tgz")
+    before = packed.read_bytes()
+    (package / "dist/old.js").write_text("// of a file that was renamed")
+    (package / "src/index.ts").touch()
+    run(package, "npm", "pack", "--silent")
+    assert packed.read_bytes() == before
+
+
 @pytest.fixture(scope="module")
 def undisturbed(engine: Served, installed: Path) -> list[Any]:
     """The transcript of the long message."""
