@@ -7,8 +7,9 @@ from bytebrew.base.formats import is_known_host
 
 EXPOSED = (
     "X-Session-Id, X-Turn-Id, X-Request-Id, Location, Link, ETag, Retry-After, Server-Timing, X-RateLimit-Limit, "
-    "X-RateLimit-Remaining, X-RateLimit-Reset"
+    "X-RateLimit-Remaining, X-RateLimit-Reset, WWW-Authenticate, MCP-Session-Id, X-Vercel-AI-UI-Message-Stream"
 )
+"""Headers of answers that a page may read: the last three are those of MCP's clients and of the AI SDK."""
 ALLOWED = ("Authorization", "Content-Type", "Idempotency-Key", "If-Match", "Last-Event-ID")
 """Headers that a page may send, in addition to those of model choosers."""
 
