@@ -13,7 +13,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.bench import forks, large, measures, overload
+from tests.bench import faces, forks, large, measures, overload
 from tests.bench.data import configure, copied, interrupt, multiply
 from tests.bench.measures import Effort
 from tests.bench.servers import LOAD_CORE, SERVER_CORE, running, running_engine
@@ -59,6 +59,7 @@ def run(folder: Path, effort: Effort) -> Iterable[object]:
         short, long = multiply(old, session_id, 4, 10), multiply(old, session_id, 4, 1000)
         with running_engine(old) as engine:
             yield from measures.long_session(engine, short, long, brief)
+        yield from faces.measured(fresh, brief)
         yield from forks.measured(fresh, session_id, effort.rounds, brief.seconds)
         left = copied(fresh, "left")
         multiply(left, session_id, 10_000, 1)
@@ -77,6 +78,14 @@ def large_lists(folder: Path, effort: Effort) -> Iterable[object]:
         yield from large.measured(folder / "fresh", ("small", "large"), effort.seconds)
 
 
+def faces_alone(folder: Path, effort: Effort) -> Iterable[object]:
+    """The lines of the table of faces, as they are measured."""
+    with running("tests.bench.double", core=LOAD_CORE, errors=folder / "errors.log") as vendor:
+        with running_engine(folder / "fresh") as engine:
+            configure(engine, vendor)
+        yield from faces.measured(folder / "fresh", effort)
+
+
 def main() -> None:
     """Ends all its servers, also on Ctrl-C and SIGTERM."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
@@ -84,12 +93,12 @@ def main() -> None:
     parser.add_argument(
         "part",
         nargs="?",
-        choices=["large", "overload"],
-        help="one part alone: lists of a file of 10,000,000 events, or turns past what can be done, as SVG in docs/",
+        choices=["faces", "large", "overload"],
+        help="one part alone: faces, lists of a file of 10,000,000 events, or turns past what can be done as SVG in docs/",
     )
     chosen = parser.parse_args()
     effort = Effort(2, 1, 50) if chosen.quick else Effort(5, 2, 200)
-    measure = {"large": large_lists, "overload": overload.run}.get(chosen.part, run)
+    measure = {"faces": faces_alone, "large": large_lists, "overload": overload.run}.get(chosen.part, run)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # SIGINT ends the loop in order
     where = f"ByteBrew {importlib.metadata.version('bytebrew')}, Python {platform.python_version()}"
     if SERVER_CORE is None:

@@ -7,11 +7,16 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple, cast
 
+from bytebrew.base.formats import new_uuid
 from tests.bench.double import DELTAS
 
 END = b"\r\n0\r\n\r\n"
 LONGEST = 60
 """Seconds after which a measurement is given up: a turn hangs."""
+
+
+NEW = "01890000-0000-7000-8000-000000000000"
+"""Stands in a request for an id that is another one in each turn."""
 
 
 class Wire(NamedTuple):
@@ -58,7 +63,7 @@ class Client(asyncio.Protocol):
         self._first = 0.0
         self._whole: asyncio.Future[float] = self._loop.create_future()
         started = time.perf_counter()
-        self.transport.write(self._wire.request)
+        self.transport.write(self._wire.request.replace(NEW.encode(), new_uuid().encode()))
         ended = await self._whole
         self._check(b"".join(self._received))
         return Turn(self._first - started, ended - started)

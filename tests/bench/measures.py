@@ -64,17 +64,17 @@ class Flow(NamedTuple):
 def floor_wire(floor: Server, model: str) -> Wire:
     """A turn through the floor: the vendor's own request and answer."""
     body = {"model": model, "stream": True, "messages": [{"role": "user", "content": ASKED}]}
-    return Wire(floor.port, _post("/", body), b'"delta":{"content":', b"data: [DONE]")
+    return Wire(floor.port, post("/", body, ""), b'"delta":{"content":', b"data: [DONE]")
 
 
 def engine_wire(engine: Server, schema: str, session_id: str | None = None) -> Wire:
     """A turn through the engine: of a new session, unless one is named."""
     body = {"message": ASKED} | ({"session_id": session_id} if session_id else {})
-    request = _post(f"/api/v1/schemas/{schema}/chat", body, f"Authorization: Bearer {ADMIN}\r\n")
-    return Wire(engine.port, request, b"event: message_delta\n", b"event: done\n")
+    return Wire(engine.port, post(f"/api/v1/schemas/{schema}/chat", body), b"event: message_delta\n", b"event: done\n")
 
 
-def _post(path: str, body: object, header: str = "") -> bytes:
+def post(path: str, body: object, header: str = f"Authorization: Bearer {ADMIN}\r\n") -> bytes:
+    """The bytes of a request, of the admin unless another header stands in its place."""
     raw = msgspec.json.encode(body)
     head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n{header}"
     return f"{head}Content-Length: {len(raw)}\r\n\r\n".encode() + raw

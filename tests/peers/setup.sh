@@ -115,6 +115,25 @@ python_peer phoenix arize-phoenix==20.26.1 aiofile==3.12.3 aioitertools==0.13.0 
   typing-inspection==0.4.5 typing_extensions==4.16.0 uncalled-for==0.6.2 urllib3==2.8.0 uvicorn==0.54.0 \
   watchfiles==1.3.0 websockets==17.4 wrapt==2.5.2
 
+# Frameworks that call OpenAI's wire.
+python_peer langchain langchain-openai==1.7.4 annotated-types==0.8.0 anyio==4.16.0 certifi==2026.10.19.post1 \
+  charset-normalizer==3.5.3 distro==1.9.0 h11==0.16.0 httpcore==1.0.9 httpcore2==2.16.2 httpx==0.28.1 \
+  httpx2==2.16.2 idna==3.20 jiter==0.19.0 jsonpatch==1.48 jsonpointer==3.12 langchain-core==1.8.3 \
+  langchain-protocol==0.0.20 langsmith==0.15.1 openai==3.57.0 orjson==3.13.0 packaging==26.4 pydantic==2.14.4 \
+  pydantic_core==2.50.5 PyYAML==6.0.4 regex==2026.11.19 requests==2.34.2 requests-toolbelt==1.0.0 sniffio==1.3.1 \
+  tenacity==9.2.1 tiktoken==0.14.0 truststore==0.10.5 typing-inspection==0.4.5 typing_extensions==4.16.0 \
+  urllib3==2.8.0 uuid_utils==0.19.0 websockets==17.4 xxhash==4.1.0 zstandard==0.25.0
+python_peer litellm --no-compile litellm==1.110.2 aiohappyeyeballs==2.7.1 aiohttp==3.14.5 aiosignal==1.4.0 \
+  annotated-types==0.8.0 anyio==4.16.0 attrs==26.1.0 certifi==2026.10.19.post1 charset-normalizer==3.5.3 \
+  click==8.5.1 distro==1.9.0 fastuuid==0.14.0 filelock==4.3.1 frozenlist==1.8.0 fsspec==2026.9.0 h11==0.16.0 \
+  h2==4.4.1 hpack==4.2.0 httpcore==1.0.9 httpcore2==2.16.2 httpx==0.28.1 httpx2==2.16.2 huggingface_hub==2.4.0 \
+  hyperframe==6.1.0 idna==3.20 importlib_metadata==8.9.0 Jinja2==3.1.6 jiter==0.19.0 jsonschema==4.26.0 \
+  jsonschema-specifications==2025.9.1 MarkupSafe==3.0.4 multidict==7.2.1 openai==3.57.0 packaging==26.4 \
+  propcache==0.5.4 pydantic==2.14.4 pydantic-settings==2.16.3 pydantic_core==2.50.5 python-dotenv==1.2.4 \
+  PyYAML==6.0.4 referencing==0.37.0 regex==2026.11.19 requests==2.34.2 rpds-py==2026.9.1 sniffio==1.3.1 \
+  tiktoken==0.14.0 tokenizers==0.23.3 tqdm==4.70.1 truststore==0.10.5 typing-inspection==0.4.5 \
+  typing_extensions==4.16.0 urllib3==2.8.0 yarl==1.25.1 zipp==4.1.2
+
 # Proxies as people put them before an engine.
 if command -v apt-get >/dev/null; then
   [ -n "$(apt-cache search --names-only '^caddy$')" ] || [ "$(id -u)" != 0 ] || apt-get update --quiet=2
