@@ -94,7 +94,7 @@ def main() -> None:
         "part",
         nargs="?",
         choices=["faces", "large", "overload"],
-        help="one part alone: faces, lists of a file of 10,000,000 events, or turns past what can be done as SVG in docs/",
+        help="faces alone, lists of a file of 10,000,000 events, or turns past what can be done as SVG in docs/",
     )
     chosen = parser.parse_args()
     effort = Effort(2, 1, 50) if chosen.quick else Effort(5, 2, 200)
