@@ -124,9 +124,12 @@ def convert(hint: Any, value: Any, path: str = "$") -> Any:
     if origin in (Union, types.UnionType):
         return _first_that_fits(parts, value, path)
     if origin is Literal:
-        return _checked(value, any(one == value and type(one) is type(value) for one in parts), hint, path)
+        equal = [one for one in parts if one == value and isinstance(one, bool) is isinstance(value, bool)]
+        return equal[0] if equal else _checked(value, False, hint, path)
     if hint is float and type(value) is int:
         return float(value)
+    if hint is int and isinstance(value, float) and value.is_integer():  # 3.0 is an integer in JSON Schema
+        return int(value)
     if hint in _SCALARS:
         return _checked(value, type(value) is hint, hint, path)
     if (origin or hint) in _ARRAYS:
