@@ -152,6 +152,10 @@ class FaceTurn(Protocol):
     def status(self) -> Literal["queued", "running", "completed", "failed", "cancelled"]:
         """Its status when it was read."""
 
+    @property
+    def failure(self) -> int | None:
+        """The HTTP status of its error, once it has failed."""
+
     def events(self, *, live: bool = True) -> AsyncGenerator[Sequence[TurnEvent], None]:
         """The turn's events from its first to its last, in batches; an empty batch after 15 s without one.
 

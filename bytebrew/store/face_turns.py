@@ -30,6 +30,7 @@ class StoredTurn(Struct, frozen=True, kw_only=True):
     key: str
     kept: Any
     status: Status
+    failure: int | None
     first: int | None
     last: int | None
     newest: bool
@@ -37,7 +38,8 @@ class StoredTurn(Struct, frozen=True, kw_only=True):
 
 _SELECT = """select t.id, t.session_id, s.owner, s.schema, t.created_at, t.message,
   coalesce(t.face_key, '') as key, t.kept,
-  coalesce(a.status, t.status) as status, t.first_event as first, coalesce(a.last_event, t.last_event) as last,
+  coalesce(a.status, t.status) as status, coalesce(a.failure, t.failure) as failure,
+  t.first_event as first, coalesce(a.last_event, t.last_event) as last,
   case when s.schema = '' then 'full' else coalesce(x.view, 'public') end as view,
   not exists (select 1 from turns o where o.session_id = t.session_id and o.seq > t.seq) as newest
   from turns t join sessions s on s.id = t.session_id left join schemas x on x.name = s.schema

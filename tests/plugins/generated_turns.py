@@ -259,6 +259,7 @@ class StoredTurn(Struct, frozen=True, kw_only=True):
     newest: bool = True
     key: str = ""
     status: Literal["queued", "running", "completed", "failed", "cancelled"] = "running"
+    failure: int | None = None
 
     @property
     def last(self) -> int | None:

@@ -2,10 +2,13 @@
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import pytest
+from bytebrew_openai.chat.answers import Kept
+from bytebrew_openai.chat.chunks import Chunks
 from bytebrew_openai.responses.projection import ResponseProjection
 from bytebrew_openai.responses.response import ResponseId
 from hypothesis import given, settings
@@ -44,6 +47,21 @@ class Lines:
         return b"data: %s\n\n" % json.dumps({"name": one.event.name, **to_builtins(one.event)}).encode()
 
 
+COMPLETIONS = (
+    None,
+    *(
+        to_builtins(Kept(link="http://localhost", as_tools=as_tools, whole=whole))
+        for as_tools in (False, True)
+        for whole in (False, True)
+    ),
+)
+
+
+def ends_completion(body: bytes) -> bool:
+    last = body.rpartition(b"\n\ndata: ")[2]
+    return body.endswith(b"data: [DONE]\n\n") or last.startswith(b'{"error":') or body.startswith(b'data: {"error":')
+
+
 PROJECTIONS: Mapping[str, Projected] = {
     "lines": Projected(Lines, lambda body: body.endswith(b"\n\n")),
     "openai_responses": Projected(
@@ -51,6 +69,7 @@ PROJECTIONS: Mapping[str, Projected] = {
         lambda body: body.endswith(b"data: [DONE]\n\n"),
         tuple(kept(background=background) for background in (False, True)),
     ),
+    "openai_chat": Projected(partial(Chunks, usage=True), ends_completion, COMPLETIONS),
 }
 """The projections of the bundled faces, and one that has the rules alone."""
 

@@ -111,6 +111,7 @@ class Conversations:
             key=new.key,
             kept=new.kept,
             status=turn.status,
+            failure=None,
             first=turn.first,
             last=None,
             newest=True,
@@ -317,6 +318,14 @@ class _Turn:
     def status(self) -> Status:
         """Its status."""
         return self._running.answering.status if self._running else self._stored.status
+
+    @property
+    def failure(self) -> int | None:
+        """The HTTP status of its error, once it has failed."""
+        if self._running is None:
+            return self._stored.failure
+        failure = self._running.answering.failure
+        return failure.status if failure else None
 
     def events(self, *, live: bool = True) -> AsyncGenerator[Sequence[TurnEvent], None]:
         """The turn's events from its first."""
