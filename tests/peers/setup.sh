@@ -69,6 +69,11 @@ python_peer mcp mcp==2.3.0 annotated-types==0.8.0 anyio==4.16.0 attrs==26.1.0 cf
   sse-starlette==3.7.0 starlette==1.10.0 truststore==0.10.5 typing-inspection==0.4.5 typing_extensions==4.16.0 \
   uvicorn==0.54.0
 
+# OpenAI's client, and the types of the Open Responses specification.
+python_peer openai openai==3.51.0 openresponses-types==2.4.0 annotated-types==0.8.0 anyio==4.16.0 h11==0.16.0 \
+  httpcore2==2.16.2 httpx2==2.16.2 idna==3.20 jiter==0.19.0 pydantic==2.14.4 pydantic_core==2.50.5 sniffio==1.3.1 \
+  truststore==0.10.5 typing-inspection==0.4.5 typing_extensions==4.16.0
+
 # Requests made up from an OpenAPI document.
 python_peer schemathesis schemathesis==4.32.5 anyio==4.16.0 certifi==2026.10.19.post1 charset-normalizer==3.5.2 click==8.5.1 \
   graphql-core==3.3.2 harfile==0.6.0 hypothesis==6.170.17 hypothesis-graphql==0.13.5 idna==3.20 \

@@ -5,13 +5,13 @@ from typing import NamedTuple
 
 from msgspec import to_builtins
 
-from bytebrew import Conflict, Conversations, EarlierTurn, FaceTurn, Message, NewChat, NotFound, Request
+from bytebrew import Conflict, Conversations, EarlierTurn, FaceTurn, InvalidRequest, Message, NewChat, NotFound, Request
 
 from ..known_history import keys, place
 from . import stored_responses
 from .input_items import Input, read_input
 from .projection import ResponseProjection
-from .request import NewResponse, check, declared, function_tools, invalid, repeated, response_format
+from .request import NewResponse, check, declared, function_tools, invalid, renamed, repeated, response_format
 from .response import Kept, ResponseId
 from .stored_responses import folded, responses_of
 
@@ -64,25 +64,26 @@ async def _begin(
     kept = Kept(
         repeated=repeated(body, tools, body.previous_response_id),
         input=parsed.items,
-        begins=where.session_id is None,
+        begins=where.session_id is None or where.fork_after is not None,
     )
-    turn = await chats.begin(
-        request,
-        NewChat(
-            schema=schema,
-            message=message.content,
-            attachments=message.attachments,
-            session_id=where.session_id,
-            fork_after=where.fork_after,
-            history=where.history,
-            instructions="\n\n".join(filter(None, (body.instructions, *parsed.instructions, *before))),
-            user_sub=_user(request) if where.session_id is None else "",
-            response_format=response_format(body),
-            client_tools=declared(body, tools),
-            key=where.key,
-            kept=to_builtins(kept),
-        ),
+    new = NewChat(
+        schema=schema,
+        message=message.content,
+        attachments=message.attachments,
+        session_id=where.session_id,
+        fork_after=where.fork_after,
+        history=where.history,
+        instructions="\n\n".join(filter(None, (body.instructions, *parsed.instructions, *before))),
+        user_sub=_user(request) if where.session_id is None else "",
+        response_format=response_format(body),
+        client_tools=declared(body, tools),
+        key=where.key,
+        kept=to_builtins(kept),
     )
+    try:
+        turn = await chats.begin(request, new)
+    except InvalidRequest as error:
+        raise renamed(error) from error
     return turn, ResponseId(turn.id)
 
 

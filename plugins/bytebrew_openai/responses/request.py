@@ -4,14 +4,23 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct, field
-from msgspec.structs import fields
+from msgspec.structs import fields, replace
 
 from bytebrew import Detail, InvalidRequest, ResponseFormat, ToolSpec
+
+from ..schemas import without_dialect
 
 _UNSUPPORTED = {
     "conversation": "conversations are not offered: continue one with previous_response_id",
     "prompt": "prompt templates are not offered: the prompt is the agent's",
 }
+_FIELDS = {
+    "$.response_format": "$.text.format",
+    "$.client_tools": "$.tools",
+    "$.attachments": "$.input",
+    "$.message": "$.input",
+}
+"""Fields of the engine's chat, and where their values are in a request for a response."""
 _LOGPROBS = "message.output_text.logprobs"
 _REPEATED = {
     "frequency_penalty": 0.0,
@@ -91,6 +100,15 @@ def converted(value: Any, kind: Any, path: str) -> Any:
         raise invalid(path + within.removesuffix("`"), message) from error
 
 
+def renamed(error: InvalidRequest) -> InvalidRequest:
+    """A refusal of the engine's chat, with the fields by the names that they have here."""
+    message, details = error.message, error.details
+    for name, here in _FIELDS.items():
+        message = message.replace(name, here)
+        details = tuple(replace(one, path=one.path.replace(name, here)) for one in details)
+    return InvalidRequest(message, code=error.code, details=details)
+
+
 def check(body: NewResponse) -> None:
     """Raises InvalidRequest for what would change the answer and cannot be honoured."""
     for name, message in _UNSUPPORTED.items():
@@ -135,9 +153,10 @@ def response_format(body: NewResponse) -> ResponseFormat | None:
         return None
     if given.get("type") == "json_object" or (given.get("type") == "json_schema" and not given.get("schema")):
         given = {"type": "json_schema", "name": "answer", "schema": {"type": "object"}}
-    made: ResponseFormat = converted(
-        {name: value for name, value in given.items() if value is not None}, ResponseFormat, "$.text.format"
-    )
+    present = {name: value for name, value in given.items() if value is not None}
+    if isinstance(schema := given.get("schema"), dict):
+        present["schema"] = without_dialect(schema)
+    made: ResponseFormat = converted(present, ResponseFormat, "$.text.format")
     return made
 
 
