@@ -129,6 +129,10 @@ class FaceTurn(Protocol):
         """When its message came (RFC 3339)."""
 
     @property
+    def ended_at(self) -> str | None:
+        """When it had ended, if it had when it was read (RFC 3339)."""
+
+    @property
     def message(self) -> str:
         """The text of its message."""
 

@@ -26,6 +26,7 @@ class StoredTurn(Struct, frozen=True, kw_only=True):
     schema: str
     view: View
     created_at: str
+    ended_at: str | None
     message: str
     key: str
     kept: Any
@@ -37,6 +38,7 @@ class StoredTurn(Struct, frozen=True, kw_only=True):
 
 
 _SELECT = """select t.id, t.session_id, s.owner, s.schema, t.created_at, t.message,
+  coalesce(a.finished_at, t.finished_at) as ended_at,
   coalesce(t.face_key, '') as key, t.kept,
   coalesce(a.status, t.status) as status, coalesce(a.failure, t.failure) as failure,
   t.first_event as first, coalesce(a.last_event, t.last_event) as last,

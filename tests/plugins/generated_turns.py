@@ -255,6 +255,7 @@ class StoredTurn(Struct, frozen=True, kw_only=True):
     session_id: str = SESSION
     schema: str = "support"
     created_at: str = "2026-03-01T09:00:00Z"
+    ended_at: str | None = None
     message: str = "What is it?"
     newest: bool = True
     key: str = ""

@@ -11,6 +11,8 @@ from bytebrew_openai.chat.answers import Kept
 from bytebrew_openai.chat.chunks import Chunks
 from bytebrew_openai.responses.projection import ResponseProjection
 from bytebrew_openai.responses.response import ResponseId
+from bytebrew_mcp_server.calls import CallProjection, RpcRequest
+from bytebrew_mcp_server.revisions import Client
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import to_builtins
@@ -62,7 +64,22 @@ def ends_completion(body: bytes) -> bool:
     return body.endswith(b"data: [DONE]\n\n") or last.startswith(b'{"error":') or body.startswith(b'data: {"error":')
 
 
+def mcp(revision: str, *, may_ask: bool) -> Projected:
+    """The stream of a tool call with progress, which the response ends."""
+
+    def make(turn: FaceTurn) -> Projection:
+        return CallProjection(turn, Client(revision, may_ask), RpcRequest("call", "token", may_ask=may_ask))
+
+    def ends(body: bytes) -> bool:
+        return b'"id":"call","result":' in body.rpartition(b"\ndata: ")[2]
+
+    return Projected(make, ends, (None, {"structured": True}))
+
+
 PROJECTIONS: Mapping[str, Projected] = {
+    "mcp 2026-07-28": mcp("2026-07-28", may_ask=True),
+    "mcp 2025-11-25": mcp("2025-11-25", may_ask=True),
+    "mcp 2025-06-18": mcp("2025-06-18", may_ask=False),
     "lines": Projected(Lines, lambda body: body.endswith(b"\n\n")),
     "openai_responses": Projected(
         lambda turn: ResponseProjection(turn, ResponseId(turn.id)),

@@ -107,6 +107,7 @@ class Conversations:
             schema=entrance.schema,
             view=entrance.view,
             created_at=created,
+            ended_at=None,
             message=new.message,
             key=new.key,
             kept=new.kept,
@@ -306,7 +307,7 @@ class _Turn:
     def __init__(self, chats: Conversations, stored: StoredTurn, running: Turn | None, *, public: bool) -> None:
         self._chats, self._stored, self._running, self._public = chats, stored, running, public
         self.id, self.session_id, self.schema = stored.id, stored.session_id, stored.schema
-        self.created_at, self.message = stored.created_at, stored.message
+        self.created_at, self.ended_at, self.message = stored.created_at, stored.ended_at, stored.message
         self.key, self.kept, self.newest = stored.key, stored.kept, stored.newest
 
     @property
