@@ -46,10 +46,6 @@ class InvalidRequest(EngineError):
     code = "invalid_request"
 
 
-class MalformedJson(InvalidRequest):
-    """The body is not JSON."""
-
-
 class Unauthorized(EngineError):
     """No credential, or one that is not valid (RFC 6750 section 3)."""
 

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import UNSET, Struct, inspect
 from msgspec.structs import fields as fields_of
 
-from bytebrew.base.errors import Detail, InvalidRequest, MalformedJson
+from bytebrew.base.errors import Detail, InvalidRequest
 from bytebrew.base.formats import canonical_id, parse_time
 from bytebrew.base.validation import canonical, refused, same_json
 from bytebrew.contract.entities import LIVE
@@ -108,7 +108,7 @@ def unfit(error: Exception, kind: Any, sent: Mapping[str, str] | None = None) ->
     """The error for a body that msgspec cannot decode as its type; `sent` are the aliases of its fields."""
     if isinstance(error, msgspec.ValidationError):
         return refused(error, kind, sent or {})
-    return MalformedJson(f"The body is not JSON: {error}", details=[Detail("$", str(error))])
+    return InvalidRequest(f"The body is not JSON: {error}", details=[Detail("$", str(error))])
 
 
 def _struct(kind: Any) -> inspect.StructType | None:

@@ -106,10 +106,10 @@ class CallProjection:
 
 
 async def call_frames(
-    request: Request[Any], turn: FaceTurn, client: Client, projection: CallProjection, rpc: RpcRequest, after: int = 0
+    request: Request[Any], turn: FaceTurn, client: Client, projection: CallProjection, rpc: RpcRequest, after: int = -1
 ) -> AsyncGenerator[bytes, None]:
-    """The stream of a request; in 2026-07-28 a client that closes it cancels the turn."""
-    if client.revision == "2025-11-25" and not after:
+    """The stream of a request, behind the event `after`; in 2026-07-28 a client that closes it cancels the turn."""
+    if client.revision == "2025-11-25" and after < 0:
         yield f"id: {rpc.cursor(turn.id)}.0\nretry: {RETRY_MS}\ndata:\n\n".encode()
     try:
         async with aclosing(project(turn, projection, after)) as frames:
@@ -138,7 +138,7 @@ async def answered(request: Request[Any], turn: FaceTurn) -> frozenset[str]:
             for one in batch:
                 outcome.take(one)
     calls = await request.engine.state[CONVERSATIONS].open_calls(request, turn.session_id)
-    return frozenset(outcome.questions) - {one.confirmation_id for one in calls}
+    return frozenset(outcome.question_ids) - {one.confirmation_id for one in calls}
 
 
 async def answer_questions(request: Request[Any], turn: FaceTurn, answers: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from bytebrew import EngineError, Face, MalformedJson, Reply
+from bytebrew import EngineError, Face, Reply
 
 PARSE_ERROR = -32700
 INVALID_REQUEST = -32600
@@ -99,7 +99,8 @@ def frame(message: Mapping[str, Any], cursor: str = "") -> bytes:
 def _refusal(error: EngineError) -> Reply:
     found = rpc_error(error)
     if error.status == 400:
-        found.code = PARSE_ERROR if isinstance(error, MalformedJson) else INVALID_REQUEST
+        is_json = isinstance(error.__cause__, msgspec.ValidationError)
+        found.code = INVALID_REQUEST if is_json or error.__cause__ is None else PARSE_ERROR
     return Reply(status=error.status, body=error_message(found))
 
 

@@ -36,7 +36,7 @@ TEXT_STEP = 200
 class Outcome:
     """Folds the events of a turn; `count` is how many there were, `waits` that of the last of them.
 
-    `questions` are those whose call has not ended, by their ids; `shown` is what tools have shown to the person.
+    `questions` are those whose call has not ended, by their ids, and `question_ids` all of them; `shown` is what tools have shown to the person.
     """
 
     def __init__(self) -> None:
@@ -44,6 +44,7 @@ class Outcome:
         self.data: Any = UNSET
         self.shown: list[dict[str, Any]] = []
         self.questions: dict[str, ConfirmationAsked] = {}
+        self.question_ids: set[str] = set()
         self.end: Done | ErrorEvent | None = None
         self.count = 0
         self.waits = False
@@ -59,6 +60,7 @@ class Outcome:
         match event:
             case ConfirmationAsked():
                 self.questions[event.confirmation_id] = event
+                self.question_ids.add(event.confirmation_id)
                 return f"Waits for approval of {event.tool}" if event.tool else "Waits for approval"
             case MessageDelta(agent=agent) if agent is UNSET:
                 self.text += event.content

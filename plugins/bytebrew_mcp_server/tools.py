@@ -123,14 +123,14 @@ async def call_tool(request: Request[Message], client: Client) -> Stream | Reply
         return Reply(body=result_message(id, client.result(_fault(error.message))))
     if client.revision == "2025-11-25" and "task" in message.params:
         return Reply(body=result_message(id, {"task": await tasks.task(request, turn, client)}))
-    skipped = await answered(request, turn) if continues else frozenset()
-    return await answer_call(request, message, turn, client, skipped)
+    return await answer_call(request, message, turn, client, continues=continues)
 
 
 async def answer_call(
-    request: Request[Any], message: Message, turn: FaceTurn, client: Client, skipped: frozenset[str] = frozenset()
+    request: Request[Any], message: Message, turn: FaceTurn, client: Client, *, continues: bool = True
 ) -> Stream | Reply:
-    """A turn in answer to a request: as a stream if the client reads one, as a task if that is better."""
+    """A turn, which `continues` unless the request has begun it, as a stream, one response or a task."""
+    skipped = await answered(request, turn) if continues else frozenset()
     token = message.meta.get("progressToken")
     progress = token if isinstance(token, str | int) and not isinstance(token, bool) else None
     is_task = message.method == "tasks/result"

@@ -41,6 +41,8 @@ PUBLIC = {
     "GET /api/v1/models/registry",
     "GET /api/v1/models/registry/providers",
     "GET /metrics",
+    "GET /.well-known/oauth-protected-resource",
+    "GET /.well-known/oauth-protected-resource/mcp",
 }
 """What anyone may ask for; a route that joins this list must be one that the API reference calls open."""
 
@@ -98,7 +100,7 @@ def challenge(response: httpx.Response, face: Face | None = None) -> str:
     assert response.status_code == 401
     body = check_refusal(response, face=face)
     assert face is not None or body["error"] == "unauthorized"
-    return response.headers["www-authenticate"]
+    return response.headers["www-authenticate"].partition(", resource_metadata=")[0]
 
 
 def check_words(response: httpx.Response, route: Route, code: str, words: str) -> None:
