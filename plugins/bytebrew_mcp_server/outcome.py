@@ -36,7 +36,8 @@ TEXT_STEP = 200
 class Outcome:
     """Folds the events of a turn; `count` is how many there were, `waits` that of the last of them.
 
-    `questions` are those whose call has not ended, by their ids, and `question_ids` all of them; `shown` is what tools have shown to the person.
+    `questions` are those whose call has not ended, by their ids, and `question_ids` all of them; `shown` is what tools
+    have shown to the person.
     """
 
     def __init__(self) -> None:

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import pytest
+from bytebrew_mcp_server.calls import CallProjection, RpcRequest
+from bytebrew_mcp_server.revisions import Client
 from bytebrew_openai.chat.answers import Kept
 from bytebrew_openai.chat.chunks import Chunks
 from bytebrew_openai.responses.projection import ResponseProjection
 from bytebrew_openai.responses.response import ResponseId
-from bytebrew_mcp_server.calls import CallProjection, RpcRequest
-from bytebrew_mcp_server.revisions import Client
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import to_builtins
