@@ -50,9 +50,10 @@ class Chunks:
         if len(self._fold.all) - 1 != self._n:
             return b""
         answer = self._fold.all[-1]
-        if (answer.ended and not self._begun and answer.error is None) or (deltas and not self._begun):
+        if not self._begun and (deltas or answer.finish is not None):
             self._begun = True
-            deltas = [{"role": "assistant", "content": ""}, *deltas]
+            first = None if deltas and "tool_calls" in deltas[0] else ""
+            deltas = [{"role": "assistant", "content": first}, *deltas]
         made = [self._chunk(delta) for delta in deltas]
         if answer.error is not None:
             made.append(ending(_failure(answer.error, 500)))
