@@ -9,7 +9,7 @@ import sys
 import time
 from typing import Any
 
-import openai
+import openai  # type: ignore[import-not-found,unused-ignore]
 from pydantic import BaseModel
 
 WHERE: Any = {
@@ -110,14 +110,16 @@ def image(client: openai.OpenAI, text: str) -> None:
 def errors(client: openai.OpenAI, text: str) -> None:
     """Errors as the client's own exceptions."""
     bad = client.with_options(api_key="no")
-    for act in (
-        lambda: bad.models.list(),
-        lambda: client.chat.completions.create(model=MODEL, messages=[user(text)], n=2),
-        lambda: client.chat.completions.create(model=MODEL, messages=[]),
-        lambda: client.chat.completions.create(model="other", messages=[user(text)]),
-    ):
+    said: list[Any] = [user(text)]
+    calls: list[tuple[Any, dict[str, Any]]] = [
+        (bad, {"model": MODEL, "messages": said}),
+        (client, {"model": MODEL, "messages": said, "n": 2}),
+        (client, {"model": MODEL, "messages": []}),
+        (client, {"model": "other", "messages": said}),
+    ]
+    for caller, request in calls:
         try:
-            act()
+            caller.chat.completions.create(**request)
         except openai.APIStatusError as error:
             show([type(error).__name__, error.status_code, error.code, error.param])
 

@@ -21,7 +21,7 @@ Start = Callable[[str, str, str, str], "subprocess.Popen[str]"]
 
 def in_python(*arguments: str) -> "subprocess.Popen[str]":
     assert PYTHON.exists(), "run tests/peers/setup.sh first"
-    command = ["timeout", "60", PYTHON, HERE / "completions_client.py", *arguments]
+    command = ["timeout", "60", str(PYTHON), str(HERE / "completions_client.py"), *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 

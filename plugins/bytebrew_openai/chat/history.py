@@ -20,7 +20,8 @@ MOST_ANSWERS = 50
 class Position(NamedTuple):
     """Where a conversation has come to in a turn: behind its answer number `n`, and behind so many messages.
 
-    `results` are what the conversation has for the calls of that answer. `approves` answers its questions.
+    `results` are what the conversation has for the calls of that answer. `approves` answers its questions. With
+    `has_ids` the conversation has calls of the turn, all by their ids.
     """
 
     turn: FaceTurn
@@ -29,6 +30,7 @@ class Position(NamedTuple):
     reach: int
     results: dict[str, str]
     approves: bool | None = None
+    has_ids: bool = False
 
 
 class Conversation:
@@ -69,11 +71,7 @@ class Conversation:
     async def find(
         self, chats: Conversations, request: Request[Any], schema: str, user: str, session_id: str | None
     ) -> Position | None:
-        """The newest turn of the caller of which this conversation has an answer; in the session, if there is one.
-
-        None where several sessions have the same: only one of them is the client's, and each may have had results of
-        tools that a conversation does not show.
-        """
+        """The newest turn of the caller of which this conversation has an answer; in the session, if there is one."""
         starts = self._answers[: -MOST_ANSWERS - 1 : -1]
         for some in (starts[:1], starts[1:]):
             if not some:
@@ -90,11 +88,20 @@ class Conversation:
                     and session_id in (None, turn.session_id)
                     and (position := await self.within(turn, start)) is not None
                 ]
-                if len({one.turn.session_id for one in found}) > 1:
-                    return None
                 if found:
-                    return found[0]
+                    return self._only(found)
         return None
+
+    def _only(self, found: Sequence[Position]) -> Position | None:
+        """The position that is the client's.
+
+        Ids of calls say which, if there are any. Else several sessions have had the same conversation, and each may
+        have had results of tools that it does not show: then none is.
+        """
+        if self.messages[-1].role == "tool":
+            return min(found, key=lambda position: (not position.has_ids, position.turn.last is not None))
+        with_ids = [position for position in found if position.has_ids] or found
+        return with_ids[0] if len({position.turn.session_id for position in with_ids}) == 1 else None
 
     def start(self, key: str) -> int | None:
         """Where the answers of the turn with this key begin, if it is one of this conversation's."""
@@ -111,22 +118,24 @@ class Conversation:
     def _divided(self, turn: FaceTurn, answers: Sequence[Answer], at: int) -> Position | None:
         """With a message for each answer, as the face has given them."""
         position: Position | None = None
+        same: list[bool] = []
         for n, answer in enumerate(answers):
             if at == len(self.messages) or not _same(self.messages[at], answer):
                 break
             called, at = self.messages[at].tool_calls, at + 1
-            ids = {mine.call_id: theirs.call_id for mine, theirs in zip(called, answer.calls, strict=True)}
+            ids = {theirs.call_id: ours.call_id for theirs, ours in zip(called, answer.calls, strict=True)}
+            same += [theirs == ours for theirs, ours in ids.items()]
             results: dict[str, str] = {}
             while at < len(self.messages) and (message := self.messages[at]).role == "tool":
                 results[ids.get(message.call_id, message.call_id)] = message.content
                 at += 1
             if any(_differs(answer.results[call], results[call]) for call in answer.results.keys() & results):
                 return None
-            position = Position(turn, n, answer, at, results)
+            position = Position(turn, n, answer, at, results, has_ids=bool(same) and all(same))
             approves = verdict(self.messages[at].content) if answer.questions and self._is_alone(at) else None
             if approves is not None:
                 at += 1
-                position = Position(turn, n, answer, at, results, approves)
+                position = position._replace(reach=at, approves=approves)
         behind = position is not None and (at == len(self.messages) or self.messages[at].role == "user")
         return position if behind else None
 
