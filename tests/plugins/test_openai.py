@@ -3,7 +3,7 @@
 import pytest
 from bytebrew_openai.attachments import attachment
 from bytebrew_openai.errors import refusal
-from bytebrew_openai.known_history import answer_of, keys
+from bytebrew_openai.responses.known_history import answer_of, keys
 
 from bytebrew import (
     Attachment,

@@ -290,7 +290,9 @@ async def test_a_client_that_sends_all_goes_on_with_its_session_and_an_edit_fork
 
     async with scripted(tmp_path, "one", "two", "three", "four") as (provider, client):
         await create(client, input=items("a"))
-        await create(client, input=items("a", "one", "b"))
+        two = await create(client, input=items("a", "one", "b"))
+        listed = (await client.get(f"{AT}/{two['id']}/input_items")).json()["data"]
+        assert [item["content"][0]["text"] for item in listed] == ["b"]
         assert len((await client.get("/api/v1/sessions")).json()["data"]) == 1
         await create(client, input=items("a", "one", "other"))
         await create(client, input=items("a", "changed", "b"))
@@ -317,6 +319,29 @@ async def test_a_client_that_sends_all_gives_results_of_its_tools(tmp_path: Path
         assert len((await client.get("/api/v1/sessions")).json()["data"]) == 1
         nowhere = await create(client, input=[message, result(one["output"][-1], "x") | {"call_id": "c"}], status=400)
         assert error_of(nowhere)[1] == "input"
+
+
+async def test_conversations_that_begin_alike_are_not_mixed_up(tmp_path: Path) -> None:
+    async with world(tmp_path) as (_, client):
+        message = {"role": "user", "content": json.dumps([["hm ", ["where", {}]], ["at ", None]])}
+        one, other = [await create(client, input=[message], tools=[WHERE]) for _ in range(2)]
+        mine = [message, *one["output"], result(one["output"][-1], "here")]
+        assert text(await create(client, input=mine, tools=[WHERE])) == "at here"
+        bare = [{name: value for name, value in item.items() if name != "id"} for item in other["output"]]
+        unnamed = [message, *bare, result(other["output"][-1], "there")]
+        assert error_of(await create(client, input=unnamed, tools=[WHERE], status=409))[0] == "conflict"
+        theirs = [message, *other["output"], result(other["output"][-1], "there")]
+        assert text(await create(client, input=theirs, tools=[WHERE])) == "at there"
+
+
+async def test_a_history_that_two_sessions_have_begins_a_third(tmp_path: Path) -> None:
+    items = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "one"}]
+    async with scripted(tmp_path, "one", "one", "two") as (provider, client):
+        for _ in range(2):
+            await create(client, input="a")
+        await create(client, input=[*items, {"role": "user", "content": "b"}])
+        assert [message.content for message in provider.requests[-1].messages] == ["a", "one", "b"]
+        assert len((await client.get("/api/v1/sessions")).json()["data"]) == 3
 
 
 async def test_items_may_be_referred_to(tmp_path: Path) -> None:

@@ -70,6 +70,11 @@ class Input(NamedTuple):
         else:
             self.messages.append(message)
 
+    def new_items(self) -> list[dict[str, Any]]:
+        """The items behind the last one that is not the client's."""
+        ours = [n for n, one in enumerate(self.items) if one.get("role") not in ("user", "system", "developer")]
+        return self.items[ours[-1] + 1 :] if ours else self.items
+
     def turns(self) -> tuple[list[EarlierTurn], list[str]]:
         """The conversation in turns, and what the assistant said before the user's first message."""
         first = next((n for n, one in enumerate(self.messages) if one.role == "user"), len(self.messages))

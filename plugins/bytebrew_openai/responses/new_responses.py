@@ -7,12 +7,12 @@ from msgspec import to_builtins
 
 from bytebrew import Conflict, Conversations, EarlierTurn, FaceTurn, InvalidRequest, Message, NewChat, NotFound, Request
 
-from ..known_history import keys, place
 from . import stored_responses
 from .input_items import Input, read_input
+from .known_history import keys, place
 from .projection import ResponseProjection
 from .request import NewResponse, check, declared, function_tools, invalid, renamed, repeated, response_format
-from .response import Kept, ResponseId
+from .response import Kept, ResponseId, turn_of_item
 from .stored_responses import folded, responses_of
 
 _OPENING = "The conversation begins with what you have said:\n"
@@ -63,7 +63,7 @@ async def _begin(
     before = [_OPENING + "\n\n".join(opening)] if opening else []
     kept = Kept(
         repeated=repeated(body, tools, body.previous_response_id),
-        input=parsed.items,
+        input=parsed.items if where.session_id is None else parsed.new_items(),
         begins=where.session_id is None or where.fork_after is not None,
     )
     new = NewChat(
@@ -145,13 +145,20 @@ async def _check_answered(
 async def _waiting(
     chats: Conversations, request: Request[NewResponse], turns: list[EarlierTurn], parsed: Input
 ) -> tuple[FaceTurn, ResponseProjection]:
-    """The response that was parsed to the history of the input, and has questions for what the input answers."""
+    """The response that was given to the history of the input, and has asked for what the input answers."""
     answered = _answered(parsed)
+    found: list[tuple[FaceTurn, ResponseProjection]] = []
+    named = {turn_id for item in parsed.items if (turn_id := turn_of_item(str(item["id"])))}
     for turn in await chats.find(request, request.body.model, keys(turns)[-1:], user_sub=_user(request)):
-        for made in reversed(await responses_of(turn)):
-            if answered & {*made.questions}:
-                return turn, made
-    raise invalid("$.input", "No response of this conversation waits for these results; end with a message of the user")
+        asked = [made for made in await responses_of(turn) if answered & {*made.questions}]
+        if asked and (not named or turn.id in named):
+            found.append((turn, asked[-1]))
+    if not found:
+        message = "No response of this conversation waits for these results; end with a message of the user"
+        raise invalid("$.input", message)
+    if len(found) > 1:
+        raise Conflict("Several conversations wait for such results: send them with previous_response_id")
+    return found[0]
 
 
 def _answered(parsed: Input) -> set[str]:

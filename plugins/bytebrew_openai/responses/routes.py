@@ -49,12 +49,13 @@ _INCLUDE = {
 
 async def create(request: Request[NewResponse]) -> Any:
     """Begins a response, or goes on with the turn that waits for what the input answers."""
-    chats, body = request.engine.state[CONVERSATIONS], request.body
+    chats = request.engine.state[CONVERSATIONS]
+    streams, background = request.body.stream, request.body.background
     turn, response_id = await new_responses.begin(chats, request)
-    if body.stream:
+    if streams:
         return _stream(turn, response_id)
     made = await folded(turn, response_id)
-    if not body.background and not made.ended:
+    if not background and not made.ended:
         made = await _awaited(chats, request, turn, response_id)
     return status_of(turn, made)
 

@@ -1,4 +1,4 @@
-"""The session whose history a client sends: most of OpenAI's clients send all of a conversation with each request."""
+"""The session whose history a client sends that sends all of a conversation with each request."""
 
 from collections.abc import Sequence
 from contextlib import aclosing
@@ -57,11 +57,16 @@ async def answer_so_far(turn: FaceTurn) -> str:
 async def place(
     chats: Conversations, request: Request[Any], schema: str, history: Sequence[EarlierTurn], *, user_sub: str = ""
 ) -> Place:
-    """The caller's turn whose conversation is this history, or else the history itself, with its keys."""
+    """The caller's turn whose conversation is this history, or else the history itself, with its keys.
+
+    It is the history itself, too, if several sessions have the same: only one of them is this client's, and each may
+    have had results of tools that its history does not show.
+    """
     made = keys(history)
     if history:
         answer = answer_of(history[-1])
-        for turn in await chats.find(request, schema, made[-1:], user_sub=user_sub):
-            if turn.last is not None and await answer_so_far(turn) == answer:
-                return Place(turn, ())
+        turns = await chats.find(request, schema, made[-1:], user_sub=user_sub)
+        found = [turn for turn in turns if turn.last is not None and await answer_so_far(turn) == answer]
+        if len({turn.session_id for turn in found}) == 1:
+            return Place(found[0], ())
     return Place(None, tuple(replace(turn, key=key) for turn, key in zip(history, made, strict=True)))
