@@ -24,6 +24,7 @@ from bytebrew import (
 
 COUNTING = [[one for n in range(1, 41) for one in (f"word {n} ", 0.03)]]
 """The steps of a message without any: 40 deltas in 1.2 seconds."""
+CITY = re.compile(r"weather in (\w+)")
 STEPS = re.compile(r"\[\[.*\]\]", re.DOTALL)
 
 
@@ -31,7 +32,8 @@ class Paced(Provider):
     """A deterministic model: the newest message of the user has a JSON list of steps, each a list of what to do.
 
     Text is said, a number with a point is waited for in seconds, `{"think": text}` is reasoning, `[tool, input]` is
-    called, and null says the last result. A later step is done once the tools of the one before have results.
+    called, and null says the last result. A later step is done once the tools of the one before have results. Without
+    steps it knows the weather in a city, and else counts.
     """
 
     type = "paced"
@@ -40,8 +42,10 @@ class Paced(Provider):
     async def stream(self, request: ModelRequest, http: Http) -> AsyncGenerator[ProviderEvent, None]:
         at = max(n for n, one in enumerate(request.messages) if one.role == "user")
         done = sum(one.role == "assistant" for one in request.messages[at:])
-        found = STEPS.search(request.messages[at].content)
+        found, city = (pattern.search(request.messages[at].content) for pattern in (STEPS, CITY))
         steps = msgspec.json.decode(found[0]) if found else COUNTING
+        if city and not found:
+            steps = [["Let ", 0.03, "me ", 0.03, "look. ", ["weather", {"city": city[1]}]], [None, 0.03, "."]]
         for n, item in enumerate(steps[done] if done < len(steps) else ["That is all."]):
             if isinstance(item, float):
                 await asyncio.sleep(item)
