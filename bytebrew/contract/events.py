@@ -14,6 +14,10 @@ Risk = Literal["safe", "caution", "dangerous"]
 """The risk that a tool declares, after MCP's annotations: none, some, or irreversible damage."""
 
 
+REFUSED = "A person refused this call"
+"""How the output of a call begins that did not run because a person refused it."""
+
+
 class Event(Struct, frozen=True, kw_only=True):
     """An entry of a session's journal; `name` is its SSE event type.
 
@@ -107,6 +111,11 @@ class ToolFinished(Event, frozen=True):
     output: str
     call_id: str
     has_error: bool = False
+
+    @property
+    def refused(self) -> bool:
+        """Whether the call did not run because a person refused it."""
+        return self.has_error and self.output.startswith(REFUSED)
 
 
 class Notice(Event, frozen=True):

@@ -198,7 +198,7 @@ class Route:
     description or a Parameter; other parameters in a query string are rejected. `example` is a body that creates
     something, if the route does. `takes` has the media types of a streamed body with their JSON Schemas, `gives` the
     media types of an answer that is not JSON, and `sends` headers of the answer with their descriptions. `also` has
-    further statuses with the types of their answers, None for an error.
+    further statuses with the types of their answers, None for an error or for no content.
     """
 
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from bytebrew.contract.events import Notice
+from bytebrew.contract.events import REFUSED, Notice
 from bytebrew.contract.tool import Outcome
 from bytebrew.store.confirmations import Confirmation
 
@@ -17,7 +17,7 @@ def refused(answer: Confirmation) -> Outcome:
     if answer.status == "expired":
         return Outcome("Nobody answered in time whether this call may run, so it did not", True)
     reason = f": {answer.reason}" if answer.reason else ""
-    return Outcome(f"A person refused this call{reason}", True)
+    return Outcome(f"{REFUSED}{reason}", True)
 
 
 def interrupted(answer: Confirmation) -> Outcome:

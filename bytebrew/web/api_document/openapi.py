@@ -280,12 +280,14 @@ def _responses(route: Route, schema_of: dict[int, Any]) -> dict[str, Any]:
             names = ["X-Request-Id", "X-Session-Id", "X-Turn-Id", "Location"] if route.streams else ["X-Request-Id"]
             message = _SO_FAR if status == 202 else route.summary
             found[status] = {"description": message, "headers": _headers(*names), "content": body}
+        elif status < 400:
+            found[status] = {"description": "There is nothing", "headers": _headers("X-Request-Id")}
     return {str(status): one for status, one in sorted(found.items())}
 
 
 def _refusals(route: Route) -> set[int]:
     """The error statuses that a route of its kind can return."""
-    found = {400, 429, 500, 503, *(status for status, kind in route.also.items() if kind is None)}
+    found = {400, 429, 500, 503, *(status for status, kind in route.also.items() if kind is None and status >= 400)}
     if route.scope is not None:
         found |= {401, 403}
     if "{" in route.path:
