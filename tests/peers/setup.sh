@@ -145,6 +145,8 @@ if command -v apt-get >/dev/null; then
   debian_peer proxies nginx haproxy socat caddy liblua5.3-0 libopentracing-c-wrapper0 libopentracing1 libwrap0
   # A client of HTTP/2 that makes load.
   debian_peer h2load nghttp2-client libnghttp2-14 libev4 libjemalloc2
+  # A browser, for pages that talk to an engine; its many libraries make it one to install.
+  command -v chromium >/dev/null || [ "$(id -u)" != 0 ] || apt-get install --quiet=2 --no-install-recommends chromium >/dev/null
 else
   echo "no apt-get here: the peers that are packages of Debian are left out" >&2
 fi
