@@ -9,6 +9,7 @@ from unittest.mock import patch
 import pytest
 from bytebrew_mcp_server.calls import CallProjection, RpcRequest
 from bytebrew_mcp_server.revisions import Client
+from bytebrew_ai_sdk.projection import UIMessageStream
 from bytebrew_openai.chat.answers import Kept
 from bytebrew_openai.chat.chunks import Chunks
 from bytebrew_openai.responses.projection import ResponseProjection
@@ -87,6 +88,7 @@ PROJECTIONS: Mapping[str, Projected] = {
         tuple(kept(background=background) for background in (False, True)),
     ),
     "openai_chat": Projected(partial(Chunks, usage=True), ends_completion, COMPLETIONS),
+    "ai_sdk": Projected(UIMessageStream, lambda body: body.endswith(b"\n\ndata: [DONE]\n\n")),
 }
 """The projections of the bundled faces, and one that has the rules alone."""
 

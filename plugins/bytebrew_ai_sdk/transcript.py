@@ -1,0 +1,88 @@
+"""A chat as the messages that a page shows: what `useChat` has after the same streams."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from msgspec import Struct
+
+from bytebrew import Conversations, FaceTurn, Request
+
+from .chats import kept, preceding
+from .projection import Chunk, UIMessageStream
+from .resumed import settled
+
+MOST_TURNS = 1000
+
+
+class Transcript(Struct, frozen=True):
+    """The messages of a chat (UIMessage), oldest first, as `useChat` takes them."""
+
+    messages: list[Chunk]
+
+
+async def transcript(chats: Conversations, request: Request[Any], newest: FaceTurn | None) -> Transcript:
+    """The messages of a chat up to a turn, oldest first; without the answer of one that has not ended."""
+    messages: list[Chunk] = []
+    turn = newest
+    while turn is not None and len(messages) < 2 * MOST_TURNS:
+        if turn.last is not None:
+            messages.append(await _answer(turn))
+        messages.append(_question(turn))
+        turn = await preceding(chats, request, turn)
+    return Transcript(messages[::-1])
+
+
+def _question(turn: FaceTurn) -> Chunk:
+    own = kept(turn)
+    parts = own.get("parts") or [{"type": "text", "text": turn.message}]
+    return {"id": own.get("message") or f"{turn.id}-user", "role": "user", "parts": parts}
+
+
+async def _answer(turn: FaceTurn) -> Chunk:
+    events = [one async for batch in turn.events(live=False) for one in batch]
+    stream = UIMessageStream(turn, until=(turn.last or 0) + 1)
+    return folded(chunk for one in settled(events) for chunk in stream.chunks(one))
+
+
+def folded(chunks: Iterable[Chunk]) -> Chunk:
+    """The message that chunks make."""
+    message: Chunk = {"id": "", "role": "assistant", "parts": []}
+    parts: list[Chunk] = message["parts"]
+    texts: dict[str, Chunk] = {}
+    calls: dict[str, Chunk] = {}
+    for chunk in chunks:
+        kind = chunk["type"]
+        if "messageMetadata" in chunk:
+            message["metadata"] = {**message.get("metadata", {}), **chunk["messageMetadata"]}
+        if kind == "start":
+            message["id"] = chunk["messageId"]
+        elif kind == "start-step":
+            parts.append({"type": "step-start"})
+        elif kind in ("text-start", "reasoning-start"):
+            texts[chunk["id"]] = {"type": kind.removesuffix("-start"), "text": "", "state": "done"}
+            parts.append(texts[chunk["id"]])
+        elif kind in ("text-delta", "reasoning-delta"):
+            texts[chunk["id"]]["text"] += chunk["delta"]
+        elif kind.startswith("data-") and not chunk.get("transient"):
+            parts.append(chunk)
+        elif kind.startswith("tool-"):
+            _fold_call(parts, calls, chunk)
+    return message
+
+
+def _fold_call(parts: list[Chunk], calls: dict[str, Chunk], chunk: Chunk) -> None:
+    kind, call_id = chunk["type"], chunk["toolCallId"]
+    if kind == "tool-input-available":
+        if call_id not in calls:
+            calls[call_id] = {"type": f"tool-{chunk['toolName']}", "toolCallId": call_id}
+            parts.append(calls[call_id])
+        own = {"state": "input-available", "input": chunk["input"], "providerExecuted": chunk["providerExecuted"]}
+    elif kind == "tool-approval-request":
+        own = {"state": "approval-requested", "approval": {"id": chunk["approvalId"]}}
+    elif kind == "tool-output-available":
+        own = {"state": "output-available", "output": chunk["output"]}
+    elif kind == "tool-output-error":
+        own = {"state": "output-error", "errorText": chunk["errorText"]}
+    else:
+        own = {"state": "output-denied"}
+    calls[call_id].update(own)
