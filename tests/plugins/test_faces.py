@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import pytest
+from bytebrew_ai_sdk.projection import UIMessageStream
 from bytebrew_mcp_server.calls import CallProjection, RpcRequest
 from bytebrew_mcp_server.revisions import Client
-from bytebrew_ai_sdk.projection import UIMessageStream
 from bytebrew_openai.chat.answers import Kept
 from bytebrew_openai.chat.chunks import Chunks
 from bytebrew_openai.responses.projection import ResponseProjection
