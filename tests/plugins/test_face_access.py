@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
+from bytebrew_ai_sdk.routes import FACE as AI_SDK
 from bytebrew_openai.chat.routes import FACE as CHAT
 from bytebrew_openai.responses.routes import FACE as RESPONSES
 
@@ -91,7 +92,21 @@ def response_approves(first: Asked, answer: httpx.Response) -> Asked:
     return first._replace(body={**first.body, "input": [answered], "previous_response_id": last["id"]})
 
 
+def ui_chat(schema: str, text: str) -> Asked:
+    message = {"id": "m1", "role": "user", "parts": [{"type": "text", "text": text}]}
+    return Asked("POST", f"/ai-sdk/{schema}/chat", {"id": new_uuid(), "messages": [message]})
+
+
+def ui_chat_approves(first: Asked, answer: httpx.Response) -> Asked:
+    chunks = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: {")]
+    [asked] = [one["approvalId"] for one in chunks if one["type"] == "tool-approval-request"]
+    part = {"type": "tool-pay", "state": "approval-responded", "approval": {"id": asked, "approved": True}}
+    message = {"id": chunks[0]["messageId"], "role": "assistant", "parts": [part]}
+    return first._replace(body={**first.body, "messages": [*first.body["messages"], message]})
+
+
 SPOKEN = {
+    "ai_sdk": Spoken(AI_SDK, ui_chat, lambda *_: [], ui_chat_approves),
     "openai_chat": Spoken(CHAT, chat, lambda *_: [], chat_goes_on),
     "openai_responses": Spoken(RESPONSES, response, response_about, response_approves),
 }
