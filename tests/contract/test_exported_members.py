@@ -14,7 +14,7 @@ import bytebrew
 
 ROOT = Path(__file__).parents[2]
 CORE = sorted(ROOT.glob("bytebrew/**/*.py"))
-OUTSIDE = ("plugins", "clients/python", "examples")
+OUTSIDE = ("plugins", "clients/python/bytebrew_client", "examples")
 WRITTEN = [*CORE, *(path for folder in OUTSIDE for path in sorted(ROOT.glob(f"{folder}/**/*.py")))]
 BANNED = {"manager", "service", "handler", "adapter", "factory", "processor", "helper", "util", "wrapper", "impl"}
 BANNED |= {f"{word}s" for word in BANNED} | {"utility", "utilities", "info", "infos"}

@@ -6,11 +6,15 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 
-from bytebrew.testing import ADMIN
+import pytest
+
+from bytebrew import MessageDelta, ToolCall, tool
+from bytebrew.testing import ADMIN, ScriptedProvider, plugin, providing, scripted_schema, served_engine
 from bytebrew_client import AsyncClient, Client, Event
 
 Kind = Literal["sync", "async"]
 KINDS: tuple[Kind, ...] = ("sync", "async")
+BOTH = pytest.mark.parametrize("kind", KINDS)
 
 
 class Caller:
@@ -65,3 +69,35 @@ async def calling(kind: Kind, url: str, token: str = ADMIN, *, retry_seconds: fl
     else:
         async with AsyncClient(url, token, retry_seconds=retry_seconds) as client:
             yield Caller(client)
+
+
+@asynccontextmanager
+async def scripted(
+    kind: Kind, *answers: Any, plugins: tuple[Any, ...] = (), **agent: Any
+) -> AsyncIterator[tuple[Caller, ScriptedProvider]]:
+    """A client of an engine whose schema `test` answers by a script."""
+    model = answers[0] if isinstance(answers[0], ScriptedProvider) else ScriptedProvider(*answers)
+    async with served_engine(*plugins, providing(model)) as (running, http):
+        await scripted_schema(running, **agent)
+        await http.patch("/api/v1/schemas/test", json={"client_tools": True})
+        async with calling(kind, str(http.base_url)) as call:
+            yield call, model
+
+
+def chat_of(call: Caller, *args: Any, **options: Any) -> Any:
+    """A chat that is not sent yet."""
+    return call.client.chat(*args, **options)
+
+
+wiped: list[str] = []
+
+
+@tool(confirm=True)
+async def wipe(disk: str) -> str:
+    """Erases a disk."""
+    wiped.append(disk)
+    return f"{disk} is empty"
+
+
+WIPING = ([ToolCall("wipe", {"disk": "sda"})], [MessageDelta(content="As you say.")])
+WIPE = plugin(register_tools=lambda register: register(wipe))

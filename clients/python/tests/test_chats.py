@@ -1,19 +1,16 @@
 """Chats with real engines over a socket, by both clients."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from both import KINDS, Caller, Kind, calling
+from both import BOTH, WIPE, WIPING, Kind, calling, chat_of, scripted, wiped
 from bytebrew import Capabilities, Http, ModelRequest, ProviderError, Usage
 from bytebrew import MessageDelta as Delta
 from bytebrew import ToolCall as Call
-from bytebrew import tool as engine_tool
-from bytebrew.testing import ScriptedProvider, plugin, providing, scripted_schema, served_engine, token
+from bytebrew.testing import ScriptedProvider, providing, scripted_schema, served_engine, token
 from bytebrew_client import (
     Answer,
     Attachment,
@@ -28,7 +25,6 @@ from bytebrew_client import (
     InputNeeded,
     Message,
     MessageDelta,
-    NotFound,
     Queued,
     Steered,
     StructuredOutput,
@@ -36,21 +32,6 @@ from bytebrew_client import (
     TurnFailed,
     tool,
 )
-
-BOTH = pytest.mark.parametrize("kind", KINDS)
-
-
-@asynccontextmanager
-async def scripted(
-    kind: Kind, *answers: Any, plugins: tuple[Any, ...] = (), **agent: Any
-) -> AsyncIterator[tuple[Caller, ScriptedProvider]]:
-    """A client of an engine whose schema `test` answers by a script."""
-    model = answers[0] if isinstance(answers[0], ScriptedProvider) else ScriptedProvider(*answers)
-    async with served_engine(*plugins, providing(model)) as (running, http):
-        await scripted_schema(running, **agent)
-        await http.patch("/api/v1/schemas/test", json={"client_tools": True})
-        async with calling(kind, str(http.base_url)) as call:
-            yield call, model
 
 
 @BOTH
@@ -65,11 +46,6 @@ async def test_a_chat_is_its_events_and_its_text(kind: Kind) -> None:
     assert (answer.usage.input_tokens, answer.usage.output_tokens) == (3, 2)
     assert events[-1] == Done(id="4", session_id=chat.session_id, turn_id=chat.turn_id, usage=answer.usage)
     assert answer.session_id == chat.session_id
-
-
-def chat_of(call: Caller, *args: Any, **options: Any) -> Any:
-    """A chat that is not sent yet."""
-    return call.client.chat(*args, **options)
 
 
 @BOTH
@@ -96,20 +72,6 @@ async def test_a_turn_that_fails_is_an_event_and_an_exception(kind: Kind) -> Non
             await call.run(chat.text)
     assert (caught.value.code, caught.value.session_id) == ("model_bad_request", chat.session_id)
     assert caught.value.turn_id == chat.turn_id
-
-
-wiped: list[str] = []
-
-
-@engine_tool(confirm=True)
-async def wipe(disk: str) -> str:
-    """Erases a disk."""
-    wiped.append(disk)
-    return f"{disk} is empty"
-
-
-WIPING = ([Call("wipe", {"disk": "sda"})], [Delta(content="As you say.")])
-WIPE = plugin(register_tools=lambda register: register(wipe))
 
 
 @BOTH
@@ -375,85 +337,6 @@ async def test_a_message_is_replaced_and_a_session_forked(kind: Kind) -> None:
         following = chat_of(call, "test", "And?", session_id=fork.id)
         assert await call.run(following.text) == "Three."
     assert [one.content for one in model.requests[-1].messages] == ["In euros", "One.", "And?"]
-
-
-@BOTH
-async def test_sessions_are_listed_read_renamed_and_deleted(kind: Kind) -> None:
-    async with scripted(kind, [Delta(content="One.")]) as (call, _):
-        chats = [await call.run(chat_of(call, "test", f"Hi {n}").send) for n in range(3)]
-        for chat in chats:
-            await call.run(chat.text)
-        page = await call(lambda client: client.sessions.list(limit=2, schema="test"))
-        assert (page.total, len(page.data)) == (3, 2)
-        rest = await call(lambda client: client.sessions.list(limit=2, after=page.next))
-        assert {one.id for one in (*page.data, *rest.data)} == {chat.session_id for chat in chats}
-        session_id = chats[0].session_id
-        renamed = await call(lambda client: client.sessions.rename(session_id, "Greetings"))
-        assert renamed.title == "Greetings"
-        detail = await call(lambda client: client.sessions.get(session_id))
-        assert [one.content for one in detail.messages] == ["Hi 0", "One."]
-        messages = await call(lambda client: client.sessions.messages(session_id, after=1))
-        assert [one.content for one in messages.data] == ["One."]
-        state = await call(lambda client: client.sessions.turn(session_id, chats[0].turn_id))
-        assert (state.message, state.status) == ("One.", "completed")
-        events = await call(lambda client: collected(kind, client.sessions.events(session_id, after="1")))
-        assert [event.id for event in events] == ["2", "3"]
-        await call(lambda client: client.sessions.delete(session_id))
-        with pytest.raises(NotFound):
-            await call(lambda client: client.sessions.get(session_id))
-
-
-def collected(kind: Kind, events: Any) -> Any:
-    """The events up to `done` of a stream that has no end."""
-    if kind == "sync":
-        read = []
-        with events:
-            for event in events:
-                read.append(event)
-                if isinstance(event, Done):
-                    break
-        return read
-
-    async def wait() -> list[Any]:
-        read = []
-        async with events:
-            async for event in events:
-                read.append(event)
-                if isinstance(event, Done):
-                    break
-        return read
-
-    return wait()
-
-
-@BOTH
-async def test_tasks_are_made_approved_watched_and_cancelled(kind: Kind) -> None:
-    async with scripted(kind, [Delta(content="Found.")]) as (call, _):
-        draft = await call(lambda client: client.tasks.create("test", "Look it up", require_approval=True))
-        assert draft.status == "draft"
-        assert (await call(lambda client: client.tasks.approve(draft))).id == draft.id
-        events = await call(lambda client: collected(kind, client.tasks.events(draft.id)))
-        assert isinstance(events[-1], Done)
-        assert (await call(lambda client: client.tasks.get(draft.id))).result == "Found."
-        other = await call(lambda client: client.tasks.create("test", "Another", require_approval=True))
-        await call(lambda client: client.tasks.cancel(other.id, reason="not needed"))
-        page = await call(lambda client: client.tasks.list(status="cancelled"))
-        assert [one.id for one in page.data] == [other.id]
-
-
-@BOTH
-async def test_a_task_is_answered(kind: Kind) -> None:
-    wiped.clear()
-    async with scripted(kind, *WIPING, plugins=(WIPE,), tools=("wipe",)) as (call, _):
-        task = await call(lambda client: client.tasks.create("test", "Wipe!"))
-        async with asyncio.timeout(20):
-            while (await call(lambda client: client.tasks.get(task.id))).status != "needs_input":
-                await asyncio.sleep(0.02)
-        assert (await call(lambda client: client.tasks.answer(task.id, "approve", input={"disk": "sdc"}))).approved
-        async with asyncio.timeout(20):
-            while (await call(lambda client: client.tasks.get(task.id))).status != "completed":
-                await asyncio.sleep(0.02)
-    assert wiped == ["sdc"]
 
 
 @BOTH

@@ -10,14 +10,13 @@ import httpx
 import pytest
 
 import bytebrew_client
-from both import KINDS, Kind, calling
+from both import BOTH, Kind, calling
 from bytebrew.testing import served_engine
 from bytebrew_client import APIError, AsyncClient, Attachment, ByteBrewError, Client, ConnectionLost, Detail
 from bytebrew_client.errors import refusal, seconds_of
 from bytebrew_client.flow import Request
 from bytebrew_client.transport import lost
 
-BOTH = pytest.mark.parametrize("kind", KINDS)
 SECRET = "bb_" + "5ec4e7" * 11
 
 

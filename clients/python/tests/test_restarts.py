@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
-from both import KINDS, Caller, Kind, calling
+from both import BOTH, Caller, Kind, calling
 from bytebrew_client import ClientToolCall, Confirmation, Done, Event, tool
 from tests.peers.served import SCHEMA, Served, served, slow, steps
 
-BOTH = pytest.mark.parametrize("kind", KINDS)
 WORDS = slow(*(f"wörd {n} \u2028" for n in range(12)), seconds=0.01)
 MESSAGE = steps([{"think": "Hm."}, *WORDS, ["weather", {"city": "Oslo"}]], [*WORDS, None])
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from both import KINDS, Kind, calling
+from both import BOTH, Kind, calling
 from bytebrew import Guard, MessageDelta, Request, Route, Thinking, ToolCall, tool
 from bytebrew.base.errors import Overloaded
 from bytebrew.engine import Engine
@@ -21,7 +21,6 @@ from bytebrew_client.errors import APIError
 from bytebrew_client.flow import LONGEST, Retries
 from cutting import cutting
 
-BOTH = pytest.mark.parametrize("kind", KINDS)
 ENOUGH = 900
 """Bytes that are more than the head of an answer and its longest event here."""
 
