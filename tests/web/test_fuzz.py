@@ -111,6 +111,7 @@ async def world(served: Served, mcp: Web, name: str) -> World:
     pair = {"source": name, "target": f"{name}-2"}
     relation = (await client.post(f"/api/v1/schemas/{name}/agent-relations", json=pair)).json()
     session = msgspec.json.decode((await chat(client, name, "Hi"))[-1].data)
+    response = (await client.post("/v1/responses", json={"model": name, "input": "Hi"})).json()
     weak = await token_with(engine, "chat", "agents:read", name=f"{name}-weak")
     keys = {
         "agents": [name, f"{name}-3"],
@@ -137,7 +138,7 @@ async def world(served: Served, mcp: Web, name: str) -> World:
         "ai-sdk": [name],
         "threads": [session["session_id"]],
         "runs": [session["turn_id"]],
-        "responses": [f"resp_{session['turn_id']}", session["turn_id"]],
+        "responses": [response["id"]],
     }
     for trigger in keys["schedules"]:
         await client.post("/api/v1/schedules", json={"name": trigger, "cron": "0 9 * * *", "agent": name})
@@ -280,6 +281,10 @@ def sound(route: Route, keys: dict[str, list[str]]) -> dict[str, Any]:
         case "/ai-sdk/{schema}/chat":
             message = {"id": "m", "role": "user", "parts": [{"type": "text", "text": "Hi"}]}
             return {"messages": [message], "trigger": "submit-message", "messageId": None, "tools": {}}
+        case "/v1/responses":
+            limits: dict[str, Any] = {"tools": None, "tool_choice": None, "text": None, "include": None}
+            unknown = dict.fromkeys(("conversation", "prompt", "previous_response_id", "top_logprobs", "background"))
+            return {"model": keys["schemas"][0], "input": "Hi", **limits, **unknown}
         case "/api/v1/callbacks":
             return {"url": "https://callbacks.test/", "events": ["task.ended"], "schema": "", "secret": ""}
         case "/api/v1/replays":

@@ -1,7 +1,7 @@
 """The routes of OpenAI's Responses."""
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing, suppress
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -41,6 +41,13 @@ def _ending(error: EngineError) -> bytes:
 
 
 FACE = Face(name="OpenAI Responses", refusal=refusal, ending=_ending)
+_TYPES: Mapping[str, Any] = {
+    "stream": bool,
+    "starting_after": int,
+    "limit": Annotated[int, Meta(ge=1, le=100)],
+    "order": Literal["asc", "desc"],
+}
+"""Types of parameters in query strings."""
 _INCLUDE = {
     "include": "accepted, and changes nothing",
     "include[<n>]": "accepted, and changes nothing",
@@ -93,20 +100,22 @@ async def retrieve(request: Request[None]) -> Any:
     """A response as it is now, or its stream behind an event."""
     chats = request.engine.state[CONVERSATIONS]
     turn, response_id = await stored_responses.get(chats, request, request.path["id"])
-    after = _number(request.query.get("starting_after"))
-    if request.query.get("stream") == "true":
+    after = _query(request, "starting_after", -1)
+    if _query(request, "stream", False):
         if response_id.start:
             await folded(turn, response_id)
         return _stream(turn, response_id, after)
     return status_of(turn, await folded(turn, response_id))
 
 
-def _number(text: str | None) -> int:
-    if text is None:
-        return -1
-    if not text.removeprefix("-").isdecimal() or not text.isascii() or len(text) > 18:
-        raise invalid("$.starting_after", "Expected the sequence_number of an event")
-    return int(text)
+def _query(request: Request[None], name: str, usual: Any) -> Any:
+    """A parameter of the query string; InvalidRequest if it is not of its type."""
+    if (text := request.query.get(name)) is None:
+        return usual
+    for spelling in (msgspec.json.encode(text), text.encode()):
+        with suppress(msgspec.DecodeError):
+            return msgspec.json.decode(spelling, type=_TYPES[name])
+    raise invalid(f"$.{name}", f"'{text[:40]}' cannot be read")
 
 
 async def cancel(request: Request[None]) -> Any:
@@ -136,11 +145,7 @@ async def input_items(request: Request[None]) -> Any:
     chats = request.engine.state[CONVERSATIONS]
     turn, response_id = await stored_responses.get(chats, request, request.path["id"])
     items = await stored_responses.input_items(turn, response_id, kept_of(turn))
-    order, after, limit = (request.query.get(name, "") for name in ("order", "after", "limit"))
-    if order not in ("", "asc", "desc"):
-        raise invalid("$.order", "asc or desc")
-    if limit and not (limit.isdecimal() and limit.isascii() and 1 <= int(limit[:9]) <= 100):
-        raise invalid("$.limit", "Expected a number from 1 to 100")
+    order, limit, after = _query(request, "order", "desc"), _query(request, "limit", 20), request.query.get("after")
     if order != "asc":
         items = items[::-1]
     if after:
@@ -148,7 +153,7 @@ async def input_items(request: Request[None]) -> Any:
         if at is None:
             raise invalid("$.after", "the response has no such input item")
         items = items[at + 1 :]
-    page = items[: int(limit or 20)]
+    page = items[:limit]
     return {
         "object": "list",
         "data": page,
@@ -166,6 +171,7 @@ ROUTES = (
         create,
         "Create a response",
         body=NewResponse,
+        answer=dict[str, Any],
         example={"model": "support", "input": "What laptops do you have under $1000?"},
         upload=True,
         idempotent=True,
@@ -179,26 +185,30 @@ ROUTES = (
         "chat",
         retrieve,
         "A response, or its stream from an event on",
+        answer=dict[str, Any],
         query={
-            "stream": Parameter("true for its stream events", Literal["true", "false"]),
-            "starting_after": Parameter("the sequence_number of the last event that the client has", int),
+            "stream": Parameter("true for its stream events", _TYPES["stream"]),
+            "starting_after": Parameter(
+                "the sequence_number of the last event that the client has", _TYPES["starting_after"]
+            ),
             "include_obfuscation": "accepted, and changes nothing",
             **_INCLUDE,
         },
         streams=True,
         face=FACE,
     ),
-    Route("POST", "/v1/responses/{id}/cancel", "chat", cancel, "Cancel a response", face=FACE),
-    Route("DELETE", "/v1/responses/{id}", "chat", delete, "Delete a response", face=FACE),
+    Route("POST", "/v1/responses/{id}/cancel", "chat", cancel, "Cancel a response", answer=dict[str, Any], face=FACE),
+    Route("DELETE", "/v1/responses/{id}", "chat", delete, "Delete a response", answer=dict[str, Any], face=FACE),
     Route(
         "GET",
         "/v1/responses/{id}/input_items",
         "chat",
         input_items,
         "The input items of a response",
+        answer=dict[str, Any],
         query={
-            "limit": Parameter("items of a page", Annotated[int, Meta(ge=1, le=100)]),
-            "order": Parameter("desc unless asc", Literal["asc", "desc"]),
+            "limit": Parameter("items of a page", _TYPES["limit"]),
+            "order": Parameter("desc unless asc", _TYPES["order"]),
             "after": "the id of the item before the page",
             **_INCLUDE,
         },
