@@ -16,9 +16,8 @@ from urllib.parse import urlencode
 import pytest
 
 from tests.peers.served import Served, node, served
-from tests.peers.test_typescript_client import HERE, LONG, installed, lines, package, transcript
+from tests.peers.test_typescript_client import HERE, LONG, lines, transcript
 
-__all__ = ["installed", "package"]  # fixtures
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = [
     pytest.mark.peers,

@@ -2,9 +2,7 @@
 
 import json
 import re
-import shutil
 import subprocess
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,49 +10,18 @@ from typing import Any
 import pytest
 
 from bytebrew.testing import ADMIN
+from tests.peers.conftest import ROOT, run
 from tests.peers.served import Served, node, served, slow, steps
 from tests.test_clients import Cutting, through_a_proxy_that_cuts
 
 pytestmark = [pytest.mark.peers, pytest.mark.timeout(120)]
 
 HERE = Path(__file__).parent / "typescript"
-ROOT = Path(__file__).parents[2]
-TOOLS = ROOT / ".cache/peers/typescript/node_modules"
 LONG = steps(
     [*slow(*(f"Wort {n} \u00fc\u2028\U0001f41d " for n in range(30))), ["weather", {"city": "Z\u00fcrich"}]],
     ["It is ", 0.03, None, 0.03, "."],
 )
 """A message whose answer takes a second before a call and goes on behind it."""
-
-
-def run(folder: Path, *command: str | Path) -> str:
-    done = subprocess.run([*map(str, command)], cwd=folder, capture_output=True, text=True, timeout=100)
-    assert done.returncode == 0, done.stdout[-10_000:] + done.stderr[-10_000:]
-    return done.stdout
-
-
-@pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the client's folder with its package, as npm packs it."""
-    if not TOOLS.exists() or not shutil.which("npm"):
-        pytest.skip("not set up: run tests/peers/setup.sh")
-    folder = tmp_path_factory.mktemp("package") / "typescript"
-    shutil.copytree(ROOT / "clients/typescript", folder, ignore=shutil.ignore_patterns("node_modules", "dist"))
-    (folder / "node_modules").symlink_to(TOOLS)
-    run(folder, "npm", "pack", "--silent")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def installed(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which the package is installed."""
-    folder = tmp_path_factory.mktemp("installed")
-    target = folder / "node_modules/bytebrew-client"
-    with tarfile.open(next(package.glob("*.tgz"))) as packed:
-        packed.extractall(folder, filter="data")
-    target.parent.mkdir()
-    (folder / "package").rename(target)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +48,9 @@ def transcript(events: list[Any]) -> list[Any]:
     return same
 
 
-def test_what_needs_no_engine_passes_the_clients_own_tests(package: Path) -> None:
-    tests = sorted((package / "test").glob("*.test.js"))
-    assert "# fail 0" in run(package, "node", "--test", "--test-reporter", "tap", *tests)
+def test_what_needs_no_engine_passes_the_clients_own_tests(typescript_package: Path) -> None:
+    tests = sorted((typescript_package / "test").glob("*.test.js"))
+    assert "# fail 0" in run(typescript_package, "node", "--test", "--test-reporter", "tap", *tests)
 
 
 def test_its_package_has_the_modules_with_their_types_and_nothing_else(installed: Path) -> None:
@@ -94,12 +61,12 @@ def test_its_package_has_the_modules_with_their_types_and_nothing_else(installed
     assert names == {"package.json", "README.md", *built}
 
 
-def test_packing_it_again_gives_the_same_bytes(package: Path) -> None:
-    [packed] = package.glob("*.tgz")
+def test_packing_it_again_gives_the_same_bytes(typescript_package: Path) -> None:
+    [packed] = typescript_package.glob("*.tgz")
     before = packed.read_bytes()
-    (package / "dist/old.js").write_text("// of a file that was renamed")
-    (package / "src/index.ts").touch()
-    run(package, "npm", "pack", "--silent")
+    (typescript_package / "dist/old.js").write_text("// of a file that was renamed")
+    (typescript_package / "src/index.ts").touch()
+    run(typescript_package, "npm", "pack", "--silent")
     assert packed.read_bytes() == before
 
 

@@ -22,9 +22,8 @@ from bytebrew import (
     tool,
 )
 from bytebrew.testing import ADMIN, plugin, providing, served_engine
-from tests.peers.test_typescript_client import ROOT, TOOLS, installed, package, run
+from tests.peers.conftest import ROOT, TOOLS, run
 
-__all__ = ["installed", "package"]  # fixtures
 pytestmark = [pytest.mark.peers, pytest.mark.timeout(120)]
 
 README = ROOT / "clients/typescript/README.md"

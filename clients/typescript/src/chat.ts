@@ -2,7 +2,7 @@ import { ConnectionLost, Conflict, Gone, InputNeeded, NotFound, TurnFailed } fro
 import { type ChatEvent, follow } from "./events.js";
 import { type CallOptions, type Http, Limit, newKey } from "./http.js";
 import { Retry } from "./retry.js";
-import type { Answered, ChatAnswer, ChatRequest, ClientCall, ConfirmationAsked, Done, ErrorEvent, NewAttachment, NewClientTool, SessionAnswer } from "./types.js";
+import type { Answered, ChatAnswer, ChatRequest, ClientCall, ConfirmationAsked, NewAttachment, NewClientTool, SessionAnswer } from "./types.js";
 
 /** A tool that runs here: what `run` returns, a text or any JSON, goes to the model; what it throws, as a failure. */
 export interface ClientTool extends NewClientTool {
@@ -46,6 +46,7 @@ export interface ChatState {
   session_id: string;
   turn_id: string;
   last_event_id: string;
+  ended: boolean;
 }
 
 const KEY_LIFE = 20 * 3600 * 1000; // an engine keeps the key of an ended turn for a day
@@ -64,7 +65,7 @@ export class Chat implements AsyncIterable<ChatEvent> {
   readonly #begun = new Set<string>(); // calls and questions that are answered here
   #repeats: boolean;
   #text = "";
-  #end: Done | ErrorEvent | undefined;
+  #retryAfter: number | undefined;
 
   /**
    * One that `repeats` may have run before. `body` makes the body of the request where the state has none yet, `next`
@@ -132,14 +133,15 @@ export class Chat implements AsyncIterable<ChatEvent> {
    * engine has it then. Throws TurnFailed.
    */
   async answer(): Promise<ChatAnswer> {
-    if (!this.#end) {
+    if (!this.#state.ended) {
       for await (const { event } of this) if (event === "confirmation" && !this.#options.onConfirmation) break;
     }
-    const end = this.#end;
-    if (end && "code" in end) {
-      throw new TurnFailed(end.code, end.message, end.session_id, end.turn_id, end.retry_after);
+    const answer = await this.#read();
+    if (answer.failure) {
+      const { error, message } = answer.failure;
+      throw new TurnFailed(error, message, answer.session_id, answer.turn_id, this.#retryAfter);
     }
-    return await this.#read();
+    return answer;
   }
 
   /** The text of the whole answer. Throws TurnFailed, and InputNeeded where a person must answer first. */
@@ -196,7 +198,7 @@ export class Chat implements AsyncIterable<ChatEvent> {
 
   /** The events up to `done` or `error`, each once, over lost connections and restarts of the engine. */
   async *[Symbol.asyncIterator](): AsyncGenerator<ChatEvent> {
-    if (this.#end) return;
+    if (this.#state.ended) return;
     const limit = new Limit(this.#options.signal, this.#options.timeout);
     try {
       limit.signal.throwIfAborted();
@@ -205,10 +207,10 @@ export class Chat implements AsyncIterable<ChatEvent> {
       for await (const event of follow(this.#http, (last, signal) => this.#open(last, signal), this.#state, limit.signal)) {
         this.#answer(event, limit);
         this.#read_text(event);
-        const end = (event.event === "done" || event.event === "error") && event.data.agent === undefined;
-        if (end) this.#end = event.data;
+        if (event.event === "error") this.#retryAfter = event.data.retry_after;
+        this.#state.ended = (event.event === "done" || event.event === "error") && event.data.agent === undefined;
         yield event;
-        if (end) return;
+        if (this.#state.ended) return;
       }
     } finally {
       limit.end();

@@ -56,6 +56,7 @@ export class Client {
       session_id: "",
       turn_id: "",
       last_event_id: "",
+      ended: false,
     };
     const followed = { signal, timeout, ...(tools && { tools }), ...(onConfirmation && { onConfirmation }) };
     const { subagents, headers, user_sub, response_format } = options;
@@ -66,7 +67,7 @@ export class Client {
 
   /** Follows a chat behind the last event of its state; with an empty `last_event_id` from its first event. */
   resume(state: ChatState, options: FollowOptions = {}): Chat {
-    return new Chat(this.#http, { ...state }, options, true);
+    return new Chat(this.#http, { ...state, ended: state.ended && state.last_event_id !== "" }, options, true);
   }
 
   /** A request to any route, such as `client.request("GET", "/api/v1/agents")`. */

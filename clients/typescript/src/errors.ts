@@ -130,10 +130,14 @@ export async function refusal(response: Response): Promise<APIError> {
   } catch (error) {
     if (!(error instanceof SyntaxError)) throw error;
   }
-  const wait = Number.parseFloat(headers.get("retry-after") ?? "");
-  const retryAfter = Number.isFinite(wait) && wait >= 0 ? wait : undefined;
   const kind = BY_STATUS[status] ?? APIError;
-  return new kind(status, body, headers.get("x-request-id") ?? "", retryAfter);
+  return new kind(status, body, headers.get("x-request-id") ?? "", seconds(headers.get("retry-after") ?? ""));
+}
+
+/** The seconds of a Retry-After header, which has a number or a date (RFC 9110, section 10.2.3). */
+function seconds(retryAfter: string): number | undefined {
+  const wait = /^\d/.test(retryAfter) ? Number.parseFloat(retryAfter) : (Date.parse(retryAfter) - Date.now()) / 1000;
+  return Number.isNaN(wait) ? undefined : Math.max(0, wait);
 }
 
 /** Throws what the network said as ConnectionLost. */

@@ -100,6 +100,8 @@ test("ids of a restored database are of another history", async () => {
   const double = answering(stream([delta("2:9", "a")]), stream([delta("2:9", "a"), delta("2:10", "b"), done("2:11")]));
   assert.deepEqual((await all(client(double).chat("s", "Hello"))).map((one) => one.id), ["2:9", "2:10", "2:11"]);
   assert.equal(double.requests[1].headers["last-event-id"], "2:9");
+  const other = client(answering(stream([delta("9", "a"), delta("2:3", "b"), done("2:4")]))).chat("s", "Hello");
+  assert.deepEqual((await all(other)).map((one) => one.id), ["9", "2:3", "2:4"]);
 });
 
 test("events that are not known pass through by their name", async () => {
@@ -130,6 +132,9 @@ test("a state goes on behind its last event, and from the first one without it",
   const anew = answering(stream([delta("1", "a"), delta("2", "b"), done("3")]));
   assert.equal((await all(client(anew).resume({ ...state, last_event_id: "" }))).length, 3);
   assert.equal(anew.requests[0].headers["idempotency-key"], state.key);
+  const [over, ended] = [client(answering()), client(behind)];
+  assert.deepEqual(await all(over.resume({ ...state, last_event_id: "3", ended: true })), []);
+  assert.equal(ended.resume({ ...state, last_event_id: "", ended: true }).state.ended, false);
 });
 
 test("a message that was sent days ago is not sent as a new one", async () => {
@@ -178,6 +183,12 @@ test("what passes is sent again: 503, 429 with a wait, and a proxy without its e
   );
   assert.equal((await all(client(double).chat("s", "Hello"))).length, 1);
   assert.equal(double.requests.length, 6);
+});
+
+test("a wait may be a date", async () => {
+  const later = new Date(Date.now() + 3_600_000).toUTCString();
+  const double = answering(refused(503, "overloaded", { "retry-after": later }));
+  await assert.rejects(all(client(double).chat("s", "Hello")), (error) => Math.abs(error.retryAfter - 3600) < 5);
 });
 
 test("a wait that is longer than retryFor is the caller's to decide", async () => {
@@ -247,7 +258,7 @@ function waiting(...begin) {
       controller.close();
     },
   });
-  const respond = (answer) => () => (go(), answer);
+  const respond = (answer) => () => (setTimeout(go, 30), answer);
   return [new Response(body, { headers: ids }), respond];
 }
 
@@ -317,7 +328,10 @@ test("an answer is the turn as the engine has it, and a failed turn is thrown", 
   assert.deepEqual(await client(double).chat("s", "Hello").answer(), whole);
   assert.equal(double.requests[1].path, "/api/v1/sessions/s1/turns/t1");
   const failed = ["1", "error", { session_id: "s1", turn_id: "t1", code: "model_overloaded", message: "Busy", retry_after: 7 }];
-  await assert.rejects(client(answering(stream([failed]))).chat("s", "Hello").answer(), { name: "TurnFailed", code: "model_overloaded", retryAfter: 7 });
+  const failure = { ...whole, status: "failed", failure: { error: "model_overloaded", message: "Busy" } };
+  const chat = client(answering(stream([failed]), json(failure), json(failure))).chat("s", "Hello");
+  await assert.rejects(chat.answer(), { name: "TurnFailed", code: "model_overloaded", retryAfter: 7 });
+  await assert.rejects(chat.answer(), { name: "TurnFailed" });
 });
 
 test("leaving the loop is no loss: another one goes on behind the last event", async () => {
@@ -390,6 +404,7 @@ test("a visitor has a token of their own, kept and renewed", async () => {
   const token = visitorToken(options);
   assert.deepEqual(await Promise.all([token(), token()]), ["v1", "v1"]);
   await new Promise((resolve) => setTimeout(resolve, 1100));
+  assert.equal(await token(), "v2");
   assert.equal(await visitorToken(options)(), "v2"); // the next visit
   assert.deepEqual(JSON.parse(double.requests[1].body), { access_token: "v1" });
   assert.equal(double.requests[0].headers.authorization, "Bearer page");
