@@ -29,6 +29,8 @@ def test_it_has_no_dependency_and_the_version_of_the_engine() -> None:
     assert "dependencies" not in package
     assert [*package["devDependencies"]] == ["typescript"]
     assert package["version"] == lock["version"] == __version__
+    compiler = package["devDependencies"]["typescript"]
+    assert f" typescript@{compiler}\n" in (FOLDER.parents[1] / "tests/peers/setup.sh").read_text()
 
 
 def test_its_modules_import_each_other_alone_so_that_browsers_have_all_that_they_need() -> None:

@@ -1,6 +1,7 @@
 // The client over a double of fetch: what it sends, what it sends again, and what it throws.
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { inspect } from "node:util";
 import * as bytebrew from "../dist/index.js";
 
 const { Client, visitorToken } = bytebrew;
@@ -332,6 +333,16 @@ test("an answer is the turn as the engine has it, and a failed turn is thrown", 
   const chat = client(answering(stream([failed]), json(failure), json(failure))).chat("s", "Hello");
   await assert.rejects(chat.answer(), { name: "TurnFailed", code: "model_overloaded", retryAfter: 7 });
   await assert.rejects(chat.answer(), { name: "TurnFailed" });
+});
+
+test("nothing that is printed or thrown has the token in it", async () => {
+  const errors = [];
+  const double = answering(network(), refused(401, "unauthorized"));
+  const shown = client(double, { retryFor: 0 });
+  for (const _ of [1, 2]) await shown.sessions.get("s1").catch((error) => errors.push(error));
+  const text = inspect([shown, shown.chat("s", "Hello"), ...errors], { depth: null, showHidden: true });
+  assert.match(text, /ECONNREFUSED.*unauthorized/s);
+  assert.doesNotMatch(text, /secret/);
 });
 
 test("leaving the loop is no loss: another one goes on behind the last event", async () => {
