@@ -52,12 +52,17 @@ def kept(turn: FaceTurn) -> Mapping[str, Any]:
 async def find(chats: Conversations, request: Request[Any], schema: str, chat_id: str) -> Chat:
     """The chat with an id of the page's; a UUID may be that of a session that began elsewhere."""
     try:
-        first = str(UUID(chat_id))
+        own = str(UUID(chat_id))
     except ValueError:
-        first = str(uuid5(_NAMESPACE, f"{request.actor.subject}\n{schema}\n{chat_id}"))
+        own = ""
+    first = own or str(uuid5(_NAMESPACE, f"{request.actor.subject}\n{schema}\n{chat_id}"))
     key = f"ai_sdk:{first}"
     turns = await chats.find(request, schema, [key])
-    newest = await chats.newest(request, turns[0].session_id if turns else first)
+    newest = turns[0] if turns else None
+    if newest is not None and not newest.newest:
+        newest = await chats.newest(request, newest.session_id)
+    elif newest is None and own:
+        newest = await chats.newest(request, own)
     if newest is not None and newest.schema != schema:
         raise NotFound(f"There is no chat '{chat_id}' with '{schema}'")
     return Chat(key, first, turns, newest)
@@ -81,12 +86,18 @@ async def place(chats: Conversations, request: Request[Any], chat: Chat, body: C
 
 
 async def preceding(chats: Conversations, request: Request[Any], turn: FaceTurn) -> FaceTurn | None:
-    """The turn before one in the chat; None if it is the first, or the one before was deleted."""
+    """The turn before one in the chat; None if it is the first, or its session was deleted."""
     before = kept(turn).get("before")
-    if not before:
-        return None
+    if not before:  # of a chat that began elsewhere
+        earlier = await turn.before()
+        before = earlier[-1].id if earlier else ""
+    return await known_turn(chats, request, before)
+
+
+async def known_turn(chats: Conversations, request: Request[Any], turn_id: str) -> FaceTurn | None:
+    """A turn by its id, None if the caller has no such turn."""
     try:
-        return await chats.turn(request, before)
+        return await chats.turn(request, turn_id) if turn_id else None
     except NotFound:
         return None
 
@@ -102,11 +113,8 @@ async def _before(
     for message in reversed(earlier):
         if message.id in known:
             return known[message.id]
-        if message.role == "assistant":
-            try:
-                turn = await chats.turn(request, message.id)
-            except NotFound:
-                continue
-            if turn.key == chat.key or (chat.newest is not None and turn.session_id == chat.newest.session_id):
-                return turn
+        turn = await known_turn(chats, request, message.id) if message.role == "assistant" else None
+        session_id = chat.newest.session_id if chat.newest else ""
+        if turn is not None and (turn.key == chat.key or turn.session_id == session_id):
+            return turn
     return None

@@ -5,9 +5,9 @@ from typing import Any
 
 from msgspec import Struct
 
-from bytebrew import Conversations, FaceTurn, Request
+from bytebrew import Conversations, FaceTurn, PrecedingTurn, Request
 
-from .chats import kept, preceding
+from .chats import kept, known_turn
 from .projection import Chunk, UIMessageStream
 from .resumed import settled
 
@@ -21,15 +21,33 @@ class Transcript(Struct, frozen=True):
 
 
 async def transcript(chats: Conversations, request: Request[Any], newest: FaceTurn | None) -> Transcript:
-    """The messages of a chat up to a turn, oldest first; without the answer of one that has not ended."""
+    """The messages of a chat up to a turn; without the answer of one that has not ended."""
     messages: list[Chunk] = []
     turn = newest
     while turn is not None and len(messages) < 2 * MOST_TURNS:
-        if turn.last is not None:
-            messages.append(await _answer(turn))
-        messages.append(_question(turn))
-        turn = await preceding(chats, request, turn)
-    return Transcript(messages[::-1])
+        messages += await _of_turn(turn)
+        before = await known_turn(chats, request, kept(turn).get("before") or "")
+        if before is None:  # the first, or the chat began elsewhere, or a session that the chat left was deleted
+            for one in reversed(await turn.before() or ()):
+                known = await known_turn(chats, request, one.id)
+                messages += _texts(one) if known is None else await _of_turn(known)
+        turn = before
+    return Transcript(messages[: 2 * MOST_TURNS][::-1])
+
+
+async def _of_turn(turn: FaceTurn) -> list[Chunk]:
+    """The answer of a turn, if it has ended, and the message before it."""
+    return [await _answer(turn), _question(turn)] if turn.last is not None else [_question(turn)]
+
+
+def _texts(turn: PrecedingTurn) -> list[Chunk]:
+    """The texts of a turn that cannot be read any more, newest first."""
+    made: list[Chunk] = []
+    for n, one in enumerate(turn.messages):
+        if one.content and one.role in ("user", "assistant"):
+            part = {"type": "text", "text": one.content}
+            made.append({"id": f"{turn.id}-{n}", "role": one.role, "parts": [part]})
+    return made[::-1]
 
 
 def _question(turn: FaceTurn) -> Chunk:

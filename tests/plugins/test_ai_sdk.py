@@ -94,6 +94,29 @@ async def test_a_chat_goes_on_in_one_session_and_a_message_that_is_sent_again_is
         assert [one["id"] for one in await history(page)][::2] == ["chat-m1", "chat-m2", "m9"]
 
 
+async def test_a_chat_with_the_id_of_a_session_goes_on_there_and_the_api_of_the_engine_goes_on_in_a_chat(
+    tmp_path: Path,
+) -> None:
+    async with world(tmp_path) as (_, client):
+        await ready(client)
+        said = {"message": '[["native"]]', "stream": False}
+        first = (await client.post("/api/v1/schemas/test/chat", json=said)).json()["session_id"]
+        page = Page(client, chat_id=first.upper())
+        await page.send(["here"])
+        await client.post("/api/v1/schemas/test/chat", json={**said, "session_id": first})
+        await page.send(
+            ["and here"], messages=[{"id": "z", "role": "user", "parts": [{"type": "text", "text": '[["z"]]'}]}]
+        )
+        [messages] = await sessions(client)
+        assert [content for role, content in messages if role == "assistant"] == ["native", "here", "native", "z"]
+        shown = [part["text"] for one in await history(page) for part in one["parts"] if part["type"] == "text"]
+        assert shown[1::2] == ["native", "here", "native", "z"]
+        assert shown[-2] == '[["z"]]'
+        other = {"name": "more", "entry_agent": "test", "chat_enabled": True}
+        assert (await client.post("/api/v1/schemas", json=other)).status_code == 201
+        assert (await client.get(f"/ai-sdk/more/chat/{first}")).status_code == 404
+
+
 async def test_an_answer_made_anew_and_an_edit_go_to_a_fork_where_the_chat_goes_on(tmp_path: Path) -> None:
     async with world(tmp_path) as (_, client):
         await ready(client)
@@ -116,6 +139,21 @@ async def test_an_answer_made_anew_and_an_edit_go_to_a_fork_where_the_chat_goes_
         await page.send(["and on"])
         assert await history(page) == page.messages
         assert [one[1::2] for one in await sessions(client)][-1] == [("assistant", "new"), ("assistant", "and on")]
+
+
+async def test_a_chat_whose_first_session_was_deleted_keeps_its_texts(tmp_path: Path) -> None:
+    async with world(tmp_path) as (_, client):
+        await ready(client)
+        page = Page(client)
+        await page.send(["one"])
+        await page.send(["two"])
+        first = page.messages[-1]["metadata"]["sessionId"]
+        await page.regenerate()
+        assert (await client.delete(f"/api/v1/sessions/{first}")).status_code == 204
+        texts = [one["parts"][-1]["text"] for one in await history(page)]
+        assert texts == ['[["one"]]', "one", '[["two"]]', "two"]
+        await page.send(["three"])
+        assert [one["role"] for one in await history(page)] == ["user", "assistant"] * 3
 
 
 async def test_a_page_that_sends_the_last_message_alone_edits_and_regenerates_too(tmp_path: Path) -> None:
@@ -158,8 +196,11 @@ async def test_a_client_tool_runs_in_the_page_and_the_next_request_has_its_outpu
             asked = list(page.messages)
             parts = await page.go_on()
             assert before != kinds(page.sent)
-            retried = await client.post(API, json={"id": "chat", "messages": asked, "trigger": "submit-message"})
-            assert chunks(retried) == page.sent
+            for key in ("k", "k", "other"):
+                retried = await client.post(
+                    API, json={"id": "chat", "messages": asked}, headers={"Idempotency-Key": f"{key}-{round}"}
+                )
+                assert chunks(retried) == page.sent
         assert page.text() == 'hm{"city":"Zürich","n":0}end'
         assert [one["type"] for one in parts].count("step-start") == 3
         shown = (await history(page))[-1]["parts"]
@@ -175,7 +216,8 @@ async def test_a_client_tool_runs_in_the_page_and_the_next_request_has_its_outpu
 async def test_a_client_tool_that_failed_says_so_to_the_model(tmp_path: Path) -> None:
     async with world(tmp_path) as (_, client):
         await ready(client)
-        page = Page(client, tools=WHERE)
+        by_other_names = {"where_am_i": {"parameters": WHERE["where_am_i"]["inputSchema"], "description": None}}
+        page = Page(client, tools=by_other_names)
         await page.send([["where_am_i", {}]], [None])
         page.part("tool-where_am_i").update(state="output-error", errorText="no GPS")
         await page.go_on()
@@ -321,6 +363,11 @@ async def test_files_instructions_and_the_history_of_another_backend_reach_the_m
             ("image/png", base64.b64encode(b"pixels").decode()),
             ("text/plain", base64.b64encode(b"a b").decode()),
         ]
+        shown = await history(page)
+        assert [one["parts"][-1]["text"] for one in shown] == ["before", "was", "look", "ok"]
+        await page.regenerate()
+        assert [one.content for one in model.requests[-1].messages][:2] == ["before", "was"]
+        assert [one["parts"][-1]["text"] for one in await history(page)] == ["before", "was", "look", "ok"]
         bad = [{"type": "file", "mediaType": "image/png", "url": "data:image/png;base64,???"}]
         refused = await page.post(messages=[{"id": "z", "role": "user", "parts": bad}])
         assert (refused.status_code, "$.messages[0].parts[0].url" in refused.text) == (400, True)
