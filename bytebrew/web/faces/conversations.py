@@ -124,7 +124,7 @@ class Conversations:
         stored = await self._engine.db.read(face_turns.get, turn_id)
         if stored is None or not self._may_see(request, stored):
             raise NotFound(f"There is no turn '{turn_id[:255]}'")
-        return self._shown(request, stored)
+        return await self._shown(request, stored)
 
     async def keep(self, request: Request[Any], turn_id: str, kept: Any) -> None:
         """Stores what is kept with a turn of the caller, in place of what was."""
@@ -134,14 +134,14 @@ class Conversations:
     async def newest(self, request: Request[Any], session_id: str) -> FaceTurn | None:
         """The newest turn of a session; None if it has none, or there is no such session."""
         stored = await self._engine.db.read(face_turns.newest, canonical_id(session_id))
-        return self._shown(request, stored) if stored is not None and self._may_see(request, stored) else None
+        return await self._shown(request, stored) if stored is not None and self._may_see(request, stored) else None
 
     async def find(
         self, request: Request[Any], schema: str, keys: Sequence[str], *, user_sub: str = ""
     ) -> list[FaceTurn]:
         """The caller's turns in a schema, for an end user, with one of the keys: 20 a key at most, its newest first."""
         found = await self._engine.db.read(face_turns.find, request.actor.subject, user_sub, schema, keys)
-        return [self._shown(request, one) for one in found if self._may_see(request, one)]
+        return [await self._shown(request, one) for one in found if self._may_see(request, one)]
 
     async def open_calls(self, request: Request[Any], session_id: str) -> list[OpenCall]:
         """The calls of a session that wait, oldest first."""
@@ -261,9 +261,12 @@ class Conversations:
             actor.schemas is None or stored.schema in actor.schemas
         )
 
-    def _shown(self, request: Request[Any], stored: StoredTurn) -> "_Turn":
+    async def _shown(self, request: Request[Any], stored: StoredTurn) -> "_Turn":
         self._view(request, stored.view)
         running = self._engine.runner.turns.get(stored.id)
+        if running is None and stored.last is None:  # it has ended since it was read
+            ended = await self._engine.db.read(face_turns.get, stored.id)
+            stored = ended or stored
         return _Turn(self, stored, running, public=request.actor.view == "public")
 
     async def before(self, stored: StoredTurn) -> Sequence[PrecedingTurn] | None:

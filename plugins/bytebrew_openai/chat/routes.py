@@ -1,5 +1,6 @@
 """The routes of Chat Completions: models, and completions that continue the session whose history comes."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
 from typing import Any
@@ -42,6 +43,14 @@ RETRY = "x-stainless-retry-count"
 """The header by which OpenAI's own clients say how often they have sent the request before."""
 RETRIES = timedelta(minutes=10)
 """OpenAI's clients wait so long for an answer."""
+PATHS = (
+    (r"^\$\.client_tools(\[\d+\])\.input_schema", r"$.tools\1.function.parameters"),
+    (r"^\$\.client_tools(\[\d+\])\.", r"$.tools\1.function."),
+    (r"^\$\.client_tools", "$.tools"),
+    (r"^\$\.response_format\.schema", "$.response_format.json_schema.schema"),
+    (r"^\$\.(message|attachments)\b.*", "$.messages"),
+)
+"""Fields of the engine's own chat, and those of the client's that they are made of."""
 GREETING = "You have begun this conversation with these words:\n"
 UNAPPROVED = "A person must approve something before the conversation goes on"
 UNANSWERED = (
@@ -202,16 +211,18 @@ class _Request:
         """Begins the turn of the newest messages behind another turn, in its session or in a fork."""
         turn, between = place.turn, self._conversation.earlier(place.reach, self._conversation.new)
         if turn.newest and not between:
-            if turn.last is not None or not place.answer.questions:
+            if turn.last is not None or not await self._asks(turn):
                 return await self._begin(session_id=turn.session_id)
             if self._request.actor.view == "public":
-                raise Conflict(
-                    "A person must approve something before the conversation goes on", code="approval_needed"
-                )
+                raise Conflict(UNAPPROVED, code="approval_needed")
             return await self._begin(session_id=turn.session_id, on_busy="interrupt")
         if turn.last is None:
             return await self._begin(first=0)
         return await self._begin(session_id=turn.session_id, fork_after=turn.last, first=place.reach)
+
+    async def _asks(self, turn: FaceTurn) -> bool:
+        """Whether a person must answer before the turn goes on."""
+        return any(one.kind != "client_tool" for one in await self._chats.open_calls(self._request, turn.session_id))
 
     async def _begin(self, *, first: int | None = None, **where: Any) -> FaceTurn:
         """Begins a turn; the messages from `first` on that are not new become turns before it."""
@@ -264,10 +275,9 @@ def _unfit(message: str) -> InvalidRequest:
 
 def _path(path: str) -> str:
     """The path of a field of the engine's own chat as that of the client's."""
-    for name, theirs in (("client_tools", "tools"), ("attachments", "messages"), ("message", "messages")):
-        if path.partition(".")[2].partition("[")[0].partition(".")[0] == name:
-            path = path.replace(name, theirs, 1)
-    return path.replace(".input_schema", ".function.parameters")
+    for ours, theirs in PATHS:
+        path = re.sub(ours, theirs, path, count=1)
+    return path
 
 
 def routes() -> tuple[Route, ...]:

@@ -146,6 +146,32 @@ class Format(Struct, frozen=True):
     json_schema: JsonSchema | None = None
 
 
+class Named(Struct, frozen=True):
+    """The name of a function."""
+
+    name: str
+
+
+class NamedTool(Struct, frozen=True):
+    """A tool by the name of its function."""
+
+    function: Named
+
+
+class Allowed(Struct, frozen=True):
+    """The tools that the model may call now."""
+
+    tools: list[NamedTool]
+    mode: Literal["auto", "required"] = "auto"
+
+
+class Choice(Struct, frozen=True):
+    """A choice among the tools."""
+
+    type: str
+    allowed_tools: Allowed | None = None
+
+
 class StreamOptions(Struct, frozen=True):
     """What a stream has besides the answer."""
 
@@ -162,7 +188,7 @@ class Completion(Struct, frozen=True, kw_only=True):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     tools: list[NewTool] | None = None
-    tool_choice: Any = None
+    tool_choice: str | Choice | None = None
     response_format: Format | None = None
     n: int | None = None
     logprobs: bool | None = None
@@ -181,8 +207,9 @@ class Completion(Struct, frozen=True, kw_only=True):
             raise _unsupported("modalities", "answers are text")
         if self.functions:
             raise _unsupported("functions", "send tools, which have replaced it")
-        if self.tool_choice not in (None, "auto", "none"):
-            raise _unsupported("tool_choice", "the agent decides what it calls; send auto or none")
+        among = isinstance(self.tool_choice, Choice) and self.tool_choice.allowed_tools
+        if not (among and among.mode == "auto") and self.tool_choice not in (None, "auto", "none"):
+            raise _unsupported("tool_choice", "the agent decides what it calls; send auto, none or allowed_tools")
 
     def conversation(self) -> list[Message]:
         """The messages of user, assistant and tools."""
@@ -207,6 +234,9 @@ class Completion(Struct, frozen=True, kw_only=True):
     def client_tools(self, without: str) -> tuple[ToolSpec, ...]:
         """The tools that the client runs, without the one of this name."""
         tools = [] if self.tool_choice == "none" else [tool.function for tool in self.tools or ()]
+        if isinstance(self.tool_choice, Choice) and self.tool_choice.allowed_tools:
+            allowed = {one.function.name for one in self.tool_choice.allowed_tools.tools}
+            tools = [one for one in tools if one.name in allowed]
         return tuple(
             ToolSpec(one.name, one.description or "", {"type": "object", "properties": {}, **(one.parameters or {})})
             for one in tools
