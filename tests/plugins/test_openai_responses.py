@@ -169,10 +169,12 @@ async def test_the_client_runs_its_tools_and_the_next_response_has_the_answer(tm
 async def test_a_message_beside_results_reaches_the_same_turn(tmp_path: Path) -> None:
     async with world(tmp_path) as (_, client):
         one = await create(client, [["where", {}]], ["at ", None], tools=[WHERE])
-        steer = {"role": "user", "content": json.dumps([["never"], ["steered"]])}
-        two = await create(client, input=[result(one["output"][0], "x"), steer], previous_response_id=one["id"])
-        assert two["id"].startswith(one["id"])
-        assert two["status"] == "completed"
+        steer = {"role": "user", "content": json.dumps([["both"]])}
+        sent = {"input": [result(one["output"][0], "x"), steer], "previous_response_id": one["id"]}
+        first, again = [await client.post(AT, json=sent, headers={"Idempotency-Key": "k"}) for _ in range(2)]
+        two = first.json()
+        assert (two["id"].startswith(one["id"]), two["status"], text(two)) == (True, "completed", "both")
+        assert again.json() == two
         assert len((await client.get("/api/v1/sessions")).json()["data"]) == 1
 
 

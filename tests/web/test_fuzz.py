@@ -281,6 +281,11 @@ def sound(route: Route, keys: dict[str, list[str]]) -> dict[str, Any]:
         case "/ai-sdk/{schema}/chat":
             message = {"id": "m", "role": "user", "parts": [{"type": "text", "text": "Hi"}]}
             return {"messages": [message], "trigger": "submit-message", "messageId": None, "tools": {}}
+        case "/v1/chat/completions":
+            chosen = dict.fromkeys(
+                ("tools", "tool_choice", "response_format", "n", "logprobs", "modalities", "functions")
+            )
+            return {"model": keys["schemas"][0], "messages": [{"role": "user", "content": "Hi"}], **chosen}
         case "/v1/responses":
             limits: dict[str, Any] = {"tools": None, "tool_choice": None, "text": None, "include": None}
             unknown = dict.fromkeys(("conversation", "prompt", "previous_response_id", "top_logprobs", "background"))

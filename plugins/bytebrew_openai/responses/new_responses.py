@@ -1,6 +1,7 @@
 """Where the input of a new response goes: to a session that begins, behind a response, or to a turn that waits."""
 
 from collections.abc import Iterable
+from dataclasses import replace as with_fields
 from typing import NamedTuple
 
 from msgspec import to_builtins
@@ -184,6 +185,9 @@ async def _go_on(
             on_busy="steer",
         )
         await chats.begin(request, steering)
+        request = with_fields(request, key=None)  # which is the message's now; results may come again
+    if request.place is not None:
+        request.place.free()  # the turn that goes on is counted already
     for call_id in parsed.outputs.keys() & questions:
         await chats.finish_call(request, turn.session_id, call_id, parsed.outputs[call_id])
     for one in parsed.approvals:
