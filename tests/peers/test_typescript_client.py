@@ -116,10 +116,10 @@ def test_a_proxy_that_cuts_connections_changes_nothing_for_the_client(
     assert [role for role, *_ in engine.messages(events[-1]["session"])].count("user") == 1
 
 
-def feature(installed: Path, engine: Served, name: str, **argument: Any) -> Any:
+def feature(installed: Path, engine: Served, name: str, url: str = "", **argument: Any) -> Any:
     """What a function of features.mjs results in."""
     script = HERE / "features.mjs"
-    [result] = lines(node(script, engine.url, engine.token, name, json.dumps(argument), folder=installed))
+    [result] = lines(node(script, url or engine.url, engine.token, name, json.dumps(argument), folder=installed))
     return result
 
 
@@ -181,13 +181,13 @@ def test_a_structured_answer_is_data(installed: Path, engine: Served) -> None:
     assert feature(installed, engine, "structured", message=steps(['{"n": ', "17}"])) == {"n": 17}
 
 
+STEERED = steps([*slow("a ", "b ", "c ", "d ", seconds=0.3), ["weather", {"city": "Bern"}]], ["e"])
+
+
 def test_a_message_steers_the_turn_that_runs_and_both_have_its_answer(installed: Path, engine: Served) -> None:
-    message = steps([*slow("a ", "b ", "c ", "d ", seconds=0.2), ["weather", {"city": "Bern"}]], ["e"])
-    found = feature(installed, engine, "steer", message=message, other=steps([""], ["in euros"]))
+    found = feature(installed, engine, "steer", message=STEERED, other=steps([""], ["in euros"]))
     assert found["first"] == found["second"]
-    assert [one for one in found["events"] if one != "message_delta"] == [
-        *("steer", "tool_call", "tool_result", "steered", True, "message", "done")
-    ]
+    assert found["events"] == [*("steer", "tool_call", "tool_result", "steered", True, "message", "done")]
 
 
 def test_a_turn_is_cancelled(installed: Path, engine: Served) -> None:
@@ -269,3 +269,24 @@ def test_another_process_runs_the_tool_that_the_one_before_had_not_ended(install
     assert [one["event"] for one in begin["events"]] == ["tool_call", "client_tool_call"]
     rest = feature(installed, engine, "rest", state=begin["state"], tools=["place"])
     assert rest["text"] == "You are in Zürich"
+
+
+@pytest.mark.parametrize(
+    ("name", "argument"),
+    [
+        ("approvals", {"message": PAYS, "verdict": "approve"}),
+        ("tools", {"message": steps([["place", {}], ["photo", {}]], [*slow("Here ", "you ", "are.")])}),
+        ("steer", {"message": STEERED, "other": steps([""], ["in euros"])}),
+        ("sessions", {}),
+    ],
+)
+def test_a_proxy_that_cuts_answers_short_changes_nothing_for_what_else_the_client_does(
+    engine: Served, installed: Path, name: str, argument: Any
+) -> None:
+    direct = feature(installed, engine, name, **argument)
+    with through_a_proxy_that_cuts(engine.url, [10, 700, 300, 700]) as proxy:
+        url = f"http://127.0.0.1:{proxy.server_address[1]}"
+        found = feature(installed, engine, name, url, **argument)
+        proxy.shutdown()
+    assert not Cutting.lengths
+    assert transcript(found) == transcript(direct)

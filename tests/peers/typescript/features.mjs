@@ -85,8 +85,8 @@ const features = {
     const events = [];
     let steered;
     for await (const { event, data } of turn) {
-      events.push(event);
-      if (event === "message_delta") steered ??= await turn.steer(other);
+      if (event !== "message_delta") events.push(event);
+      else steered ??= await turn.steer(other);
       if (event === "steered") events.push(data.turn_id === steered.turnId);
     }
     return { events, first: turn.textSoFar, second: await steered.text() };
