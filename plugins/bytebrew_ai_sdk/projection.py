@@ -70,6 +70,12 @@ class UIMessageStream:
 
     def frames(self, at: TurnEvent) -> bytes:
         """The frames of the next event."""
+        event = at.event
+        if type(event) is MessageDelta and self._text and self._started and event.agent is UNSET and event.content:
+            return b'data: {"type":"text-delta","id":"%s","delta":%s}\n\n' % (
+                self._text.encode(),
+                _encode(event.content),
+            )
         sent = b"".join(map(frame, self.chunks(at)))
         return sent + DONE if self.ended else sent
 

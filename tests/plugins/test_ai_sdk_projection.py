@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from bytebrew_ai_sdk.projection import UIMessageStream
+from bytebrew_ai_sdk.projection import UIMessageStream, frame
 from bytebrew_ai_sdk.resumed import resumed, settled
 from bytebrew_ai_sdk.transcript import folded
 from hypothesis import given, settings
@@ -261,6 +261,7 @@ async def test_a_stream_that_is_resumed_anywhere_makes_the_message_of_one_that_w
     events = numbered(*made, MessageDone(content=text), DONE)
     whole = UIMessageStream(turn())
     undisturbed = b"".join(map(whole.frames, events))
+    assert undisturbed == b"".join(map(frame, chunks(events))) + b"data: [DONE]\n\n"
     at = data.draw(st.integers(0, len(events)))
     cuts = sorted(data.draw(st.lists(st.integers(at, len(events)), max_size=3)))
     bounds = [at, *cuts, len(events)]
