@@ -92,15 +92,15 @@ class Conversation:
                     return self._only(found)
         return None
 
-    def _only(self, found: Sequence[Position]) -> Position | None:
+    def _only(self, positions: Sequence[Position]) -> Position | None:
         """The position that is the client's.
 
         Ids of calls say which, if there are any. Else several sessions have had the same conversation, and each may
         have had results of tools that it does not show: then none is.
         """
         if self.messages[-1].role == "tool":
-            return min(found, key=lambda position: (not position.has_ids, position.turn.last is not None))
-        with_ids = [position for position in found if position.has_ids] or found
+            return min(positions, key=lambda position: (not position.has_ids, position.turn.last is not None))
+        with_ids = [position for position in positions if position.has_ids] or positions
         return with_ids[0] if len({position.turn.session_id for position in with_ids}) == 1 else None
 
     def start(self, key: str) -> int | None:
