@@ -1,24 +1,15 @@
 """The TypeScript client in a real browser: a page of another origin, loaded again while the engine is killed."""
 
-import functools
-import http.server
-import json
-import queue
 import shutil
-import subprocess
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlencode
 
 import pytest
 
+from tests.peers.pages import CHROMIUM, Site, serving_pages
 from tests.peers.served import Served, node, served
 from tests.peers.test_typescript_client import HERE, LONG, lines, transcript
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = [
     pytest.mark.peers,
     pytest.mark.timeout(120),
@@ -26,56 +17,11 @@ pytestmark = [
 ]
 
 
-class Pages(http.server.SimpleHTTPRequestHandler):
-    """Serves a folder, and keeps what its pages send."""
-
-    sent: "queue.Queue[tuple[str, Any]]"
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        self.send_response(204)
-        self.end_headers()
-        self.sent.put((self.path, body))
-
-    def log_message(self, *_: Any) -> None:
-        """Nothing."""
-
-
-class Site:
-    """A site, which a browser knows by any name."""
-
-    def __init__(self, port: int, sent: "queue.Queue[tuple[str, Any]]") -> None:
-        self.port, self._sent = port, sent
-
-    @contextmanager
-    def browser(self, host: str, profile: Path, **query: str) -> Iterator["queue.Queue[tuple[str, Any]]"]:
-        """A browser that shows the page under a host name; what the page sends."""
-        url = f"http://{host}:{self.port}/page.html?{urlencode(query)}"
-        options = ["--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0"]
-        options += [f"--user-data-dir={profile}", "--host-resolver-rules=MAP *.example 127.0.0.1"]
-        process = subprocess.Popen(
-            ["timeout", "100", str(CHROMIUM), *options, url], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        try:
-            yield self._sent
-        finally:
-            process.terminate()
-            process.wait(20)
-
-
 @pytest.fixture
 def site(installed: Path) -> Iterator[Site]:
     shutil.copy(HERE / "page.html", installed)
-    sent: queue.Queue[tuple[str, Any]] = queue.Queue()
-    pages = functools.partial(type("PagesOfTest", (Pages,), {"sent": sent}), directory=str(installed))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), pages) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield Site(server.server_address[1], sent)
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving_pages(installed) as found:
+        yield found
 
 
 def arguments(engine: Served, patience: int) -> dict[str, str]:
