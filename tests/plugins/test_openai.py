@@ -23,20 +23,20 @@ PNG = "iVBORw0KGgo="
 
 
 @pytest.mark.parametrize(
-    ("error", "kind"),
+    ("error", "kind", "code"),
     [
-        (InvalidRequest("no"), "invalid_request_error"),
-        (Unauthorized(), "authentication_error"),
-        (BudgetExceeded("no"), "insufficient_quota"),
-        (Forbidden("no"), "permission_error"),
-        (NotFound("no"), "not_found_error"),
-        (EngineError("no"), "server_error"),
+        (InvalidRequest("no"), "invalid_request_error", "invalid_request"),
+        (Unauthorized(), "authentication_error", "invalid_api_key"),
+        (BudgetExceeded("no"), "insufficient_quota", "insufficient_quota"),
+        (Forbidden("no"), "permission_error", "forbidden"),
+        (NotFound("no"), "not_found_error", "not_found"),
+        (EngineError("no"), "server_error", "internal_error"),
     ],
 )
-def test_an_error_has_openais_shape_and_the_engines_status_code_and_words(error: EngineError, kind: str) -> None:
+def test_an_error_has_openais_shape_and_the_engines_status_and_words(error: EngineError, kind: str, code: str) -> None:
     reply = refusal(error)
     assert reply.status == error.status
-    assert reply.body == {"error": {"message": error.message, "type": kind, "param": "", "code": error.code}}
+    assert reply.body == {"error": {"message": error.message, "type": kind, "param": "", "code": code}}
 
 
 def test_an_error_names_the_parameter() -> None:

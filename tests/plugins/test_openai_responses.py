@@ -357,6 +357,18 @@ async def test_items_may_be_referred_to(tmp_path: Path) -> None:
         async with client_of(running, await token(running, "chat")) as stranger:
             await create(stranger, input=[referred], status=404)
         await create(client, input=[{"type": "item_reference", "id": "msg_x"}], status=404)
+        await client.delete(f"{AT}/{one['id']}")
+        await create(client, input=[message, referred, message], status=404)
+
+
+async def test_a_response_of_a_turn_that_has_two_is_deleted_alone(tmp_path: Path) -> None:
+    async with world(tmp_path) as (_, client):
+        one = await create(client, [["where", {}]], ["at ", None], tools=[WHERE])
+        two = await create(client, input=[result(one["output"][0], "x")], previous_response_id=one["id"])
+        await client.delete(f"{AT}/{one['id']}")
+        assert await get(client, two["id"]) == two
+        await client.delete(f"{AT}/{two['id']}")
+        assert (await client.get("/api/v1/sessions")).json()["data"] == []
 
 
 async def test_a_conversation_that_the_assistant_begins_is_taken(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from bytebrew import (
     Usage,
 )
 
+from ..errors import CODES
 from .response import ResponseId, kept_of, response_object
 
 DONE = b"data: [DONE]\n\n"
@@ -63,6 +64,7 @@ class ResponseProjection:
         self._begun = False
         self._inside = not response_id.start
         self._before = ""  # the text of the responses before
+        self._answer: list[str] = []  # the pieces of the turn's text
         self._previous = ResponseId(turn.id)
         self._open: dict[str, Any] | None = None
         self._pieces: list[str] = []
@@ -79,6 +81,11 @@ class ResponseProjection:
         self.answered: frozenset[str] = frozenset()
         self.behind = 0
         self.waits = False
+
+    @property
+    def begun(self) -> bool:
+        """Whether it has stream events."""
+        return self._begun
 
     @property
     def inside(self) -> bool:
@@ -98,6 +105,16 @@ class ResponseProjection:
             incomplete=self._incomplete,
             previous=self._previous if self._id.start else None,
         )
+
+    def following(self) -> "ResponseProjection":
+        """The next response of the turn, behind this one, which has ended where the turn waits."""
+        made = ResponseProjection(self._turn, ResponseId(self._turn.id, self.behind), self._after)
+        made._inside, made._previous = True, self._id
+        made._before = "".join(self._answer)
+        made._answer = [made._before]
+        made._known, made.answered = self._known, frozenset(self.questions)
+        made._calls, made._approvals = self._calls, self._approvals
+        return made
 
     def _partial(self, item: dict[str, Any]) -> dict[str, Any]:
         text = "".join(self._pieces)
@@ -140,16 +157,16 @@ class ResponseProjection:
         """Takes an event of the responses before this one."""
         event = turn_event.event
         if isinstance(event, MessageDelta) and event.agent is UNSET:
-            self._before += event.content
+            self._answer.append(event.content)
         elif isinstance(event, MessageRestarted) and event.agent is UNSET:
-            self._before = event.content
+            self._answer = [event.content]
         elif isinstance(event, ToolStarted | ConfirmationAsked):
             self._note(event)
         self._ask(event)
         if turn_event.waits and self.questions:
             self.answered, self.questions = frozenset(self.questions), []
             if turn_event.number == self._id.start:
-                self._inside = True
+                self._inside, self._before = True, "".join(self._answer)
                 return
             self._previous = ResponseId(self._turn.id, turn_event.number)
         if turn_event.number >= self._id.start or isinstance(event, Done | ErrorEvent):
@@ -180,10 +197,12 @@ class ResponseProjection:
             case _ if event.agent is not UNSET:
                 return
             case MessageDelta():
+                self._answer.append(event.content)
                 yield from self._text("message", "msg", number, event.content)
             case Thinking():
                 yield from self._text("reasoning", "rs", number, event.content)
             case MessageRestarted():
+                self._answer = [event.content]
                 yield from self._restart(number, event.content)
             case MessageDone():
                 yield from self._close()
@@ -197,7 +216,7 @@ class ResponseProjection:
             case Done():
                 yield from self._done(event)
             case ErrorEvent():
-                self._error = {"code": event.code, "message": event.message}
+                self._error = {"code": CODES.get(event.code, event.code), "message": event.message}
                 yield from self._end("failed", "incomplete")
             case _ if not isinstance(event, _NOT_SHOWN):
                 item = {"id": self._id.item("ev", number), "type": f"bytebrew:{event.name}", "status": "completed"}

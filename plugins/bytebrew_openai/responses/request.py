@@ -38,6 +38,12 @@ _REPEATED = {
 """Fields that change nothing and are repeated in the response, with what stands there if they are absent."""
 
 
+Metadata = Annotated[
+    dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]], Meta(max_length=16)
+]
+"""What a client notes of a response, within OpenAI's limits."""
+
+
 class NewResponse(Struct, frozen=True, kw_only=True):
     """A message to a schema, the `model`, or to the agent that gave the response `previous_response_id`.
 
@@ -47,13 +53,13 @@ class NewResponse(Struct, frozen=True, kw_only=True):
     """
 
     model: Annotated[str, Meta(max_length=255)] = ""
-    input: str | list[dict[str, Any]] = ""
+    input: str | Annotated[list[dict[str, Any]], Meta(max_length=10_000)] = ""
     instructions: Annotated[str, Meta(max_length=100_000)] | None = None
     previous_response_id: Annotated[str, Meta(max_length=255)] | None = None
     tools: list[dict[str, Any]] | None = None
     tool_choice: str | dict[str, Any] | None = None
     text: dict[str, Any] | None = None
-    metadata: Annotated[dict[str, str], Meta(max_length=16)] | None = None
+    metadata: Metadata | None = None
     store: bool | None = None
     stream: bool | None = None
     background: bool | None = None

@@ -47,9 +47,15 @@ async def folded(turn: FaceTurn, response_id: ResponseId) -> ResponseProjection:
 
 async def responses_of(turn: FaceTurn) -> list[ResponseProjection]:
     """All responses of a turn so far."""
-    found = [await folded(turn, ResponseId(turn.id))]
-    while found[-1].behind:
-        found.append(await folded(turn, ResponseId(turn.id, found[-1].behind)))
+    found = [ResponseProjection(turn, ResponseId(turn.id), after=sys.maxsize)]
+    async with aclosing(turn.events(live=False)) as batches:
+        async for batch in batches:
+            for one in batch:
+                found[-1].frames(one)
+                if found[-1].behind:
+                    found.append(found[-1].following())
+    if len(found) > 1 and not found[-1].begun:
+        found.pop()  # the turn waits still
     return found
 
 
@@ -114,9 +120,10 @@ async def _referred(chats: Conversations, request: Request[Any], item_id: str) -
     turn_id = turn_of_item(item_id)
     if turn_id is not None:
         turn = await chats.turn(request, turn_id)
-        if kept_of(turn).repeated["store"]:
-            for made in await responses_of(turn):
-                for item in made.response()["output"]:
-                    if item["id"] == item_id:
-                        return dict(item)
+        kept = kept_of(turn)
+        for made in await responses_of(turn) if kept.repeated["store"] else ():
+            response = made.response()
+            for item in response["output"] if response["id"] not in kept.deleted else ():
+                if item["id"] == item_id:
+                    return dict(item)
     raise NotFound(f"Item with id '{item_id[:255]}' not found.")
