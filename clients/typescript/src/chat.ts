@@ -109,7 +109,7 @@ export class Chat implements AsyncIterable<ChatEvent> {
 
   /** Sends the message, and returns once the engine has it; the turn goes on by itself. */
   async send(): Promise<this> {
-    const limit = new Limit(this.#options.signal, this.#options.timeout);
+    const limit = new Limit(this.#options.signal, this.#options.timeout ?? this.#http.timeout);
     try {
       limit.signal.throwIfAborted();
       const retry = new Retry(this.#http.retryFor);

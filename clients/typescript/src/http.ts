@@ -9,7 +9,7 @@ export interface ClientOptions {
   token?: string | (() => string | Promise<string>);
   /** Headers of every request, such as a caller's own key. */
   headers?: Record<string, string>;
-  /** Limit of a call that is no turn; 60,000. */
+  /** Limit of a call that is no turn, and longer than `retryFor`; 180,000. */
   timeout?: number;
   /** How long a request is tried again while the engine cannot be reached or has too much to do; 120,000. */
   retryFor?: number;
@@ -43,18 +43,18 @@ export class Http {
   readonly retryFor: number;
   readonly silence: number;
   readonly #url: string;
-  readonly #timeout: number;
+  readonly timeout: number;
 
   constructor(readonly options: ClientOptions) {
     this.#url = new URL(options.url).href.replace(/\/+$/, "");
-    this.#timeout = options.timeout ?? 60_000;
+    this.timeout = options.timeout ?? 180_000;
     this.retryFor = options.retryFor ?? 120_000;
     this.silence = options.silence ?? 45_000;
   }
 
   /** The JSON of an answer, undefined for an empty one; tries again as long as that is safe and may help. */
   async request<Answer>(method: string, path: string, options: RequestOptions = {}): Promise<Answer> {
-    const limit = new Limit(options.signal, options.timeout ?? this.#timeout);
+    const limit = new Limit(options.signal, options.timeout ?? this.timeout);
     const retry = new Retry(this.retryFor);
     const headers = { ...options.headers, ...(options.idempotencyKey && { "Idempotency-Key": options.idempotencyKey }) };
     const body = options.body === undefined ? undefined : JSON.stringify(options.body);
