@@ -67,6 +67,7 @@ class EventFlow:
         self._retries = Retries(seconds)
         self._parser, self._pending = Parser(), deque[Event]()
         self._open, self._opened = False, 0.0
+        self._unnumbered: Event | None = None
         self.last_event_id = after
         self.ended = False
 
@@ -87,8 +88,13 @@ class EventFlow:
             except (ConnectionLost, APIError) as error:
                 yield from self._pause(error)
                 continue
-            self._retries.progress()
-            self.last_event_id = event.id or self.last_event_id
+            if event.id:
+                self._retries.progress()
+                self.last_event_id, self._unnumbered = event.id, None
+            elif event == self._unnumbered:  # another connection says again that the message waits
+                continue
+            else:
+                self._unnumbered = event
             self._take(event)
             return event
         yield Close()

@@ -11,11 +11,15 @@ RESET = struct.pack("ii", 1, 0)
 
 
 class Proxy:
-    """`url` is where it listens; it takes a length for each connection, the last one again and again."""
+    """`url` is where it listens; it takes a length for each connection, the last one again and again.
 
-    def __init__(self, upstream: str, lengths: Iterable[int], *, reset: bool) -> None:
+    Each connection ends with the chunk that has the bytes `behind`, too, if there are any.
+    """
+
+    def __init__(self, upstream: str, lengths: Iterable[int], behind: bytes, *, reset: bool) -> None:
         host, port = upstream.removeprefix("http://").split(":")
         self._upstream, self._lengths, self._reset = (host, int(port)), self._each(lengths), reset
+        self._behind = behind
         self.url = ""
         self.connections = 0
         self.tasks: set[asyncio.Task[None]] = set()
@@ -41,8 +45,8 @@ class Proxy:
             while length > 0 and (data := await engine_reader.read(min(length, 65536))):
                 writer.write(data)
                 await writer.drain()
-                length -= len(data)
-            if not length:
+                length = 0 if self._behind and self._behind in data else length - len(data)
+            if not length and not self._behind:
                 await engine_reader.read(1)  # the engine has answered: the request counts
             if self._reset:
                 writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
@@ -64,9 +68,11 @@ async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 @asynccontextmanager
-async def cutting(upstream: str, lengths: Iterable[int], *, reset: bool = False) -> AsyncIterator[Proxy]:
+async def cutting(
+    upstream: str, lengths: Iterable[int] = (1 << 30,), *, behind: bytes = b"", reset: bool = False
+) -> AsyncIterator[Proxy]:
     """A running proxy."""
-    proxy = Proxy(upstream, lengths, reset=reset)
+    proxy = Proxy(upstream, lengths, behind, reset=reset)
     server = await asyncio.start_server(proxy.take, "127.0.0.1", 0)
     proxy.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:

@@ -227,6 +227,36 @@ async def test_a_stream_that_never_says_anything_ends_at_the_limit(kind: Kind) -
 
 
 @BOTH
+async def test_a_message_that_waits_says_so_once_over_many_connections(kind: Kind) -> None:
+    slow = ScriptedProvider([1.5, MessageDelta(content="First.")], [MessageDelta(content="Second.")])
+    async with served_engine(providing(slow)) as (running, http):
+        await scripted_schema(running)
+        async with calling(kind, str(http.base_url)) as call:
+            first = await call.run(call.client.chat("test", "Hi").send)
+        async with cutting(str(http.base_url), behind=b"queued") as proxy, calling(kind, proxy.url) as call:
+            events = await call.events(call.client.chat("test", "And?", session_id=first.session_id))
+        assert proxy.connections > 3
+    names = [event.name for event in events]
+    assert names == ["queued", "message_delta", "message", "done"]
+
+
+@BOTH
+async def test_a_message_that_waits_for_ever_on_broken_connections_ends_at_the_limit(kind: Kind) -> None:
+    async with served_engine(providing(ScriptedProvider([60.0]))) as (running, http):
+        await scripted_schema(running)
+        async with calling(kind, str(http.base_url)) as call:
+            first = await call.run(call.client.chat("test", "Hi").send)
+            async with cutting(str(http.base_url), behind=b"queued") as proxy:
+                async with calling(kind, proxy.url, retry_seconds=1) as cut:
+                    second, read = cut.client.chat("test", "And?", session_id=first.session_id), list[Event]()
+                    with pytest.raises(ConnectionLost):
+                        await cut.events(second, read.append)
+                assert proxy.connections < 20
+            assert [event.name for event in read] == ["queued"]
+            await call.run(first.cancel)
+
+
+@BOTH
 async def test_what_is_wrong_is_not_sent_again(kind: Kind) -> None:
     refused = 0
 
