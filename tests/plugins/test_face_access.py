@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
+from bytebrew_ag_ui.routes import FACE as AG_UI
 from bytebrew_ai_sdk.routes import FACE as AI_SDK
 from bytebrew_openai.chat.routes import FACE as CHAT
 from bytebrew_openai.responses.routes import FACE as RESPONSES
@@ -105,7 +106,29 @@ def ui_chat_approves(first: Asked, answer: httpx.Response) -> Asked:
     return first._replace(body={**first.body, "messages": [*first.body["messages"], message]})
 
 
+def run(schema: str, text: str) -> Asked:
+    message = {"id": "m1", "role": "user", "content": text}
+    return Asked("POST", f"/ag-ui/{schema}", {"threadId": new_uuid(), "runId": "r1", "messages": [message]})
+
+
+def run_events(answer: httpx.Response) -> list[Any]:
+    return [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: {")]
+
+
+def run_about(first: Asked, answer: httpx.Response) -> list[Asked]:
+    began = run_events(answer)[0]
+    at = f"{first.path}/threads/{began['threadId']}/runs/{began['runId']}"
+    return [Asked("GET", at), Asked("GET", began["metadata"]["bytebrew"]["resume"])]
+
+
+def run_approves(first: Asked, answer: httpx.Response) -> Asked:
+    [asked] = run_events(answer)[-1]["outcome"]["interrupts"]
+    entry = {"interruptId": asked["id"], "status": "resolved", "payload": {"approved": True}}
+    return first._replace(body={**first.body, "runId": "r2", "resume": [entry]})
+
+
 SPOKEN = {
+    "ag_ui": Spoken(AG_UI, run, run_about, run_approves),
     "ai_sdk": Spoken(AI_SDK, ui_chat, lambda *_: [], ui_chat_approves),
     "openai_chat": Spoken(CHAT, chat, lambda *_: [], chat_goes_on),
     "openai_responses": Spoken(RESPONSES, response, response_about, response_approves),

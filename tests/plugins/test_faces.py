@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import pytest
+from bytebrew_ag_ui.kept import Kept as ThreadKept
+from bytebrew_ag_ui.run import Run
 from bytebrew_ai_sdk.projection import UIMessageStream
 from bytebrew_mcp_server.calls import CallProjection, RpcRequest
 from bytebrew_mcp_server.revisions import Client
@@ -81,6 +83,11 @@ PROJECTIONS: Mapping[str, Projected] = {
     "mcp 2026-07-28": mcp("2026-07-28", may_ask=True),
     "mcp 2025-11-25": mcp("2025-11-25", may_ask=True),
     "mcp 2025-06-18": mcp("2025-06-18", may_ask=False),
+    "ag_ui": Projected(
+        lambda turn: Run(turn, ThreadKept(thread="t", message="m", tools=tuple(turn.kept or ())), "r"),
+        lambda body: b'"RUN_' in body.split(b"\n\n")[-2],
+        ((), ("locate",)),
+    ),
     "lines": Projected(Lines, lambda body: body.endswith(b"\n\n")),
     "openai_responses": Projected(
         lambda turn: ResponseProjection(turn, ResponseId(turn.id)),
