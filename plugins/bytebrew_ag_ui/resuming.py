@@ -115,8 +115,8 @@ def results(messages: Sequence[ClientMessage]) -> dict[str, ClientMessage]:
 
 
 async def finish(
-    chats: Conversations, request: Request[Any], session_id: str, found: Iterable[tuple[str, ClientMessage]]
+    chats: Conversations, request: Request[Any], session_id: str, finished: Iterable[tuple[str, ClientMessage]]
 ) -> None:
     """Sends results to the turn that waits for them."""
-    for call_id, message in found:
+    for call_id, message in finished:
         await chats.finish_call(request, session_id, call_id, result(message), has_error=message.error is not None)

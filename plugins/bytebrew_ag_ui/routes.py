@@ -100,7 +100,7 @@ class _Started:
         if self._body.resume:
             return await self._resumed(self._body.resume)
         if self._message is not None:
-            return await self._asked()
+            return await self._send_message()
         return await self._continued()
 
     def _repeats(self, kept: Kept) -> bool:
@@ -108,7 +108,7 @@ class _Started:
             return any(entry.interrupt_id == kept.form for entry in self._body.resume or ())
         return self._message is not None and self._message.id == kept.message
 
-    async def _asked(self, on_busy: Literal["queue", "steer"] = "queue") -> Stream:
+    async def _send_message(self, on_busy: Literal["queue", "steer"] = "queue") -> Stream:
         """Sends the new message to the thread's agent."""
         body, chats, request = self._body, self._chats, self._request
         assert self._at is not None and self._message is not None
@@ -196,7 +196,7 @@ class _Started:
                 await chats.answer(request, turn.session_id, id, approve=one.approved, **more)
         await finish(chats, request, turn.session_id, found.items())
         if self._message is not None and self._message.id != kept.message:
-            return await self._asked("steer")
+            return await self._send_message("steer")
         return self._shown(turn, kept, known.behind, [*decided, *found])
 
     async def _form(self, turn: FaceTurn, entries: Sequence[ResumeEntry]) -> Stream:
@@ -209,7 +209,7 @@ class _Started:
             new = NewChat(schema=self._schema, form=entry.payload, session_id=turn.session_id)
             return await self._begun(new, form=entry.interrupt_id)
         if self._message is not None:
-            return await self._asked()
+            return await self._send_message()
         return Stream(frames=_once(_dismissed(self._body)))
 
     async def _continued(self) -> Stream:

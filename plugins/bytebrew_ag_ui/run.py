@@ -92,7 +92,7 @@ class Run:
         self._messages = self._step = 0
         self._step_name = self._text = self._reasoning = self._parent = ""
         self._shown: set[str] = set()  # calls that the client has
-        self._asked: dict[str, ConfirmationAsked] = {}
+        self._questions: dict[str, ConfirmationAsked] = {}
         self._form: Event | None = None
         self._result: Any = UNSET
 
@@ -108,20 +108,20 @@ class Run:
         started = {"type": "RUN_STARTED", **ids, "protocolVersion": VERSION, "metadata": {NAME: about | self._more}}
         return frame(started)
 
-    def frames(self, one: TurnEvent) -> bytes:
+    def frames(self, event: TurnEvent, /) -> bytes:
         """The frames of the next event."""
-        made = [self.begin()]
-        events = list(self._fold(one))
-        for n, event in enumerate(events):
-            place = (one.number, n + 1 if n + 1 < len(events) else LAST)
+        made, number = [self.begin()], event.number
+        parts = list(self._fold(event))
+        for n, part in enumerate(parts):
+            place = (number, n + 1 if n + 1 < len(parts) else LAST)
             if place <= self._behind:
-                self._track(event)
+                self._track(part)
                 continue
             if self._began:
                 began, self._began = self._began, {}
-                made += [self._frame((one.number, 0, i + 1), again) for i, again in enumerate(began.values())]
-            made.append(self._frame(place, event))
-            self.ended = self.ended or event["type"] in ("RUN_FINISHED", "RUN_ERROR")
+                made += [self._frame((number, 0, i + 1), again) for i, again in enumerate(began.values())]
+            made.append(self._frame(place, part))
+            self.ended = self.ended or part["type"] in ("RUN_FINISHED", "RUN_ERROR")
         return b"".join(made)
 
     def _frame(self, place: tuple[int, ...], event: Frame) -> bytes:
@@ -137,20 +137,20 @@ class Run:
             start, key = _ENDS[kind]
             self._began.pop((start, event[key]), None)
 
-    def _fold(self, one: TurnEvent) -> Iterator[Frame]:
+    def _fold(self, event: TurnEvent) -> Iterator[Frame]:
         """The frames of one event; the transcript follows them as a client does."""
-        for event in self._events(one):
-            self._transcript.take(event)
-            yield event
+        for part in self._parts(event):
+            self._transcript.take(part)
+            yield part
 
-    def _events(self, one: TurnEvent) -> Iterator[Frame]:
-        if one.event is not None:
-            yield from self._shown_as(one.number, one.event)
+    def _parts(self, event: TurnEvent) -> Iterator[Frame]:
+        if event.event is not None:
+            yield from self._shown_as(event.number, event.event)
         self.open = frozenset()
-        if one.waits:
-            waiting = {call for call in self.client_calls if call in one.waiting}
-            self.open = frozenset(self._asked) | waiting
-            answers = self._answers if (one.number, LAST) > self._behind else frozenset()
+        if event.waits:
+            waiting = {call for call in self.client_calls if call in event.waiting}
+            self.open = frozenset(self._questions) | waiting
+            answers = self._answers if (event.number, LAST) > self._behind else frozenset()
             if self.open - answers:
                 yield from self._waits(self.open - answers)
 
@@ -179,7 +179,7 @@ class Run:
             case ConfirmationAsked(tool=""):  # the public view, in which nobody can answer
                 yield self._custom("confirmation", {"id": event.confirmation_id, "expires_at": event.expires_at})
             case ConfirmationAsked():
-                self._asked[event.confirmation_id] = event
+                self._questions[event.confirmation_id] = event
             case ErrorEvent():
                 yield from self._close()
                 yield {"type": "RUN_ERROR", "message": event.message, "code": event.code} | _retry_after(event)
@@ -258,7 +258,7 @@ class Run:
             yield {"type": "TOOL_CALL_RESULT", "messageId": f"{self._turn.id}.{event.call_id}", **about, **failed}
 
     def _drop_question(self, call_id: str) -> None:
-        self._asked = {id: one for id, one in self._asked.items() if one.call_id != call_id}
+        self._questions = {id: one for id, one in self._questions.items() if one.call_id != call_id}
 
     def _restart(self, event: MessageRestarted) -> Iterator[Frame]:
         """Takes back the text that no longer counts, by all messages as they are now."""
@@ -296,10 +296,10 @@ class Run:
         """The end of a run whose turn goes on once the client answers."""
         yield from self._close()
         self._parent = ""  # the public view has no results, behind which another step begins
-        questions = [one for id, one in self._asked.items() if id in ids]
+        questions = [one for id, one in self._questions.items() if id in ids]
         pending = [call for call in self.client_calls if call in ids]
         # questions of spawned agents are answered before the next run, and their calls are not seen to end
-        self._asked = {id: one for id, one in self._asked.items() if one.agent is UNSET}
+        self._questions = {id: one for id, one in self._questions.items() if one.agent is UNSET}
         if questions:
             interrupts = [interrupt(self._turn.id, one, shown=one.call_id in self._shown) for one in questions]
             yield self._end({"type": "interrupt", "interrupts": interrupts})

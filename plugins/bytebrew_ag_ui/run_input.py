@@ -74,7 +74,7 @@ class ClientTool(Struct, rename="camel"):
     parameters: dict[str, Any] | None = None
 
 
-class Context(Struct):
+class Background(Struct):
     """Something that the agent should know for this run."""
 
     description: str
@@ -101,13 +101,13 @@ class RunInput(Struct, rename="camel"):
     parent_run_id: str | None = None
     state: Any = None
     tools: list[ClientTool] | None = None
-    context: list[Context] | None = None
-    resume: list[ResumeEntry] | None = field(default=None)
+    resume: list[ResumeEntry] | None = None
+    known: list[Background] | None = field(default=None, name="context")
 
     def instructions(self) -> str:
         """The client's own instructions, context and state, in words."""
         parts = [one.text for one in self.messages if one.role in ("system", "developer")]
-        parts += [f"{one.description}: {one.value}" for one in self.context or ()]
+        parts += [f"{one.description}: {one.value}" for one in self.known or ()]
         if self.state not in (None, {}, [], ""):
             parts.append(f"The state of the application: {json.dumps(self.state, ensure_ascii=False)}")
         return "\n\n".join(filter(None, parts))
