@@ -252,6 +252,17 @@ def test_a_visitor_of_a_public_page_sees_the_answer_alone(installed: Path, engin
     assert found == {"events": ["message_delta", "message", "done"], "text": "Sunny in Bern", "same": True, "usage": 0}
 
 
+def test_a_visitor_goes_on_where_a_proxy_cuts(installed: Path, engine: Served) -> None:
+    page = engine.create("auth/tokens", name="cut page", scopes=["public"], schemas=["talk"])["token"]
+    with through_a_proxy_that_cuts(engine.url, [1 << 20, 700, 300, 700]) as proxy:
+        url = f"http://127.0.0.1:{proxy.server_address[1]}"
+        found = feature(installed, engine, "visitor", url, message=LONG, page=page)
+        proxy.shutdown()
+    assert not Cutting.lengths
+    assert [one for one in found["events"] if one != "message_delta"] == ["message", "done"]
+    assert found["text"].endswith("Wort 29 \u00fc\u2028\U0001f41d It is Sunny in Z\u00fcrich.")
+
+
 @pytest.mark.parametrize("count", [1, 10, 32])
 def test_another_process_goes_on_behind_the_last_event(
     installed: Path, engine: Served, undisturbed: list[Any], count: int

@@ -1,12 +1,15 @@
-import { ConnectionLost, lost, NotFound, refusal, TimedOut } from "./errors.js";
+import { ConnectionLost, lost, NotFound, refusal, TimedOut, Unauthorized } from "./errors.js";
 import { Retry } from "./retry.js";
+
+/** Has the token of a request; called again, with the token that was refused, after a 401. */
+export type TokenSource = (refused?: string) => string | Promise<string>;
 
 /** How a client reaches an engine. Times are in milliseconds. */
 export interface ClientOptions {
   /** The engine's address, such as `https://agents.example`; a path before `/api/v1` is kept. */
   url: string;
-  /** A bearer token, or a function that has one for each request: see `visitorToken`. */
-  token?: string | (() => string | Promise<string>);
+  /** A bearer token, or a function that has one for each request; see `visitorToken`. */
+  token?: string | TokenSource;
   /** Headers of every request, such as a caller's own key. */
   headers?: Record<string, string>;
   /** Limit of a call that is no turn, and longer than `retryFor`; 180,000. */
@@ -84,19 +87,30 @@ export class Http {
   ): Promise<Response> {
     const { token } = this.options;
     const bearer = typeof token === "function" ? await token() : token;
-    const headers = {
-      ...this.options.headers,
-      ...(bearer && { Authorization: `Bearer ${bearer}` }),
-      ...(sent.body !== undefined && { "Content-Type": "application/json" }),
-      ...sent.headers,
-    };
     const query = new URLSearchParams();
     for (const [name, value] of Object.entries(sent.query ?? {})) if (value !== undefined) query.set(name, `${value}`);
     const url = `${this.#url}${path}${query.size ? `?${query}` : ""}`;
-    const get = this.options.fetch ?? fetch;
-    const response = await get(url, { method, headers, body: sent.body ?? null, signal: sent.signal }).catch(lost);
-    if (!response.ok) throw await refusal(response);
-    return response;
+    const { body = null, signal } = sent;
+    const fetched = async (bearer: string | undefined) => {
+      const headers = {
+        ...this.options.headers,
+        ...(bearer && { Authorization: `Bearer ${bearer}` }),
+        ...(body !== null && { "Content-Type": "application/json" }),
+        ...sent.headers,
+      };
+      const get = this.options.fetch ?? fetch;
+      const response = await get(url, { method, headers, body, signal }).catch(lost);
+      if (!response.ok) throw await refusal(response);
+      return response;
+    };
+    try {
+      return await fetched(bearer);
+    } catch (error) {
+      if (!(error instanceof Unauthorized && typeof token === "function")) throw error;
+      const other = await token(bearer);
+      if (other === bearer) throw error;
+      return await fetched(other);
+    }
   }
 }
 

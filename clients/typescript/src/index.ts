@@ -26,6 +26,6 @@ export {
   Unavailable,
 } from "./errors.js";
 export type { ChatEvent, UnknownEvent } from "./events.js";
-export type { CallOptions, ClientOptions, Query, RequestOptions } from "./http.js";
+export type { CallOptions, ClientOptions, Query, RequestOptions, TokenSource } from "./http.js";
 export * from "./types.js";
 export { type TokenStore, visitorToken } from "./visitors.js";

@@ -1,4 +1,4 @@
-import { type ClientOptions, Http } from "./http.js";
+import { type ClientOptions, Http, type TokenSource } from "./http.js";
 import type { VisitorToken } from "./types.js";
 
 /** Where a visitor's token is kept: `localStorage` for example. */
@@ -14,26 +14,32 @@ const EARLY = 60_000; // a token is renewed this long before it expires
  *
  * `options.token` is the page's, one with the scope `public` alone. With a `store` a visitor stays the same over visits.
  */
-export function visitorToken(options: ClientOptions & { token: string; store?: TokenStore }): () => Promise<string> {
+export function visitorToken(options: ClientOptions & { token: string; store?: TokenStore }): TokenSource {
   const http = new Http(options);
   const key = `bytebrew-visitor:${options.url}`;
   let current: Promise<VisitorToken> | undefined;
 
-  async function renewed(): Promise<VisitorToken> {
-    const stored = options.store?.getItem(key);
-    const kept = stored ? (JSON.parse(stored) as VisitorToken) : undefined;
-    if (kept && !isOver(kept)) return kept;
-    const body = kept ? { access_token: kept.access_token } : {};
+  async function visit(known: VisitorToken | undefined): Promise<VisitorToken> {
+    const body = known ? { access_token: known.access_token } : {};
     const fresh = await http.request<VisitorToken>("POST", "/api/v1/auth/visitors", { body });
     options.store?.setItem(key, JSON.stringify(fresh));
     return fresh;
   }
 
-  return async () => {
-    current ??= renewed();
+  /** The token that is kept, renewed if it is soon over; that of a new visitor without one, or where it was refused. */
+  async function first(refused: string | undefined): Promise<VisitorToken> {
+    const stored = options.store?.getItem(key);
+    const kept = stored ? (JSON.parse(stored) as VisitorToken) : undefined;
+    if (!kept || kept.access_token === refused || isOver(kept, 0)) return await visit(undefined);
+    return isOver(kept, EARLY) ? await visit(kept) : kept;
+  }
+
+  return async (refused) => {
+    current ??= first(undefined);
     try {
       const token = await current;
-      return isOver(token) ? (await (current = renewed())).access_token : token.access_token;
+      if (token.access_token === refused || isOver(token, EARLY)) current = first(refused);
+      return (await current).access_token;
     } catch (error) {
       current = undefined;
       throw error;
@@ -41,6 +47,6 @@ export function visitorToken(options: ClientOptions & { token: string; store?: T
   };
 }
 
-function isOver(token: VisitorToken): boolean {
-  return Date.parse(token.expires_at) - EARLY < Date.now();
+function isOver(token: VisitorToken, early: number): boolean {
+  return Date.parse(token.expires_at) - early < Date.now();
 }

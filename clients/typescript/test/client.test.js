@@ -420,3 +420,19 @@ test("a visitor has a token of their own, kept and renewed", async () => {
   assert.deepEqual(JSON.parse(double.requests[1].body), { access_token: "v1" });
   assert.equal(double.requests[0].headers.authorization, "Bearer page");
 });
+
+test("a visitor whose token is over or refused is a new one", async () => {
+  const items = new Map();
+  const store = { getItem: (key) => items.get(key) ?? null, setItem: (key, value) => items.set(key, value) };
+  const visitor = (access_token, seconds) => ({ access_token, expires_at: new Date(Date.now() + seconds * 1000).toISOString() });
+  items.set("bytebrew-visitor:http://engine", JSON.stringify(visitor("old", -5)));
+  const pages = answering(json(visitor("v1", 3600)), json(visitor("v2", 3600)));
+  const token = visitorToken({ url: "http://engine", token: "page", fetch: pages.fetch, store });
+  const double = answering(refused(401, "unauthorized"), json({ id: "s1" }), refused(401, "unauthorized"));
+  const shown = client(double, { token });
+  assert.equal((await shown.sessions.get("s1")).id, "s1");
+  assert.deepEqual(double.requests.map((one) => one.headers.authorization), ["Bearer v1", "Bearer v2"]);
+  assert.deepEqual(pages.requests.map((one) => one.body), ["{}", "{}"]);
+  const same = client(answering(refused(401, "unauthorized")), { token: () => "mine" });
+  await assert.rejects(same.sessions.get("s1"), { name: "Unauthorized" });
+});
