@@ -56,13 +56,15 @@ class ShownCall(NamedTuple):
 
 @dataclass(slots=True)
 class Answer:
-    """One answer of a turn; `streamed` is its text as a stream had it, where that was taken back.
+    """One answer of a turn: `pieces` of its text, and those that a stream had, of which some may have been taken back.
 
-    `results` are of the calls that it asks for, as far as they are there and may be seen.
+    `results` are of the calls that it asks for, as far as they are there and may be seen. `question` is the text that
+    asks a person.
     """
 
-    text: str = ""
-    streamed: str = ""
+    pieces: list[str] = field(default_factory=list)
+    streamed: list[str] = field(default_factory=list)
+    question: str = ""
     reasoning: str = ""
     calls: tuple[ShownCall, ...] = ()
     questions: tuple[ConfirmationAsked, ...] = ()
@@ -71,6 +73,17 @@ class Answer:
     error: ErrorEvent | None = None
     refusal: str = ""
     usage: Usage = field(default_factory=Usage)
+
+    @property
+    def text(self) -> str:
+        """Its whole text."""
+        said = "".join(self.pieces)
+        return f"{said.rstrip()}\n\n{self.question}".lstrip() if self.question else said
+
+    @property
+    def streamed_text(self) -> str:
+        """Its text as a stream had it."""
+        return "".join(self.streamed)
 
     @property
     def ended(self) -> bool:
@@ -88,7 +101,7 @@ class Answers:
     def __init__(self, kept: Kept) -> None:
         self.all = [Answer()]
         self._kept = kept
-        self._text, self._base = "", 0  # of the whole turn, and where the newest answer begins in it
+        self._before = ""  # the turn's text before the newest answer
         self._reasoned = 0
         self._started: set[str] = set()
         self._open: dict[str, ClientToolCalled | ConfirmationAsked] = {}
@@ -96,39 +109,40 @@ class Answers:
 
     def add(self, entry: TurnEvent) -> list[dict[str, Any]]:
         """Takes the next event; returns what it adds to the newest answer, as `delta`s of the protocol."""
-        awaited = bool(self._awaited)
-        self._close(entry.event)
+        answer, awaited, event = self.all[-1], bool(self._awaited), entry.event
+        if type(event) is MessageDelta and event.agent is UNSET and not (self._open or awaited or answer.ended):
+            return list(self._say(answer, event.content))  # nearly all events are these
+        self._close(entry)
         if self._awaited:
             return []
         if awaited:
-            self.all.append(Answer())
-            self._base, self._reasoned = len(self._text), 0
-        answer = self.all[-1]
+            self._before, self._reasoned = self._before + "".join(answer.pieces), 0
+            answer = Answer()
+            self.all.append(answer)
         if answer.ended:
             return []
-        made = list(self._content(answer, entry.event))
+        made = list(self._content(answer, event))
         if entry.waits and not answer.ended:
             made += self._wait(answer)
-        for delta in made:
-            answer.streamed += delta.get("content", "")
         return made
 
-    def _close(self, event: Event | None) -> None:
+    def _close(self, entry: TurnEvent) -> None:
         """Drops the calls and questions that the event shows to be answered."""
-        if event is None:  # of several hidden results, each is one of the awaited
-            self._settle(next(iter(self._awaited), ""))
-        elif isinstance(event, ToolFinished) and event.agent is UNSET:
-            if event.call_id in self._awaited:
-                self.all[-1].results[event.call_id] = event.output
+        event = entry.event
+        if isinstance(event, ToolFinished) and event.agent is UNSET and event.call_id in self._awaited:
+            self.all[-1].results[event.call_id] = event.output
+        if entry.waits:  # their results may be hidden
+            for key in [key for key, asked in self._open.items() if asked.parent_call_id is UNSET]:
+                if key not in entry.waiting:
+                    self._settle(key)
+        if isinstance(event, ToolFinished) and event.agent is UNSET:
             self._settle(event.call_id)
             self._settle_below(lambda above: above == event.call_id or above not in self._started)
         elif isinstance(event, ClientToolCalled | ConfirmationAsked):
-            self._settle(event.call_id)
+            if self._open.get(_key(event)) != event:
+                self._settle(_key(event))
             if event.parent_call_id is not UNSET:  # a spawned agent asks one question at a time
                 self._settle_below(lambda above: above == event.parent_call_id)
-            if self._awaited:  # a question whose answer is hidden was answered, or there would be no next one
-                for key in [key for key, open_one in self._open.items() if _is_hidden(open_one)]:
-                    self._settle(key)
         elif isinstance(event, GOES_ON) and event.agent is UNSET:
             self._awaited.clear()
             self._open.clear()
@@ -161,9 +175,10 @@ class Answers:
             answer.reasoning = answer.reasoning[: self._reasoned]
             yield from self._restart(answer, event.content)
         elif isinstance(event, MessageDone):
-            if not event.content.startswith(self._text):
-                yield from self._restart(answer, "")
-            yield from self._say(answer, event.content[len(self._text) :])
+            text = self._before + "".join(answer.pieces)
+            if not event.content.startswith(text):
+                yield from self._restart(answer, text := "")
+            yield from self._say(answer, event.content[len(text) :])
             yield from self._release(answer)
         elif isinstance(event, Done):
             yield from self._release(answer)
@@ -175,22 +190,21 @@ class Answers:
             answer.error = event
 
     def _say(self, answer: Answer, content: str) -> Iterator[dict[str, Any]]:
-        self._text += content
-        answer.text = self._text[self._base :]
+        answer.pieces.append(content)
         if content and not self._kept.whole:
-            yield {"content": content}
+            yield _streamed(answer, content)
 
     def _release(self, answer: Answer) -> Iterator[dict[str, Any]]:
         """The text that was held back."""
-        if self._kept.whole and answer.text and not answer.streamed:
-            yield {"content": answer.text}
+        if self._kept.whole and not answer.streamed and (text := answer.text):
+            yield _streamed(answer, text)
 
     def _restart(self, answer: Answer, kept: str) -> Iterator[dict[str, Any]]:
         """Goes on behind another text; what a stream has had stays there, and the new text is set off from it."""
-        self._text, self._base = kept, min(self._base, len(kept))
-        answer.text = kept[self._base :]
-        if answer.streamed not in ("", answer.text):
-            yield {"content": "\n\n"}
+        own = len(self._before)
+        self._before, answer.pieces = kept[:own], [kept[own:]]
+        if answer.streamed_text not in ("", kept[own:]):
+            yield _streamed(answer, "\n\n")
 
     def _wait(self, answer: Answer) -> Iterator[dict[str, Any]]:
         """Ends an answer with what is open: calls for the client, or else questions in words."""
@@ -208,9 +222,13 @@ class Answers:
         elif asked:
             self._awaited = dict.fromkeys(self._open)
             answer.questions, answer.finish = tuple(asked), "stop"
-            text = questions.text(asked, self._kept.link)
-            answer.text = f"{answer.text.rstrip()}\n\n{text}".lstrip()
-            yield {"content": f"\n\n{text}" if answer.streamed else text}
+            answer.question = questions.text(asked, self._kept.link)
+            yield _streamed(answer, f"\n\n{answer.question}" if answer.streamed else answer.question)
+
+
+def _streamed(answer: Answer, text: str) -> dict[str, Any]:
+    answer.streamed.append(text)
+    return {"content": text}
 
 
 def tool_call(call: ShownCall) -> dict[str, Any]:

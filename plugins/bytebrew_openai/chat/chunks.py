@@ -39,9 +39,9 @@ class Chunks:
     def __init__(self, turn: FaceTurn, n: int = 0, *, usage: bool = False) -> None:
         self.ended = False
         self._fold, self._n, self._usage = Answers(kept_of(turn)), n, usage
-        head = {**_head(turn, kept_of(turn), n, "chat.completion.chunk")}
-        self._head = b"data: " + encode(head)[:-1]
-        self._tail = b',"usage":null}\n\n' if usage else b"}\n\n"
+        self._head = b"data: " + encode(_head(turn, kept_of(turn), n, "chat.completion.chunk"))[:-1]
+        self._begin = self._head + b',"choices":[{"index":0,"delta":'
+        self._end = b"}]" + (b',"usage":null}\n\n' if usage else b"}\n\n")
         self._begun = False
 
     def frames(self, event: TurnEvent, /) -> bytes:
@@ -66,8 +66,7 @@ class Chunks:
         return b"".join(made)
 
     def _chunk(self, delta: dict[str, Any], finish: str | None = None) -> bytes:
-        choice = b'{"index":0,"delta":%b,"logprobs":null,"finish_reason":%b}' % (encode(delta), encode(finish))
-        return b'%b,"choices":[%b]%b' % (self._head, choice, self._tail)
+        return b'%b%b,"logprobs":null,"finish_reason":%b%b' % (self._begin, encode(delta), encode(finish), self._end)
 
 
 async def whole(turn: FaceTurn, n: int) -> Reply:

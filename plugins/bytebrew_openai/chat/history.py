@@ -145,7 +145,7 @@ class Conversation:
         if not answers[-1].ended or any(one.tool_calls for one in said):
             return None
         text = "".join(one.content for one in said).strip()
-        whole = ["".join(one.text for one in answers), "".join(one.streamed for one in answers), answers[-1].text]
+        whole = ["".join(one.text for one in answers), "".join(one.streamed_text for one in answers), answers[-1].text]
         if text not in [one.strip() for one in whole]:
             return None
         return Position(turn, len(answers) - 1, answers[-1], end, {})
@@ -167,7 +167,7 @@ def _same(message: Message, answer: Answer) -> bool:
     calls = [(call.tool, call.input) for call in message.tool_calls]
     if calls != [(call.tool, dict(call.input)) for call in answer.calls]:
         return False
-    return message.content.strip() in (answer.text.strip(), answer.streamed.strip())
+    return message.content.strip() in (answer.text.strip(), answer.streamed_text.strip())
 
 
 def _differs(stored: str, brought: str) -> bool:

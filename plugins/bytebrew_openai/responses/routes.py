@@ -177,6 +177,7 @@ ROUTES = (
         idempotent=True,
         begins_turn=True,
         streams=True,
+        also={404: None},
         face=FACE,
     ),
     Route(
