@@ -60,6 +60,11 @@ class CallProjection:
         self._outcome = Outcome()
         self._cursor = "" if client.is_modern else rpc.cursor(turn.id)
 
+    @property
+    def has_end(self) -> bool:
+        """Whether the turn itself has ended."""
+        return self._outcome.end is not None
+
     def frames(self, event: TurnEvent) -> bytes:
         """The frames of the next event; the last of them has the event's number in its id."""
         before = len(self._outcome.questions)
@@ -96,7 +101,8 @@ class CallProjection:
                 return None
             if asks and waiting:
                 requests = {id: {"method": "elicitation/create", "params": elicitation(waiting[id])} for id in waiting}
-                return client.result({"inputRequests": requests, "requestState": turn.id}, "input_required")
+                state = f"{turn.id}.{outcome.count}"  # another one for each round
+                return client.result({"inputRequests": requests, "requestState": state}, "input_required")
             result = tool_result(turn, outcome, client, waiting.values())
         else:
             result = tool_result(turn, outcome, client)

