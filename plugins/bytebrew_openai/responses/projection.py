@@ -31,11 +31,11 @@ from bytebrew import (
 )
 
 from ..errors import CODES
+from .items import approval_request, arguments_of, function_call, mcp_call, text_part
 from .response import ResponseId, kept_of, response_object
 
 DONE = b"data: [DONE]\n\n"
-LABEL = "bytebrew"
-"""The `server_label` of the engine's tools, which are shown as those of an MCP server."""
+_encode = msgspec.json.Encoder().encode
 _TERMINAL = {"completed": "response.completed", "failed": "response.failed"}
 _NOT_SHOWN = (Queued, Steer, Steered, Summarised, ContextTrimmed, Notice)
 
@@ -68,6 +68,7 @@ class ResponseProjection:
         self._previous = ResponseId(turn.id)
         self._open: dict[str, Any] | None = None
         self._pieces: list[str] = []
+        self._place = b""  # of the open message, as its deltas have it
         self._calls: dict[str, ToolStarted] = {}
         self._approvals: dict[str, str] = {}
         self._known: set[str] = set()
@@ -119,7 +120,7 @@ class ResponseProjection:
     def _partial(self, item: dict[str, Any]) -> dict[str, Any]:
         text = "".join(self._pieces)
         if item["type"] == "message":
-            return item | {"content": [_text_part(text)]}
+            return item | {"content": [text_part(text)]}
         return item | {"summary": [{"type": "summary_text", "text": text}]}
 
     def begin(self) -> bytes:
@@ -193,7 +194,7 @@ class ResponseProjection:
             case ConfirmationAsked():
                 self._note(event)
                 if asked:
-                    yield from self._whole(self._approval(event))
+                    yield from self._whole(approval_request(event))
             case _ if event.agent is not UNSET:
                 return
             case MessageDelta():
@@ -244,15 +245,29 @@ class ResponseProjection:
             yield from self._begin_text(kind, self._id.item(prefix, number))
         self._pieces.append(delta)
         if kind == "message":
-            yield self._part("response.output_text.delta", delta=delta, logprobs=[])
+            yield self._delta(delta)
         else:
             yield self._part("response.reasoning_summary_text.delta", delta=delta)
+
+    def _delta(self, delta: str) -> bytes:
+        """A piece of the answer, the most frequent of all: it is encoded without a dict of its own."""
+        number, self._sent = self._sent, self._sent + 1
+        if number <= self._after:
+            return b""
+        return b'event: response.output_text.delta\ndata: %b%d%b%b,"logprobs":[]}\n\n' % (
+            b'{"type":"response.output_text.delta","sequence_number":',
+            number,
+            self._place,
+            _encode(delta),
+        )
 
     def _begin_text(self, kind: str, item_id: str) -> Iterator[bytes]:
         if kind == "message":
             self._open = {"id": item_id, "type": kind, "status": "in_progress", "role": "assistant", "content": []}
+            place = {"item_id": item_id, "output_index": self._index, "content_index": 0}
+            self._place = b"," + _encode(place)[1:-1] + b',"delta":'
             yield self._add(self._open)
-            yield self._part("response.content_part.added", part=_text_part(""))
+            yield self._part("response.content_part.added", part=text_part(""))
         else:
             self._open = {"id": item_id, "type": kind, "status": "in_progress", "summary": []}
             yield self._add(self._open)
@@ -264,7 +279,7 @@ class ResponseProjection:
             return
         text = "".join(self._pieces)
         if item["type"] == "message":
-            part = _text_part(text)
+            part = text_part(text)
             item["content"] = [part]
             yield self._part("response.output_text.done", text=text, logprobs=[])
             yield self._part("response.content_part.done", part=part)
@@ -301,18 +316,8 @@ class ResponseProjection:
         if (call := self._calls.pop(event.call_id, None)) is None:
             return
         yield from self._close()
-        arguments, failed = _text(call.input), event.has_error
-        item: dict[str, Any] = {
-            "id": self._id.item("mcp", number),
-            "type": "mcp_call",
-            "status": "in_progress",
-            "server_label": LABEL,
-            "name": call.tool,
-            "arguments": "",
-            "approval_request_id": self._approvals.get(event.call_id),
-            "output": None,
-            "error": None,
-        }
+        arguments, failed = arguments_of(call.input), event.has_error
+        item = mcp_call(self._id.item("mcp", number), call.tool, self._approvals.get(event.call_id))
         yield self._add(item)
         about = {"item_id": item["id"], "output_index": self._index}
         yield self._send("response.mcp_call.in_progress", **about)
@@ -329,31 +334,14 @@ class ResponseProjection:
 
     def _function(self, number: int, event: ClientToolCalled) -> Iterator[bytes]:
         yield from self._close()
-        arguments = _text(event.input)
-        item = {
-            "id": self._id.item("fc", number),
-            "type": "function_call",
-            "status": "in_progress",
-            "call_id": event.call_id,
-            "name": event.tool,
-            "arguments": "",
-        }
+        arguments = arguments_of(event.input)
+        item = function_call(self._id.item("fc", number), event)
         yield self._add(item)
         about = {"item_id": item["id"], "output_index": self._index}
         yield self._send("response.function_call_arguments.delta", **about, delta=arguments)
         yield self._send("response.function_call_arguments.done", **about, name=event.tool, arguments=arguments)
         item |= {"status": "completed", "arguments": arguments}
         yield self._finish(item)
-
-    def _approval(self, event: ConfirmationAsked) -> dict[str, Any]:
-        return {
-            "id": event.confirmation_id,
-            "type": "mcp_approval_request",
-            "status": "completed",
-            "server_label": LABEL,
-            "name": event.tool,
-            "arguments": _text(event.input),
-        }
 
     def _whole(self, item: dict[str, Any]) -> Iterator[bytes]:
         yield from self._close()
@@ -380,13 +368,5 @@ class ResponseProjection:
         number, self._sent = self._sent, self._sent + 1
         if number <= self._after:
             return b""
-        data = msgspec.json.encode({"type": kind, "sequence_number": number, **fields})
+        data = _encode({"type": kind, "sequence_number": number, **fields})
         return b"event: %b\ndata: %b\n\n" % (kind.encode(), data)
-
-
-def _text_part(text: str) -> dict[str, Any]:
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
-
-
-def _text(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
