@@ -506,6 +506,67 @@ async def replay(client: Client, n: int) -> None:
         client.problems.append(f"the replay has changed session {session_id}")
 
 
+FACE_STEPS: list[list[Any]] = [["one ", 0.002, "two ", ["look", {"n": 8}]], ["three ", 0.002, "four"]]
+
+
+async def completion(client: Client, n: int) -> None:
+    """A turn in OpenAI's Chat Completions, under a key until it has ended, and once more: the same bytes."""
+    message = {"role": "user", "content": json.dumps(FACE_STEPS)}
+    body, key = {"model": "fault", "stream": True, "messages": [message]}, new_uuid()
+    for _ in range(2):
+        while not (await _read_face(client, "POST", "/v1/chat/completions", body, key)).endswith(b"data: [DONE]\n\n"):
+            await asyncio.sleep(0.05)
+
+
+async def response(client: Client, n: int) -> None:
+    """A turn in OpenAI's Responses, in the background: its stream goes on behind the last event, without a gap."""
+    body = {"model": "fault", "stream": True, "background": True, "input": json.dumps(FACE_STEPS)}
+    key, frames = new_uuid(), list[bytes]()
+    while not frames:
+        frames = _whole(await _read_face(client, "POST", "/v1/responses", body, key))
+        await asyncio.sleep(0.02)
+    url = f"/v1/responses/{json.loads(frames[0].partition(b'data: ')[2])['response']['id']}"
+    while frames[-1] != b"data: [DONE]":
+        frames += _whole(await _read_face(client, "GET", f"{url}?stream=true&starting_after={len(frames) - 1}"))
+        await asyncio.sleep(0.02)
+    numbers = [json.loads(one.partition(b"data: ")[2])["sequence_number"] for one in frames[:-1]]
+    again = _whole(await _read_face(client, "GET", f"{url}?stream=true"))
+    if numbers != [*range(len(numbers))] or again != frames:
+        client.problems.append(f"{url} was streamed as {frames} and then as {again}")
+
+
+def _whole(stream: bytes) -> list[bytes]:
+    """The frames of a stream that came whole, without an error of the stream alone."""
+    return [one for one in stream.split(b"\n\n")[:-1] if not one.startswith(b"event: error\n")]
+
+
+async def _read_face(client: Client, method: str, url: str, body: Any = None, key: str = "") -> bytes:
+    """The stream of one request to a face, as far as it came, without comments."""
+    headers, received = {"Idempotency-Key": key} if key else {}, b""
+    starts = client.world.starts
+    try:
+        async with client.world.http.stream(method, url, json=body, headers=headers) as answer:
+            if answer.status_code != 200:
+                text = await answer.aread()
+                if key:
+                    client.seen.answers[key].append(Answer(answer.status_code, text))
+                if answer.status_code != 503:
+                    client.problems.append(f"{method} {url} answered {answer.status_code}: {text.decode()}")
+                    raise Refused
+                return b""
+            client.sessions.append(answer.headers["x-session-id"])
+            async for chunk in answer.aiter_raw():
+                received += chunk
+    except httpx.TimeoutException as error:
+        raise Hangs(f"{method} {url}") from error
+    except httpx.TransportError:
+        await client.world.back(starts)
+    stream = b"".join(one + b"\n\n" for one in received.split(b"\n\n")[:-1] if not one.startswith(b":"))
+    if key and stream:
+        client.seen.answers[key].append(Answer(200, stream, answer.headers["x-turn-id"]))
+    return stream
+
+
 ACTS: dict[str, Callable[[Client, int], Awaitable[None]]] = {
     one.__name__: one
     for one in (
@@ -525,5 +586,7 @@ ACTS: dict[str, Callable[[Client, int], Awaitable[None]]] = {
         structured,
         forget,
         replay,
+        completion,
+        response,
     )
 }

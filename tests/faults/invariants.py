@@ -278,7 +278,7 @@ def keys(conn: Connection, seen: Seen) -> list[str]:
         found += [f"key {key}: a 503 has used it up: {used_up}"] if used_up else []
         for turn_id in turn_ids:
             longest = max((one.body for one in good if one.turn_id == turn_id), key=len)
-            whole = not longest.startswith((b"id: ", b":"))
+            whole = not longest.startswith((b"id: ", b":", b"data: ", b"event: "))
             for one in good:
                 same = one.body == longest if whole else longest.startswith(one.body)
                 if one.turn_id == turn_id and not same:
