@@ -609,3 +609,54 @@ async def test_clients_that_keep_texts_alone_continue_their_session() -> None:
             session = (await text_of(http, user("where?"), assistant(text), user(f"more {text}")))[1]
             forked = (await http.get(f"/api/v1/sessions/{session}")).json()["forked_from"]
             assert first.headers["x-session-id"] in (session, (forked or {}).get("session_id"))
+
+
+async def test_a_message_beside_results_is_the_next_turn_and_one_without_them_is_refused() -> None:
+    answers = [[ToolCall("where_am_i", {}, "c1"), Stop("tool_calls")], says("Here."), says("Bye.")]
+    async with talking(*answers) as (http, provider):
+        first = await complete(http, user("where?"), tools=[WHERE])
+        asks = {"role": "assistant", "content": None, "tool_calls": [call_of(first)]}
+        result = {"role": "tool", "tool_call_id": "c1", "content": "Rome"}
+        refused = await complete(http, user("where?"), asks, user("never mind"), tools=[WHERE])
+        assert refused.status_code == 400
+        assert "must be followed by tool messages" in refused.json()["error"]["message"]
+        for _ in range(2):
+            both = await complete(http, user("where?"), asks, result, user("bye"), headers={"Idempotency-Key": "both"})
+            assert both.json()["choices"][0]["message"]["content"] == "Bye."
+            assert both.headers["x-session-id"] == first.headers["x-session-id"]
+        assert contents(provider) == ["where?", "", "Rome", "Here.", "bye"]
+
+
+async def test_a_client_that_keeps_no_history_answers_calls_and_questions_by_its_session() -> None:
+    both = [ToolCall("where_am_i", {}, "c1"), Stop("tool_calls")]
+    async with talking(both, [ToolCall("pay", {"amount": 3}, "c2"), Stop("tool_calls")], says("Done."), **ASKING) as (
+        http,
+        _,
+    ):
+        first = await complete(http, user("go"), tools=[WHERE])
+        here = {"X-Session-Id": first.headers["x-session-id"]}
+        result = {"role": "tool", "tool_call_id": "c1", "content": "Rome"}
+        wrong = await complete(http, result | {"tool_call_id": "c9"}, headers=here)
+        assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "messages")
+        second = await complete(http, result, headers=here)
+        assert second.json()["choices"][0]["message"]["content"].startswith("May I run `pay`")
+        for _ in range(2):
+            third = await complete(http, user("approve"), headers=here | {"Idempotency-Key": "yes"})
+            assert third.json()["choices"][0]["message"]["content"] == "Done."
+            assert third.headers["x-turn-id"] == first.headers["x-turn-id"]
+
+
+async def test_the_public_view_has_calls_of_the_clients_own_tools() -> None:
+    steps = [
+        [ToolCall("where_am_i", {}, "c1"), ToolCall("where_am_i", {"n": 2}, "c2"), Stop("tool_calls")],
+        says("Here."),
+    ]
+    async with engine(providing(ScriptedProvider(*steps))) as running:
+        await scripted_schema(running, tool_execution="parallel")
+        async with client(running) as admin, client(running, await token(running, "chat")) as http:
+            await admin.patch("/api/v1/schemas/test", json={"view": "public", "client_tools": True})
+            first = (await complete(http, user("where?"), tools=[WHERE])).json()["choices"][0]["message"]
+            results = [{"role": "tool", "tool_call_id": one["id"], "content": "x"} for one in first["tool_calls"]]
+            for stream in (False, True):
+                second = await complete(http, user("where?"), first, *results, tools=[WHERE], stream=stream)
+                assert "Here." in second.text

@@ -98,20 +98,20 @@ async def _schema(request: Request[Any], name: str) -> FaceSchema:
         raise NotFound(message, code="model_not_found", details=[Detail("$.model", message)]) from error
 
 
-async def complete(request: Request[Completion]) -> Stream | Reply:
+async def complete(request: Request[Any]) -> Stream | Reply:
     """The next answer of a conversation, streamed or whole."""
-    body, wants_usage = request.body, False
+    body: Completion = request.body
     body.check()
     schema = await _schema(request, body.model)
-    if body.stream and body.stream_options:
-        wants_usage = bool(body.stream_options.include_usage)
     turn, n = await _Request(request, schema).turn()
     headers = {"x-session-id": turn.session_id, "x-turn-id": turn.id}
     if request.place is not None:
         request.place.free()  # the turn itself is counted
     if body.stream:
-        return Stream(frames=project(turn, Chunks(turn, n, usage=wants_usage)), headers=headers)
+        usage = body.stream_options is not None and bool(body.stream_options.include_usage)
+        return Stream(frames=project(turn, Chunks(turn, n, usage=usage)), headers=headers)
     del body  # the turn may wait for long
+    request.body = None
     reply = await whole(turn, n)
     reply.headers |= headers
     return reply
@@ -130,46 +130,52 @@ class _Request:
 
     async def turn(self) -> tuple[FaceTurn, int]:
         """The turn, and the number of its answer."""
-        conversation, messages = self._conversation, self._conversation.messages
+        messages = self._conversation.messages
         if not messages or messages[-1].role == "assistant":
             raise _unfit("the last message is one of the user, or the result of a tool call")
-        if (again := await self._again()) is not None:
-            return again
-        newest = await self._chats.newest(self._request, self._session_id) if self._session_id else None
-        place = await conversation.find(
-            self._chats, self._request, self._schema.name, self._user, newest.session_id if newest else None
-        )
-        if place is None and newest is not None:
-            place = await self._behind(newest)
+        if (repeated := await self._repeated()) is not None:
+            return repeated, 0
+        place = await self._place()
         if place is None:
             return await self._begin(session_id=self._session_id, first=0), 0
         if place.answer.calls and (place.results or place.reach < len(messages)):
             await self._finish_calls(place)
-        if place.reach == len(messages):
-            if place.approves is not None:
-                await self._answer_questions(place, approve=place.approves)
-            return place.turn, place.n + 1
-        return await self._continue(place), 0
+        if place.reach < len(messages):
+            return await self._continue(place), 0
+        if place.approves is not None:
+            for question in place.answer.questions:
+                await self._answer(place.turn, question.confirmation_id, approve=place.approves)
+        return place.turn, place.n + 1
 
-    async def _again(self) -> tuple[FaceTurn, int] | None:
-        """The turn and the answer that the same request had before.
+    async def _repeated(self) -> FaceTurn | None:
+        """The turn that the same request has begun before.
 
         That is known by its Idempotency-Key, or OpenAI's clients say that they repeat it.
         """
         chats, request, key = self._chats, self._request, self._conversation.key
-        if request.key is not None and request.key.turn_id is not None:
-            turn = await chats.turn(request, request.key.turn_id)
-            if turn.key == key or (start := self._conversation.start(turn.key)) is None:
-                return turn, 0
-            place = await self._conversation.within(turn, start)
-            return turn, place.n + 1 if place else 0
-        if request.key is not None or request.headers.get(RETRY, "0") == "0":
+        if request.key is not None:
+            turn = await chats.turn(request, request.key.turn_id) if request.key.turn_id else None
+            return turn if turn is not None and turn.key == key else None
+        if request.headers.get(RETRY, "0") == "0":
             return None
         for turn in await chats.find(request, self._schema.name, [key], user_sub=self._user):
             recent = datetime.now(UTC) - parse_time(turn.created_at) < RETRIES
             if recent and turn.newest and turn.status in ("queued", "running", "completed"):
-                return turn, 0
+                return turn
         return None
+
+    async def _place(self) -> Position | None:
+        """Where the request goes on; None for a conversation that the engine does not have."""
+        chats, request, conversation, newest = self._chats, self._request, self._conversation, None
+        if request.key is not None and request.key.turn_id is not None:  # its results or answers came before
+            turn = await chats.turn(request, request.key.turn_id)
+            start = conversation.start(turn.key)
+            return await (self._behind(turn) if start is None else conversation.within(turn, start))
+        if self._session_id:
+            newest = await chats.newest(request, self._session_id)
+        session_id = newest.session_id if newest else None
+        place = await conversation.find(chats, request, self._schema.name, self._user, session_id)
+        return await self._behind(newest) if place is None and newest is not None else place
 
     async def _behind(self, newest: FaceTurn) -> Position:
         """The place behind the last answer of a session, whose history the request need not have."""
@@ -181,6 +187,8 @@ class _Request:
             answers = [(n, one) for n, one in answers if {call.call_id for call in one.calls} == results.keys()]
             if not answers:
                 raise _unfit("these are not the results of calls that the session has; send those of all its calls")
+        elif self._request.key is not None and self._request.key.turn_id is not None:
+            answers = [(n, one) for n, one in answers if one.questions]
         n, answer = answers[-1] if answers else (0, Answer())
         new, approves = messages[reach:], None
         if answer.questions and len(new) == 1 and not new[0].attachments:
@@ -191,6 +199,9 @@ class _Request:
         """Sends what the client's tools have returned, and what its person has said."""
         if missing := [call.call_id for call in place.answer.calls if call.call_id not in place.results]:
             raise _unfit(f"{UNANSWERED}; there is none for {', '.join(missing)}")
+        request, key = self._request, self._request.key
+        if place.reach < len(self._conversation.messages):
+            request.key = None  # it names the turn that is to begin
         for call in place.answer.calls:
             result = place.results[call.call_id]
             if call.tool == APPROVE:
@@ -198,11 +209,8 @@ class _Request:
                 reason = "" if approve or verdict(result) is False else result[:10_000]
                 await self._answer(place.turn, call.call_id, approve=approve, reason=reason)
             else:
-                await self._chats.finish_call(self._request, place.turn.session_id, call.call_id, result)
-
-    async def _answer_questions(self, place: Position, *, approve: bool) -> None:
-        for question in place.answer.questions:
-            await self._answer(place.turn, question.confirmation_id, approve=approve)
+                await self._chats.finish_call(request, place.turn.session_id, call.call_id, result)
+        request.key = key if request.key is None else request.key
 
     async def _answer(self, turn: FaceTurn, question: str, *, approve: bool, reason: str = "") -> None:
         await self._chats.answer(self._request, turn.session_id, question, approve=approve, reason=reason)
