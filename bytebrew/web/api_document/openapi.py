@@ -12,7 +12,7 @@ from msgspec import Meta
 
 from bytebrew.base import errors
 from bytebrew.contract import events
-from bytebrew.contract.route import Parameter, Reply, Request, Route
+from bytebrew.contract.route import Face, Parameter, Reply, Request, Route
 from bytebrew.web import query
 from bytebrew.web.api_document import openapi_components as components
 from bytebrew.web.event_cursor import EventId
@@ -210,7 +210,7 @@ def _parameters(route: Route) -> dict[tuple[str, str], Parameter]:
     found |= {("header", name): one for name, one in route.headers.items()}
     if route.idempotent:
         found["header", "Idempotency-Key"] = _KEY
-    if route.streams and route.method == "GET":
+    if route.streams and route.method == "GET" and route.face is None:
         found["header", "Last-Event-ID"] = _FOLLOWS
     return {at: Parameter(one) if isinstance(one, str) else one for at, one in found.items()}
 
@@ -267,13 +267,16 @@ def _responses(route: Route, schema_of: dict[int, Any]) -> dict[str, Any]:
         content["application/json"] = {"schema": schema_of[id(route.answer)]}
     headers = ["X-Request-Id"]
     if route.streams:
-        content["text/event-stream"] = {"schema": {"$ref": components.TEMPLATE.format(name="StreamEvent")}}
+        own = {"$ref": components.TEMPLATE.format(name="StreamEvent")}
+        content["text/event-stream"] = {"schema": _TEXT if route.face else own}
         headers += ["X-Session-Id", "X-Turn-Id"] if route.method == "POST" else ["X-Session-Id"]
     told = _headers(*headers) | {name: _header(message) for name, message in route.sends.items()}
     answer = {"description": route.summary, "headers": told} | ({"content": content} if content else {})
     found: dict[int, dict[str, Any]] = {route.status: answer}
     for status in _refusals(route):
-        found[status] = {"$ref": f"#/components/responses/{_REFUSALS[status][0]}"}
+        name, words = _REFUSALS[status]
+        of_all = {"$ref": f"#/components/responses/{name}"}
+        found[status] = of_all if route.face is None else _faces_refusal(route.face, status, words)
     for status, kind in route.also.items():
         if kind is not None:
             body = {"application/json": {"schema": schema_of[id(kind)]}}
@@ -306,6 +309,14 @@ def _refusal(status: int, text: str) -> dict[str, Any]:
     example = {"error": _CODES.get(status, "failed"), "message": text.rstrip(".")}
     content = {"application/json": {"schema": components.ref(Error), "example": example}}
     return {"description": text, "headers": _headers("X-Request-Id", *headers), "content": content}
+
+
+def _faces_refusal(face: Face, status: int, text: str) -> dict[str, Any]:
+    made = face.refusal(errors.EngineError(text.rstrip(".")))
+    media = made.headers.get("content-type", "application/json").partition(";")[0]
+    example = made.body.decode() if isinstance(made.body, bytes) else msgspec.to_builtins(made.body)
+    content = {media: {"schema": _TEXT if media.startswith("text/") else {}, "example": example}}
+    return {"description": text, "headers": _headers("X-Request-Id", *_OF_REFUSALS.get(status, ())), "content": content}
 
 
 def _header(text: str) -> dict[str, Any]:
