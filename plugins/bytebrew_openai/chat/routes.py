@@ -308,7 +308,6 @@ def routes() -> tuple[Route, ...]:
             streams=True,
             face=FACE,
             headers={"X-Session-Id": "the session that the conversation continues, or a UUID that begins one"},
-            sends={"X-Session-Id": "the session of the conversation", "X-Turn-Id": "the turn of the answer"},
             also={404: None},
         ),
     )

@@ -15,13 +15,13 @@ MOST_MESSAGES = 10_000
 AUDIO = {"wav": "audio/wav", "mp3": "audio/mpeg"}
 
 
-class Text(Struct, frozen=True, tag_field="type", tag="text"):
+class TextPart(Struct, frozen=True, tag_field="type", tag="text"):
     """A part with text."""
 
     text: str
 
 
-class Refusal(Struct, frozen=True, tag_field="type", tag="refusal"):
+class RefusalPart(Struct, frozen=True, tag_field="type", tag="refusal"):
     """A part with the refusal of an assistant."""
 
     refusal: str
@@ -33,7 +33,7 @@ class ImageUrl(Struct, frozen=True):
     url: str
 
 
-class Image(Struct, frozen=True, tag_field="type", tag="image_url"):
+class ImagePart(Struct, frozen=True, tag_field="type", tag="image_url"):
     """A part with an image."""
 
     image_url: ImageUrl | str
@@ -46,7 +46,7 @@ class AudioData(Struct, frozen=True):
     format: Literal["wav", "mp3"]
 
 
-class Audio(Struct, frozen=True, tag_field="type", tag="input_audio"):
+class AudioPart(Struct, frozen=True, tag_field="type", tag="input_audio"):
     """A part with audio."""
 
     input_audio: AudioData
@@ -60,62 +60,62 @@ class FileData(Struct, frozen=True):
     file_id: str | None = None
 
 
-class File(Struct, frozen=True, tag_field="type", tag="file"):
+class FilePart(Struct, frozen=True, tag_field="type", tag="file"):
     """A part with a file."""
 
     file: FileData
 
 
-Texts = str | list[Text]
+Texts = str | list[TextPart]
 
 
-class System(Struct, frozen=True, tag_field="role", tag="system"):
+class SystemMessage(Struct, frozen=True, tag_field="role", tag="system"):
     """Instructions of the client."""
 
     content: Texts
 
 
-class Developer(Struct, frozen=True, tag_field="role", tag="developer"):
+class DeveloperMessage(Struct, frozen=True, tag_field="role", tag="developer"):
     """Instructions of the client, by their newer name."""
 
     content: Texts
 
 
-class User(Struct, frozen=True, tag_field="role", tag="user"):
+class UserMessage(Struct, frozen=True, tag_field="role", tag="user"):
     """A message of the user."""
 
-    content: str | list[Text | Image | Audio | File]
+    content: str | list[TextPart | ImagePart | AudioPart | FilePart]
 
 
-class Function(Struct, frozen=True):
+class CalledFunction(Struct, frozen=True):
     """The function of a call, with its arguments as JSON."""
 
     name: str
     arguments: str
 
 
-class Call(Struct, frozen=True):
+class FunctionCall(Struct, frozen=True):
     """A tool call of the assistant."""
 
     id: str
-    function: Function
+    function: CalledFunction
 
 
-class Assistant(Struct, frozen=True, tag_field="role", tag="assistant"):
+class AssistantMessage(Struct, frozen=True, tag_field="role", tag="assistant"):
     """An answer, as the client has it."""
 
-    content: str | list[Text | Refusal] | None = None
-    tool_calls: list[Call] | None = None
+    content: str | list[TextPart | RefusalPart] | None = None
+    tool_calls: list[FunctionCall] | None = None
 
 
-class Tool(Struct, frozen=True, tag_field="role", tag="tool"):
+class ToolMessage(Struct, frozen=True, tag_field="role", tag="tool"):
     """The result of a call."""
 
     tool_call_id: str
     content: Texts
 
 
-class NewFunction(Struct, frozen=True):
+class FunctionDefinition(Struct, frozen=True):
     """A function that the client runs."""
 
     name: str
@@ -123,14 +123,14 @@ class NewFunction(Struct, frozen=True):
     parameters: dict[str, Any] | None = None
 
 
-class NewTool(Struct, frozen=True):
+class FunctionTool(Struct, frozen=True):
     """A tool of the client."""
 
-    function: NewFunction
+    function: FunctionDefinition
     type: Literal["function"] = "function"
 
 
-class JsonSchema(Struct, frozen=True):
+class AnswerSchema(Struct, frozen=True):
     """A schema for the answer."""
 
     schema: dict[str, Any]
@@ -139,37 +139,37 @@ class JsonSchema(Struct, frozen=True):
     strict: bool | None = None
 
 
-class Format(Struct, frozen=True):
+class AnswerFormat(Struct, frozen=True):
     """What the answer is."""
 
     type: Literal["text", "json_object", "json_schema"]
-    json_schema: JsonSchema | None = None
+    json_schema: AnswerSchema | None = None
 
 
-class Named(Struct, frozen=True):
+class FunctionName(Struct, frozen=True):
     """The name of a function."""
 
     name: str
 
 
-class NamedTool(Struct, frozen=True):
+class NamedFunction(Struct, frozen=True):
     """A tool by the name of its function."""
 
-    function: Named
+    function: FunctionName
 
 
-class Allowed(Struct, frozen=True):
+class AllowedTools(Struct, frozen=True):
     """The tools that the model may call now."""
 
-    tools: list[NamedTool]
+    tools: list[NamedFunction]
     mode: Literal["auto", "required"] = "auto"
 
 
-class Choice(Struct, frozen=True):
+class ToolChoice(Struct, frozen=True):
     """A choice among the tools."""
 
     type: str
-    allowed_tools: Allowed | None = None
+    allowed_tools: AllowedTools | None = None
 
 
 class StreamOptions(Struct, frozen=True):
@@ -183,13 +183,14 @@ class Completion(Struct, frozen=True, kw_only=True):
 
     model: Annotated[str, Meta(min_length=1, max_length=255)]
     messages: Annotated[
-        list[System | Developer | User | Assistant | Tool], Meta(min_length=1, max_length=MOST_MESSAGES)
+        list[SystemMessage | DeveloperMessage | UserMessage | AssistantMessage | ToolMessage],
+        Meta(min_length=1, max_length=MOST_MESSAGES),
     ]
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    tools: list[NewTool] | None = None
-    tool_choice: str | Choice | None = None
-    response_format: Format | None = None
+    tools: list[FunctionTool] | None = None
+    tool_choice: str | ToolChoice | None = None
+    response_format: AnswerFormat | None = None
     n: int | None = None
     logprobs: bool | None = None
     modalities: list[str] | None = None
@@ -207,7 +208,7 @@ class Completion(Struct, frozen=True, kw_only=True):
             raise _unsupported("modalities", "answers are text")
         if self.functions:
             raise _unsupported("functions", "send tools, which have replaced it")
-        among = isinstance(self.tool_choice, Choice) and self.tool_choice.allowed_tools
+        among = isinstance(self.tool_choice, ToolChoice) and self.tool_choice.allowed_tools
         if not (among and among.mode == "auto") and self.tool_choice not in (None, "auto", "none"):
             raise _unsupported("tool_choice", "the agent decides what it calls; send auto, none or allowed_tools")
 
@@ -216,25 +217,27 @@ class Completion(Struct, frozen=True, kw_only=True):
         made: list[Message] = []
         called: dict[str, str] = {}
         for n, one in enumerate(self.messages):
-            if isinstance(one, User):
+            if isinstance(one, UserMessage):
                 made.append(_user(one, f"$.messages[{n}].content"))
-            elif isinstance(one, Assistant):
+            elif isinstance(one, AssistantMessage):
                 calls = tuple(_call(call) for call in one.tool_calls or ())
                 called |= {call.call_id: call.tool for call in calls}
                 made.append(Message("assistant", _text(one.content), tool_calls=calls))
-            elif isinstance(one, Tool):
+            elif isinstance(one, ToolMessage):
                 tool = called.get(one.tool_call_id, "")
                 made.append(Message("tool", _text(one.content), call_id=one.tool_call_id, tool=tool))
         return made
 
     def instructions(self) -> str:
         """What the client's own prompt says."""
-        return "\n\n".join(_text(one.content) for one in self.messages if isinstance(one, System | Developer))
+        return "\n\n".join(
+            _text(one.content) for one in self.messages if isinstance(one, SystemMessage | DeveloperMessage)
+        )
 
     def client_tools(self, without: str) -> tuple[ToolSpec, ...]:
         """The tools that the client runs, without the one of this name."""
         tools = [] if self.tool_choice == "none" else [tool.function for tool in self.tools or ()]
-        if isinstance(self.tool_choice, Choice) and self.tool_choice.allowed_tools:
+        if isinstance(self.tool_choice, ToolChoice) and self.tool_choice.allowed_tools:
             allowed = {one.function.name for one in self.tool_choice.allowed_tools.tools}
             tools = [one for one in tools if one.name in allowed]
         return tuple(
@@ -267,21 +270,21 @@ def _unsupported(name: str, message: str) -> InvalidRequest:
 def _text(content: str | Sequence[Any] | None) -> str:
     if content is None or isinstance(content, str):
         return content or ""
-    return "\n".join(one.text for one in content if isinstance(one, Text))
+    return "\n".join(one.text for one in content if isinstance(one, TextPart))
 
 
-def _user(message: User, path: str) -> Message:
+def _user(message: UserMessage, path: str) -> Message:
     parts = [] if isinstance(message.content, str) else message.content
-    files = tuple(_attached(one, f"{path}[{n}]") for n, one in enumerate(parts) if not isinstance(one, Text))
+    files = tuple(_attached(one, f"{path}[{n}]") for n, one in enumerate(parts) if not isinstance(one, TextPart))
     return Message("user", _text(message.content), attachments=files)
 
 
-def _attached(part: Image | Audio | File, path: str) -> Attachment:
-    if isinstance(part, Image):
+def _attached(part: ImagePart | AudioPart | FilePart, path: str) -> Attachment:
+    if isinstance(part, ImagePart):
         image = part.image_url
         where = f"{path}.image_url" + ("" if isinstance(image, str) else ".url")
         return attachment(image if isinstance(image, str) else image.url, where, usual="image/jpeg")
-    if isinstance(part, Audio):
+    if isinstance(part, AudioPart):
         audio = part.input_audio
         return attachment(audio.data, f"{path}.input_audio.data", usual=AUDIO[audio.format])
     if part.file.file_id:
@@ -291,7 +294,7 @@ def _attached(part: Image | Audio | File, path: str) -> Attachment:
     return attachment(part.file.file_data, f"{path}.file.file_data", name=name, usual="application/pdf")
 
 
-def _call(call: Call) -> ToolCall:
+def _call(call: FunctionCall) -> ToolCall:
     try:
         return ToolCall(call.function.name, decode(call.function.arguments or "{}", type=dict[str, Any]), call.id)
     except (msgspec.MsgspecError, UnicodeError):
