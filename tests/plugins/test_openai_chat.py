@@ -295,6 +295,8 @@ async def test_a_new_session_takes_the_uuid_and_the_history_of_the_client() -> N
         assert contents(provider)[0] == "a"
         assert "Welcome!" in " ".join(contents(provider))
         assert contents(provider)[-1] == "c"
+        other = {"X-Session-Id": mine.replace("0190", "0191")}
+        assert (await text_of(http, *said, assistant("Hello"), user("d"), headers=other))[1] == other["X-Session-Id"]
 
 
 @pytest.mark.parametrize(

@@ -173,6 +173,8 @@ class _Request:
             return await (self._behind(turn) if start is None else conversation.within(turn, start))
         if self._session_id:
             newest = await chats.newest(request, self._session_id)
+            if newest is None:
+                return None  # it begins, or is of another caller
         session_id = newest.session_id if newest else None
         place = await conversation.find(chats, request, self._schema.name, self._user, session_id)
         return await self._behind(newest) if place is None and newest is not None else place
