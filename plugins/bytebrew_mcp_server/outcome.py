@@ -41,7 +41,6 @@ class Outcome:
     """
 
     def __init__(self) -> None:
-        self.text = ""
         self.data: Any = UNSET
         self.shown: list[dict[str, Any]] = []
         self.questions: dict[str, ConfirmationAsked] = {}
@@ -49,7 +48,13 @@ class Outcome:
         self.end: Done | ErrorEvent | None = None
         self.count = 0
         self.waits = False
-        self._reported = 0
+        self._pieces: list[str] = []
+        self._unreported: list[str] = []
+
+    @property
+    def text(self) -> str:
+        """The answer so far."""
+        return "".join(self._pieces)
 
     def take(self, new: TurnEvent) -> str:
         """Takes the next event; returns what to report of it as progress, if anything."""
@@ -64,13 +69,13 @@ class Outcome:
                 self.question_ids.add(event.confirmation_id)
                 return f"Waits for approval of {event.tool}" if event.tool else "Waits for approval"
             case MessageDelta(agent=agent) if agent is UNSET:
-                self.text += event.content
+                self._pieces.append(event.content)
+                self._unreported.append(event.content)
                 return self._progress()
             case MessageRestarted(agent=agent) if agent is UNSET:
-                self.text = event.content
-                self._reported = min(self._reported, len(self.text))
+                self._pieces, self._unreported = [event.content], []
             case MessageDone(agent=agent) if agent is UNSET:
-                self.text, self.data = event.content, event.data
+                self._pieces, self.data = [event.content], event.data
             case ToolStarted():
                 return f"Calls {event.tool}"
             case ToolFinished():
@@ -84,11 +89,11 @@ class Outcome:
 
     def _progress(self) -> str:
         """The text since the last report, once it is long enough for one."""
-        piece = self.text[self._reported :]
-        if len(piece) < TEXT_STEP:
+        if sum(map(len, self._unreported)) < TEXT_STEP:
             return ""
-        self._reported = len(self.text)
-        return piece
+        report = "".join(self._unreported)
+        self._unreported.clear()
+        return report
 
     def _answered(self, event: ToolFinished) -> None:
         for id, question in list(self.questions.items()):

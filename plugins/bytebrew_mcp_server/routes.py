@@ -20,7 +20,6 @@ from . import resources, tasks, tools
 from .calls import CallProjection, answer_questions, call_frames, read_cursor
 from .messages import (
     FACE,
-    INVALID_REQUEST,
     METHOD_NOT_FOUND,
     Id,
     Message,
@@ -58,6 +57,13 @@ class Metadata(Struct, frozen=True, kw_only=True, omit_defaults=True):
     authorization_servers: tuple[str, ...] = ()
 
 
+class NoStream(EngineError):
+    """A GET that resumes no stream."""
+
+    status = 405
+    code = "no_stream"
+
+
 async def metadata(request: Request[None]) -> Metadata:
     """What a client must know to get a token for /mcp."""
     return Metadata(
@@ -90,12 +96,11 @@ async def post(request: Request[Message]) -> Stream | Reply:
         return reply
 
 
-async def resume(request: Request[None]) -> Stream | Reply:
+async def resume(request: Request[None]) -> Stream:
     """The rest of a stream that broke off, behind the event of `Last-Event-ID`: before 2026-07-28 alone."""
     cursor = read_cursor(request.headers.get("last-event-id", ""))
     if cursor is None:
-        error = RpcError(INVALID_REQUEST, "There is no stream of its own here: POST a request")
-        return Reply(status=405, body=error_message(error), headers={"Allow": "POST"})
+        raise NoStream("There is no stream of its own here: POST a request", headers={"Allow": "POST"})
     turn_id, rpc, after = cursor
     client = Client(LEGACY[0])
     turn = await request.engine.state[CONVERSATIONS].turn(request, turn_id)
@@ -180,6 +185,11 @@ def _counts(request: Request[Any]) -> bool:
     return request.headers.get("mcp-method", "tools/call") == "tools/call"
 
 
+def _never(request: Request[Any]) -> bool:
+    """Rate limits do not count what begins nothing."""
+    return False
+
+
 _HEADERS = {
     "MCP-Protocol-Version": "the revision that the request speaks",
     "Mcp-Method": "the method in the body",
@@ -209,7 +219,16 @@ ROUTES = (
         sends={"Mcp-Session-Id": "with the answer to `initialize`: what the client can do"},
         **_ROUTE,
     ),
-    Route("GET", "/mcp", "chat", resume, "Resume a stream of MCP", headers={**_HEADERS, **_EVENT_ID}, **_ROUTE),
+    Route(
+        "GET",
+        "/mcp",
+        "chat",
+        resume,
+        "Resume a stream of MCP",
+        headers={**_HEADERS, **_EVENT_ID},
+        counts=_never,
+        **_ROUTE,
+    ),
     Route("GET", METADATA, None, metadata, "Where MCP clients get a token", answer=Metadata),
     Route("GET", f"{METADATA}/mcp", None, metadata, "Where MCP clients get a token", answer=Metadata),
 )

@@ -421,7 +421,7 @@ async def test_there_is_no_other_stream_to_get_and_no_session_to_delete() -> Non
         for last in ("", "nonsense", "a.b.c", "turn_1.e30.1"):
             gone = await http.get("/mcp", headers={"last-event-id": last} if last else {})
             assert gone.status_code == 405
-            assert gone.json()["error"]["code"] == -32600
+            assert gone.json()["error"]["code"] == 405
         assert (await http.get("/mcp")).headers["allow"] == "POST"
         assert (await http.delete("/mcp")).status_code == 405
 
@@ -651,6 +651,7 @@ async def test_rate_limits_count_calls_and_of_older_revisions_every_request() ->
                 limited = await client.post("tools/call", {"name": "test", "arguments": {"message": "go"}})
                 assert (limited.status_code, limited.json()["error"]["code"]) == (429, 429)
                 assert int(limited.headers["retry-after"]) > 0
+                assert (await token.get("/mcp")).status_code == 405
 
 
 async def test_an_engine_with_too_many_turns_refuses_calls_and_answers_the_rest() -> None:
