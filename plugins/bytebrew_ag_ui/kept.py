@@ -21,9 +21,11 @@ class Kept(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `message` is the client's id of the message, `form` the interrupt that the turn answers instead. `earlier` are the
     ids of the client's messages before it, unless there are too many. `tools` are the names of the client's tools.
+    `version` is that of the client's protocol, empty before 1.0.
     """
 
     thread: str
+    version: str = ""
     earlier: tuple[str, ...] = ()
     message: str = ""
     form: str = ""

@@ -146,6 +146,7 @@ class _Started:
             earlier = earlier[: earlier.index(message)]
         kept = Kept(
             thread=body.thread_id,
+            version=body.protocol_version or "",
             earlier=tuple(earlier) if len(earlier) <= MOST_EARLIER else (),
             message=message,
             form=form,

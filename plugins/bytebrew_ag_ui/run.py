@@ -297,18 +297,19 @@ class Run:
         yield from self._close()
         self._parent = ""  # the public view has no results, behind which another step begins
         questions = [one for id, one in self._questions.items() if id in ids]
-        pending = [call for call in self.client_calls if call in ids]
         # questions of spawned agents are answered before the next run, and their calls are not seen to end
         self._questions = {id: one for id, one in self._questions.items() if one.agent is UNSET}
         if questions:
             interrupts = [interrupt(self._turn.id, one, shown=one.call_id in self._shown) for one in questions]
             yield self._end({"type": "interrupt", "interrupts": interrupts})
         else:
-            yield self._end({"type": "success", "pendingToolCallIds": pending})
+            yield self._end({"type": "success"})  # pendingToolCallIds may be absent; clients before 1.0 refuse it
 
     def _done(self, event: Done) -> Iterator[Frame]:
         yield from self._close()
-        outcome: Frame = {"type": "cancelled" if event.status == "cancelled" else "success"}
+        outcome: Frame = {"type": "success"}
+        if event.status == "cancelled" and self._kept.version:  # clients before 1.0 do not have it
+            outcome = {"type": "cancelled"}
         if self._form is not None and event.status != "cancelled":
             outcome = {"type": "interrupt", "interrupts": [form_interrupt(self._turn.id, self._form)]}
         ended = self._end(outcome)

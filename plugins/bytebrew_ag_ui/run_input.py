@@ -98,6 +98,7 @@ class RunInput(Struct, rename="camel"):
     thread_id: Id
     run_id: Id
     messages: list[ClientMessage]
+    protocol_version: str | None = None
     parent_run_id: str | None = None
     state: Any = None
     tools: list[ClientTool] | None = None

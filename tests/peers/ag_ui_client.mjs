@@ -1,7 +1,6 @@
-// A conversation by `HttpAgent` of @ag-ui/client, whose events are printed a line each.
-import { HttpAgent, buildResumeArray } from "@ag-ui/client";
-
-const [url, token, scenario, text] = process.argv.slice(2);
+// A conversation by `HttpAgent` of a version of @ag-ui/client, whose events are printed a line each.
+const [url, token, scenario, text, version] = process.argv.slice(2);
+const { HttpAgent, buildResumeArray } = await import(version);
 const headers = { Authorization: `Bearer ${token}` };
 const print = (name, value = null) => console.log(JSON.stringify({ name, value }));
 // HttpAgent 1.0 cancels its reader once more after a connection has failed, and nobody catches what that throws

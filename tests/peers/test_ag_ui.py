@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+from ag_ui_validate.pytest_plugin import validate_agui_endpoint
 
 from tests.peers.served import SCHEMA, Served, node, served, slow, steps
 
@@ -21,9 +22,17 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield engine
 
 
-def talk(engine: Served, scenario: str, message: str, *, schema: str = SCHEMA, kill_after: int = 0) -> list[Any]:
+def talk(
+    engine: Served,
+    scenario: str,
+    message: str,
+    *,
+    schema: str = SCHEMA,
+    kill_after: int = 0,
+    version: str = "@ag-ui/client",
+) -> list[Any]:
     """What the client prints; the engine is killed and started again after so many deltas."""
-    process = node(CLIENT, f"{engine.url}/ag-ui/{schema}", engine.token, scenario, message, seconds=40)
+    process = node(CLIENT, f"{engine.url}/ag-ui/{schema}", engine.token, scenario, message, version, seconds=40)
     printed, deltas = [], 0
     assert process.stdout
     with process:
@@ -47,6 +56,8 @@ def said(printed: list[Any]) -> list[tuple[str, str]]:
     return [(one["role"], one["content"]) for one in messages]
 
 
+each_version = pytest.mark.parametrize("version", ["@ag-ui/client", "@ag-ui/client-0"])
+"""1.0, and 0.0.59, which CopilotKit's runtime has; it refuses fields that it does not know."""
 STEPS = steps([*slow("one ", "two ", "three ", "four ", seconds=0.1), ["weather", {"city": "Oslo"}]], ["So: ", None])
 
 
@@ -61,8 +72,9 @@ def test_a_run_is_streamed_with_its_tools(engine: Served) -> None:
     assert not of(printed, "failed")
 
 
-def test_a_run_that_a_kill_has_broken_goes_on_by_another_call_of_run_agent(engine: Served) -> None:
-    calm, killed = talk(engine, "again", STEPS), talk(engine, "again", STEPS, kill_after=3)
+@each_version
+def test_a_run_that_a_kill_has_broken_goes_on_by_another_call_of_run_agent(engine: Served, version: str) -> None:
+    calm, killed = [talk(engine, "again", STEPS, kill_after=n, version=version) for n in (0, 3)]
     assert of(killed, "broken")
     assert of(killed, "messages") == of(calm, "messages")
 
@@ -77,8 +89,11 @@ def test_a_stream_that_reads_on_at_its_cursor_has_the_bytes_of_one_that_was_not_
     assert raw["text"] == whole.text.removeprefix(": ok\n\n")
 
 
-def test_a_person_approves_changes_and_refuses_calls(engine: Served) -> None:
-    printed = talk(engine, "decide", steps(*[[["pay", {"amount": n}]] for n in (1, 2, 3)], ["all asked"]))
+@each_version
+def test_a_person_approves_changes_and_refuses_calls(engine: Served, version: str) -> None:
+    printed = talk(
+        engine, "decide", steps(*[[["pay", {"amount": n}]] for n in (1, 2, 3)], ["all asked"]), version=version
+    )
     assert of(printed, "asked") == [[["tool_call", "May 'pay' run?"]]] * 3
     approved, changed, refused = [content for role, content in said(printed) if role == "tool"]
     assert (approved, changed.splitlines()[-1]) == ("paid 1", "paid 7")
@@ -86,8 +101,9 @@ def test_a_person_approves_changes_and_refuses_calls(engine: Served) -> None:
     assert said(printed)[-1] == ("assistant", "all asked")
 
 
-def test_tools_of_the_client_run_there_and_the_thread_goes_on(engine: Served) -> None:
-    printed = talk(engine, "tools", steps(["Where? ", ["where_am_i", {}]], ["In ", None]))
+@each_version
+def test_tools_of_the_client_run_there_and_the_thread_goes_on(engine: Served, version: str) -> None:
+    printed = talk(engine, "tools", steps(["Where? ", ["where_am_i", {}]], ["In ", None]), version=version)
     assert said(printed)[1:] == [
         ("assistant", "Where? "),
         ("tool", "Oslo"),
@@ -113,3 +129,11 @@ def test_errors_are_shown_before_a_stream_and_in_it(engine: Served) -> None:
     assert "There is no schema" in failed
     [error] = of(talk(engine, "run", "[[1.0, 7]]"), "error")
     assert error
+
+
+async def test_the_validator_of_the_protocol_finds_nothing_at_the_endpoint(engine: Served) -> None:
+    report = await validate_agui_endpoint(
+        f"{engine.url}/ag-ui/{SCHEMA}", headers={"Authorization": f"Bearer {engine.token}"}
+    )
+    assert (report.summary.errors, report.summary.warnings) == (0, 0), report.diagnostics
+    assert report.event_count > 10

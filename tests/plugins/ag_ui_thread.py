@@ -61,6 +61,12 @@ class Thread:
         found = [f"{one.rule} {one.message}" for one in report.diagnostics if one.severity != "info"]
         return [one for one in found if not (one.startswith("AGUI207") and any(call in one for call in ours))]
 
+    def pending(self) -> list[str]:
+        """The calls without a result, in their order."""
+        results = {one["toolCallId"] for one in self.messages if one["role"] == "tool"}
+        calls = [call["id"] for one in self.messages for call in one.get("toolCalls", ())]
+        return [call for call in calls if call not in results]
+
     def message(self, id: str) -> dict[str, Any]:
         return next(one for one in self.messages if one["id"] == id)
 

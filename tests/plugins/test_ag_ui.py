@@ -204,12 +204,13 @@ async def test_a_tool_of_the_client_is_answered_by_a_message_of_the_next_run(tmp
         client = Client(http)
         steps = [["Let me see ", ["where_am_i", {}], ["where_am_i", {"n": 2}], ["look", {"n": 1}]], ["ok ", None]]
         await client.run(*steps, tools=[WHERE])
-        pending = client.thread.last["outcome"]["pendingToolCallIds"]
+        pending = client.thread.pending()
         assert [call["id"] for call in client.thread.messages[1]["toolCalls"] if call["id"] in pending] == pending
         assert client.results() == ["saw 1"]
         client.add(role="tool", toolCallId=pending[0], content="Oslo")
         part = await client.run(tools=[WHERE])
-        assert client.thread.last["outcome"] == {"type": "success", "pendingToolCallIds": [pending[1]]}
+        assert client.thread.last["outcome"] == {"type": "success"}
+        assert client.thread.pending() == pending[1:]
         assert kinds(part) == ["RUN_STARTED", "RUN_FINISHED"]
         client.add(role="tool", toolCallId=pending[1], content="nowhere", error="no signal")
         messages = list(client.thread.messages)
@@ -238,7 +239,7 @@ async def test_results_and_a_message_in_one_run_are_answered_by_one_turn(tmp_pat
     async with world(tmp_path) as (_, http):
         client = Client(http)
         await client.run([["where_am_i", {}]], ["in ", None, 0.3], ["and hello"], tools=[WHERE])
-        client.add(role="tool", toolCallId=client.thread.last["outcome"]["pendingToolCallIds"][0], content="Oslo")
+        client.add(role="tool", toolCallId=client.thread.pending()[0], content="Oslo")
         await client.run(["hello"])
         assert client.thread.last["type"] == "RUN_FINISHED"
         assert client.thread.problems() == []
@@ -428,7 +429,7 @@ async def test_a_public_view_shows_answers_and_the_clients_own_tools_alone(tmp_p
         first = await client.run(*steps, tools=[WHERE])
         assert "1234" not in json.dumps(first)
         assert [one["toolCallName"] for one in first if one["type"] == "TOOL_CALL_START"] == ["where_am_i"] * 2
-        for call in client.thread.last["outcome"]["pendingToolCallIds"]:
+        for call in client.thread.pending():
             client.add(role="tool", toolCallId=call, content="Oslo")
         second = await client.run(tools=[WHERE])
         assert client.said() == ["a ", "b"]

@@ -10,6 +10,7 @@ from bytebrew_ag_ui.kept import Kept, SystemMessage
 from bytebrew_ag_ui.run import Run
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from bytebrew import (
     Done,
@@ -29,7 +30,7 @@ from tests.plugins.ag_ui_thread import Thread, events_of
 from tests.plugins.generated_turns import SESSION, TURN, StoredTurn, Turn, turns
 
 EARLIER = "turn_0123456789abcdef01234567"
-KEPT = Kept(thread="thread-1", message="question", tools=("locate",))
+KEPT = Kept(thread="thread-1", version="1.0", message="question", tools=("locate",))
 QUESTION = {"id": "question", "role": "user", "content": "What is it?"}
 some = settings(max_examples=80, deadline=None)
 
@@ -49,13 +50,6 @@ def frames(run: Run, events: Sequence[TurnEvent]) -> Iterator[bytes]:
             return
 
 
-def answered(end: dict[str, Any]) -> list[str]:
-    """The ids that a request answers which goes on behind the end of a run."""
-    outcome = end.get("outcome", {})
-    interrupts = [one["id"].partition(".")[2] for one in outcome.get("interrupts", ())]
-    return [*interrupts, *outcome.get("pendingToolCallIds", ())]
-
-
 async def bodies(turn: StoredTurn, thread: Thread) -> list[list[bytes]]:
     """The frames of all runs of a turn, each of which answers all that the one before has ended with."""
     events, found, last = await turn_events(turn), list[list[bytes]](), turn.turn[-1][0]
@@ -65,7 +59,7 @@ async def bodies(turn: StoredTurn, thread: Thread) -> list[list[bytes]]:
         found.append(list(frames(run, events)))
         thread.take(b"".join(found[-1]))
         assert run.ended
-        at, answers = read_cursor(thread.cursor) or START, answered(thread.last)
+        at, answers = read_cursor(thread.cursor) or START, [*run.open]
     return found
 
 
@@ -203,6 +197,14 @@ async def test_without_the_messages_before_a_client_is_told_which_text_no_longer
     ]
     assert restart["name"] == "bytebrew.message_restart"
     assert restart["value"] == {"content": "", "messageIds": [f"{TURN}.1"]}
+
+
+@pytest.mark.parametrize(("version", "outcome"), [("1.0", "cancelled"), ("", "success")])
+async def test_a_run_that_was_cancelled_says_so_to_clients_that_know_it(version: str, outcome: str) -> None:
+    turn = turn_of(MessageDelta(content="We"), replace(DONE, status="cancelled", finish_reason="cancelled"))
+    [*_, end] = events_of(b"".join(frames(Run(turn, Kept(thread="t", version=version), "r"), await turn_events(turn))))
+    assert end["outcome"] == {"type": outcome}
+    assert end["metadata"]["bytebrew"]["finish_reason"] == "cancelled"
 
 
 async def test_a_structured_answer_becomes_state_and_the_result_of_the_run() -> None:
