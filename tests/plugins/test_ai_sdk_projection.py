@@ -251,7 +251,7 @@ pieces = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(drawn=pieces, data=st.data())
 async def test_a_stream_that_is_resumed_anywhere_makes_the_message_of_one_that_was_not(drawn: Any, data: Any) -> None:
     made: list[Event] = []
