@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Any, Literal
 
+import hypothesis.internal.conjecture.optimiser  # noqa: F401  CPython 3.11 may fail to parse it deep in a stack
 import msgspec
 from bytebrew_structured_output import Action, Option, Question, Row, StructuredOutput
 from hypothesis import strategies as st
