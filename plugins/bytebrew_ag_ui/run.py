@@ -110,6 +110,8 @@ class Run:
 
     def frames(self, event: TurnEvent, /) -> bytes:
         """The frames of the next event."""
+        if (piece := self._piece(event)) is not None:
+            return piece
         made, number = [self.begin()], event.number
         parts = list(self._fold(event))
         for n, part in enumerate(parts):
@@ -123,6 +125,20 @@ class Run:
             made.append(self._frame(place, part))
             self.ended = self.ended or part["type"] in ("RUN_FINISHED", "RUN_ERROR")
         return b"".join(made)
+
+    def _piece(self, event: TurnEvent) -> bytes | None:
+        """The frame of a piece of the text that is open, None for any other event: most events are such a piece."""
+        part, place = event.event, (event.number, LAST)
+        if type(part) is not MessageDelta or not (self._text and part.content) or part.agent is not UNSET:
+            return None
+        if self._began or self.open or event.waits or place <= self._behind or place <= self._after:
+            return None
+        self._transcript.add(self._text, part.content)
+        about = (self._text.encode(), _encode(part.content), event.number)
+        return (
+            b'data: {"type":"TEXT_MESSAGE_CONTENT","messageId":"%b","delta":%b,'
+            b'"metadata":{"bytebrew":{"cursor":"%d"}}}\n\n' % about
+        )
 
     def _frame(self, place: tuple[int, ...], event: Frame) -> bytes:
         if place <= self._after:

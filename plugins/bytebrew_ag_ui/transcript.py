@@ -21,18 +21,22 @@ class Transcript:
         self._own: list[Shown] = []  # with content as a list of pieces
         self._open: dict[str, list[str]] = {}  # pieces of what grows, by the id of the message or call
 
+    def add(self, id: str, piece: str) -> None:
+        """Adds a piece to the text of a message."""
+        self._open[id].append(piece)
+
     def take(self, frame: Shown) -> None:
         """Takes the next frame."""
         match frame["type"]:
             case "TEXT_MESSAGE_CONTENT" | "REASONING_MESSAGE_CONTENT":
-                self._open[frame["messageId"]].append(frame["delta"])
+                self.add(frame["messageId"], frame["delta"])
             case "TEXT_MESSAGE_START":
-                self._add(frame["messageId"], "assistant")
+                self._begin(frame["messageId"], "assistant")
             case "REASONING_MESSAGE_START":
-                self._add(frame["messageId"], "reasoning")
+                self._begin(frame["messageId"], "reasoning")
             case "TOOL_CALL_START":
                 if frame["parentMessageId"] not in self._open:
-                    self._add(frame["parentMessageId"], "assistant")
+                    self._begin(frame["parentMessageId"], "assistant")
                 above = next(one for one in self._own if one["id"] == frame["parentMessageId"])
                 above.setdefault("toolCalls", []).append(_call(frame["toolCallId"], frame["toolCallName"], ""))
             case "TOOL_CALL_ARGS":
@@ -44,7 +48,7 @@ class Transcript:
                 result = {"toolCallId": frame["toolCallId"], "content": [frame["content"]]}
                 self._own.append({"id": frame["messageId"], "role": "tool"} | result)
 
-    def _add(self, id: str, role: str) -> None:
+    def _begin(self, id: str, role: str) -> None:
         pieces: list[str] = []
         self._open[id] = pieces
         self._own.append({"id": id, "role": role, "content": pieces})
