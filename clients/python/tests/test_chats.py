@@ -221,6 +221,21 @@ async def test_a_result_that_cannot_be_sent_is_a_failure_that_the_model_reads(ki
 
 
 @BOTH
+async def test_a_result_that_somebody_else_has_sent_counts(kind: Kind) -> None:
+    def pick() -> str:
+        """Picks one."""
+        return "ours"
+
+    async with scripted(kind, [Call("pick", {})], [Delta(content="Done.")]) as (call, _):
+        chat = chat_of(call, "test", "Go", tools=[pick])
+        await call.events(
+            chat, lambda event: chat.send_result(event, "theirs") if isinstance(event, ClientToolCall) else None
+        )
+        [record] = (await call.run(chat.answer)).tool_calls
+    assert (record.output, record.has_error) == ("theirs", False)
+
+
+@BOTH
 async def test_the_caller_may_answer_a_call_itself(kind: Kind) -> None:
     declaration = {"name": "pick", "description": "Picks", "input_schema": {"type": "object"}}
     async with scripted(kind, [Call("pick", {"n": 1})], [Delta(content="Done.")]) as (call, _):
