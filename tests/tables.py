@@ -149,8 +149,10 @@ def check_faces_refusal(response: httpx.Response, face: Face, said: str) -> dict
 
 
 def shape(value: Any) -> Any:
-    """The names of a JSON object and of those within it."""
-    return {name: shape(inner) for name, inner in value.items()} if isinstance(value, dict) else None
+    """The names of a JSON object and of those within it, without those that only some errors have."""
+    if not isinstance(value, dict):
+        return None
+    return {name: shape(inner) for name, inner in value.items() if name not in ("id", "data", "details")}
 
 
 def trace(conn: Connection, callback: Callable[[str], None] | None) -> None:

@@ -1,15 +1,18 @@
 """Rules that hold through every face: whose a turn is, what its view hides, and what refuses it."""
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import httpx
 import pytest
 from bytebrew_ag_ui.routes import FACE as AG_UI
 from bytebrew_ai_sdk.routes import FACE as AI_SDK
+from bytebrew_mcp_server.messages import FACE as MCP
+from bytebrew_mcp_server.revisions import SUPPORTED, TASKS
 from bytebrew_openai.chat.routes import FACE as CHAT
 from bytebrew_openai.responses.routes import FACE as RESPONSES
 
@@ -21,6 +24,7 @@ from bytebrew.testing import served_engine
 from tests.peers import paced
 from tests.tables import check_refusal, installed, token_with
 
+VERSION, CAPABILITIES = (f"io.modelcontextprotocol/{name}" for name in ("protocolVersion", "clientCapabilities"))
 ORIGIN = "https://page.example"
 NUMBER, CITY = 424242, "Tromso"
 STEPS = json.dumps([[{"think": "hidden thought"}, "Well, ", ["weather", {"city": CITY}]], ["it is fine."]])
@@ -35,9 +39,10 @@ class Asked(NamedTuple):
     method: str
     path: str
     body: Any = None
+    headers: Mapping[str, str] = MappingProxyType({})
 
     async def sent(self, client: httpx.AsyncClient, **headers: str) -> httpx.Response:
-        return await client.request(self.method, self.path, json=self.body, headers=headers)
+        return await client.request(self.method, self.path, json=self.body, headers={**self.headers, **headers})
 
 
 class Spoken(NamedTuple):
@@ -127,9 +132,43 @@ def run_approves(first: Asked, answer: httpx.Response) -> Asked:
     return first._replace(body={**first.body, "runId": "r2", "resume": [entry]})
 
 
+def ui_chat_about(first: Asked, answer: httpx.Response) -> list[Asked]:
+    chat = f"{first.path}/{answer.headers['x-session-id']}"
+    return [Asked("GET", chat), Asked("GET", f"{chat}/stream"), Asked("POST", f"{chat}/stop", {})]
+
+
+def mcp_call(schema: str, text: str, **more: Any) -> Asked:
+    """A call of the newest revision, which has no sessions of its own."""
+    meta = {VERSION: SUPPORTED[0], CAPABILITIES: {"elicitation": {}, "extensions": {TASKS: {}}}}
+    params = {"name": schema, "arguments": {"message": text}, "_meta": meta, **more}
+    headers = {"mcp-protocol-version": SUPPORTED[0], "mcp-method": "tools/call", "mcp-name": schema}
+    return Asked("POST", "/mcp", {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}, headers)
+
+
+def mcp_about(first: Asked, answer: httpx.Response) -> list[Asked]:
+    ids = answer.json()["result"]["structuredContent"]
+    params = first.body["params"]
+    meta, asked = {"_meta": params["_meta"]}, []
+    for method in ("tasks/get", "tasks/cancel"):
+        body = {**first.body, "method": method, "params": {"taskId": ids["turn_id"], **meta}}
+        asked.append(
+            first._replace(body=body, headers={**first.headers, "mcp-method": method, "mcp-name": ids["turn_id"]})
+        )
+    again = {**params, "arguments": {"message": "", "turn_id": ids["turn_id"]}}
+    return [*asked, first._replace(body={**first.body, "params": again})]
+
+
+def mcp_approves(first: Asked, answer: httpx.Response) -> Asked:
+    result = answer.json()["result"]
+    answers = {key: {"action": "accept", "content": {"decision": "approve"}} for key in result["inputRequests"]}
+    more = {"requestState": result["requestState"], "inputResponses": answers}
+    return first._replace(body={**first.body, "params": {**first.body["params"], **more}})
+
+
 SPOKEN = {
     "ag_ui": Spoken(AG_UI, run, run_about, run_approves),
-    "ai_sdk": Spoken(AI_SDK, ui_chat, lambda *_: [], ui_chat_approves),
+    "mcp_server": Spoken(MCP, mcp_call, mcp_about, mcp_approves),
+    "ai_sdk": Spoken(AI_SDK, ui_chat, ui_chat_about, ui_chat_approves),
     "openai_chat": Spoken(CHAT, chat, lambda *_: [], chat_goes_on),
     "openai_responses": Spoken(RESPONSES, response, response_about, response_approves),
 }
@@ -185,8 +224,8 @@ async def test_a_token_that_is_bound_to_schemas_reaches_no_other(there: World, s
     bound = await there.caller(schemas=["talk"])
     assert (await spoken.say("talk", STEPS).sent(bound)).status_code == 200
     hidden, none = [await spoken.say(name, STEPS).sent(bound) for name in ("other", "nobody")]
-    check(spoken, hidden, 403, 404)
-    check(spoken, none, 404)
+    check(spoken, hidden, 400, 403, 404)
+    check(spoken, none, 400, 404)
 
 
 @every_face
@@ -198,7 +237,10 @@ async def test_another_callers_turn_is_not_there(there: World, spoken: Spoken) -
     session = f"/api/v1/sessions/{answer.headers['x-session-id']}"
     before = (await there.admin.get(f"{session}/messages")).json()
     for one in spoken.about(first, answer):
-        check(spoken, await one.sent(stranger), 400, 404)
+        refused = await one.sent(stranger)
+        assert "it is fine." not in refused.text
+        if refused.status_code >= 300:  # else it is about a chat of the stranger's own, or a result that says so
+            check(spoken, refused, 400, 404)
     assert (await there.admin.get(f"{session}/messages")).json() == before
     for one in spoken.about(first, answer):
         own = await one.sent(mine)
@@ -214,8 +256,8 @@ async def test_a_caller_with_the_public_view_sees_nothing_of_how_an_answer_comes
         assert answer.status_code == 200, answer.text
         shown = answer.text + str(answer.headers)
         for one in spoken.about(first, answer):
-            if one.method == "GET" and "input_items" not in one.path:  # which has the caller's own message
-                shown += (await one.sent(caller)).text
+            if one.method == "GET":
+                shown += (await one.sent(caller)).text.replace(json.dumps(STEPS)[1:-1], "the caller's own message")
         assert "it is fine." in shown
         assert not [word for word in HIDDEN if word in shown]
 
