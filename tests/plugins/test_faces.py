@@ -16,7 +16,7 @@ from bytebrew_openai.chat.answers import Kept
 from bytebrew_openai.chat.chunks import Chunks
 from bytebrew_openai.responses.projection import ResponseProjection
 from bytebrew_openai.responses.response import ResponseId
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import to_builtins
 from msgspec.structs import replace
@@ -100,7 +100,8 @@ PROJECTIONS: Mapping[str, Projected] = {
 """The projections of the bundled faces, and one that has the rules alone."""
 
 every_face = pytest.mark.parametrize("face", PROJECTIONS.values(), ids=PROJECTIONS)
-some = settings(max_examples=60, deadline=None)
+LONG = [HealthCheck.too_slow, HealthCheck.data_too_large]  # turns are long, and other tests run beside these
+some = settings(max_examples=60, deadline=None, suppress_health_check=LONG)
 
 
 async def streamed(face: Projected, turn: StoredTurn, after: int = 0) -> bytes:
