@@ -139,7 +139,7 @@ def ui_chat_about(first: Asked, answer: httpx.Response) -> list[Asked]:
 
 def mcp_call(schema: str, text: str, **more: Any) -> Asked:
     """A call of the newest revision, which has no sessions of its own."""
-    meta = {VERSION: SUPPORTED[0], CAPABILITIES: {"elicitation": {}, "extensions": {TASKS: {}}}}
+    meta = {VERSION: SUPPORTED[0], CAPABILITIES: {"elicitation": {}}}
     params = {"name": schema, "arguments": {"message": text}, "_meta": meta, **more}
     headers = {"mcp-protocol-version": SUPPORTED[0], "mcp-method": "tools/call", "mcp-name": schema}
     return Asked("POST", "/mcp", {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}, headers)
@@ -148,7 +148,7 @@ def mcp_call(schema: str, text: str, **more: Any) -> Asked:
 def mcp_about(first: Asked, answer: httpx.Response) -> list[Asked]:
     ids = answer.json()["result"]["structuredContent"]
     params = first.body["params"]
-    meta, asked = {"_meta": params["_meta"]}, []
+    meta, asked = {"_meta": params["_meta"] | {CAPABILITIES: {"extensions": {TASKS: {}}}}}, []
     for method in ("tasks/get", "tasks/cancel"):
         body = {**first.body, "method": method, "params": {"taskId": ids["turn_id"], **meta}}
         asked.append(
