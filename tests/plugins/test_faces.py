@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
-import hypothesis.internal.conjecture.optimiser  # noqa: F401 - within a test, gc breaks its ast (gh-106905)
 import pytest
 from bytebrew_ag_ui.kept import Kept as ThreadKept
 from bytebrew_ag_ui.run import Run
