@@ -48,20 +48,26 @@ def earlier_turns(messages: Iterable[Message]) -> tuple[EarlierTurn, ...]:
 
     ValueError if it does not begin with a message of the user.
     """
-    turns: list[tuple[Message, list[Message]]] = []
+    turns: list[tuple[list[Message], list[Message]]] = []
     for message in messages:
         if message.role != "user":
             if not turns:
                 raise ValueError("a conversation begins with a message of the user")
             turns[-1][1].append(message)
         elif turns and not turns[-1][1]:
-            before = turns[-1][0]
-            joined = "\n\n".join(filter(None, (before.content, message.content)))
-            both = replace(before, content=joined, attachments=(*before.attachments, *message.attachments))
-            turns[-1] = (both, [])
+            turns[-1][0].append(message)
         else:
-            turns.append((message, []))
-    return tuple(EarlierTurn(message=message, answers=tuple(answers)) for message, answers in turns)
+            turns.append(([message], []))
+    return tuple(EarlierTurn(message=_joined(asked), answers=tuple(answers)) for asked, answers in turns)
+
+
+def _joined(messages: Sequence[Message]) -> Message:
+    """Messages of the user as one."""
+    if len(messages) == 1:
+        return messages[0]
+    content = "\n\n".join(one.content for one in messages if one.content)
+    files = tuple(file for one in messages for file in one.attachments)
+    return replace(messages[0], content=content, attachments=files)
 
 
 class NewChat(Struct, frozen=True, kw_only=True):

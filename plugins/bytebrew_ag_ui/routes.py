@@ -134,8 +134,9 @@ class _Started:
         return await self._begun(new, message=self._message.id)
 
     def _numbered(self, messages: Sequence[ClientMessage]) -> Iterator[tuple[str, ClientMessage]]:
+        wanted = {id(one) for one in messages}
         for n, one in enumerate(self._body.messages):
-            if one in messages:
+            if id(one) in wanted:
                 yield f"$.messages[{n}]", one
 
     async def _begun(self, new: NewChat, *, message: str = "", form: str = "") -> Stream:

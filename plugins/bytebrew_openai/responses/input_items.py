@@ -1,6 +1,7 @@
 """The input items of a response as messages of the engine."""
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -62,14 +63,6 @@ class Input(NamedTuple):
     approvals: list[Approval]
     items: list[dict[str, Any]]
 
-    def add_assistant(self, message: Message) -> None:
-        """Takes what the assistant said: what follows one another is one message, as vendors want it."""
-        if self.messages and (last := self.messages[-1]).role == "assistant":
-            calls = (*last.tool_calls, *message.tool_calls)
-            self.messages[-1] = replace(last, content=last.content + message.content, tool_calls=calls)
-        else:
-            self.messages.append(message)
-
     def new_items(self) -> list[dict[str, Any]]:
         """The items behind the last one that is not the client's."""
         ours = [n for n, one in enumerate(self.items) if one.get("role") not in ("user", "system", "developer")]
@@ -95,7 +88,7 @@ def read_input(source: str | Sequence[dict[str, Any]]) -> Input:
         elif kind == "function_call":
             call = converted(item, _FunctionCall, path)
             tools[call.call_id] = call.name
-            made.add_assistant(_called(call, call.call_id, path))
+            made.messages.append(_called(call, call.call_id, path))
         elif kind == "function_call_output":
             output = converted(item, _Output, path)
             text = made.outputs[output.call_id] = _output_text(output.output, path)
@@ -103,7 +96,7 @@ def read_input(source: str | Sequence[dict[str, Any]]) -> Input:
             made.messages.append(Message(role="tool", content=text, call_id=output.call_id, tool=tool))
         elif kind == "mcp_call":
             ran = converted(item, _McpCall, path)
-            made.add_assistant(_called(ran, ran.id, path))
+            made.messages.append(_called(ran, ran.id, path))
             text = ran.output or (msgspec.json.encode(ran.error).decode() if ran.error else "")
             made.messages.append(
                 Message(role="tool", content=text, call_id=ran.id, tool=ran.name, has_error=bool(ran.error))
@@ -113,6 +106,20 @@ def read_input(source: str | Sequence[dict[str, Any]]) -> Input:
         elif kind not in _PASSED_OVER and not kind.startswith("bytebrew:"):
             raise invalid(f"{path}.type", f"no item of type '{kind[:100]}' is read here")
         made.items.append(listed)
+    return made._replace(messages=_joined(made.messages))
+
+
+def _joined(messages: Sequence[Message]) -> list[Message]:
+    """The messages with what the assistant said in a row as one, as vendors want it."""
+    made: list[Message] = []
+    for role, group in groupby(messages, key=lambda message: message.role):
+        first, *more = group
+        if role == "assistant" and more:
+            text = "".join(one.content for one in (first, *more))
+            calls = tuple(call for one in (first, *more) for call in one.tool_calls)
+            made.append(replace(first, content=text, tool_calls=calls))
+        else:
+            made += [first, *more]
     return made
 
 
@@ -136,7 +143,7 @@ def _message(made: Input, message: _Message, path: str) -> dict[str, Any]:
     if message.role in ("system", "developer"):
         made.instructions.append(text)
     elif message.role == "assistant":
-        made.add_assistant(Message(role="assistant", content=text))
+        made.messages.append(Message(role="assistant", content=text))
     else:
         made.messages.append(Message(role="user", content=text, attachments=tuple(files)))
     return {"status": "completed", "content": shown}
@@ -172,7 +179,7 @@ def _listed_url(text: str) -> str | None:
 def _called(call: _Call, call_id: str, path: str) -> Message:
     try:
         arguments = msgspec.json.decode(call.arguments or "{}", type=dict[str, Any])
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise invalid(f"{path}.arguments", "Expected a JSON object as text") from error
     return Message(role="assistant", tool_calls=(ToolCall(call.name, arguments, call_id),))
 
