@@ -11,7 +11,7 @@ from bytebrew import Conversations, EarlierTurn, FaceTurn, Message, Request, ear
 
 from .answers import Answer
 from .chunks import answers_of
-from .questions import APPROVE, verdict
+from .questions import verdict
 
 MOST_ANSWERS = 50
 """So many of a conversation's last turns are looked up."""
@@ -174,8 +174,3 @@ def _differs(stored: str, brought: str) -> bool:
     """Whether results are not the same; a stored one may have a note before it, or its end left out."""
     beginning, is_partial, _ = stored.rpartition("\n[cut: ")
     return not (stored.endswith(brought) or (is_partial and brought.startswith(beginning)))
-
-
-def is_question(answer: Answer) -> bool:
-    """Whether an answer asks the client's person something."""
-    return bool(answer.questions) or any(call.tool == APPROVE for call in answer.calls)
