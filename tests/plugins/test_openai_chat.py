@@ -426,6 +426,13 @@ async def test_a_structured_answer_comes_whole_and_without_the_steps_before_it(s
         assert (invalid.status_code, invalid.json()["error"]["code"]) == (502, "answer_invalid")
 
 
+async def test_a_schema_of_zod_is_read_which_names_another_dialect() -> None:
+    schema = {"$schema": "http://json-schema.org/draft-07/schema#", "type": "object", "required": ["n"]}
+    format = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+    async with talking(says('{"n":1}')) as (http, _):
+        assert (await text_of(http, user("hi"), response_format=format))[0] == '{"n":1}'
+
+
 def call_of(response: httpx.Response) -> dict[str, Any]:
     """The only tool call of an answer."""
     [choice] = response.json()["choices"]

@@ -10,6 +10,7 @@ from msgspec.json import decode
 from bytebrew import Attachment, Detail, InvalidRequest, Message, ResponseFormat, ToolCall, ToolSpec
 
 from ..attachments import attachment
+from ..schemas import without_dialect
 
 MOST_MESSAGES = 10_000
 AUDIO = {"wav": "audio/wav", "mp3": "audio/mpeg"}
@@ -257,8 +258,9 @@ class Completion(Struct, frozen=True, kw_only=True):
         if (nested := self.response_format.json_schema) is None:
             raise _unsupported("response_format.json_schema", "send the schema of the answer")
         fields = {name: value for name, value in msgspec.to_builtins(nested).items() if value is not None}
+        fields |= {"type": "json_schema", "schema": without_dialect(nested.schema)}
         try:
-            return msgspec.convert({"type": "json_schema", **fields}, ResponseFormat)
+            return msgspec.convert(fields, ResponseFormat)
         except msgspec.ValidationError as error:
             raise _unsupported("response_format.json_schema", str(error)) from error
 
