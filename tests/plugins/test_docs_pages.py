@@ -178,6 +178,7 @@ def test_every_line_of_curl_is_a_request_that_the_engine_understands(
     assert wrong.pop("post_auth_visitors") == "400"  # it takes the token of a public page
     assert wrong.pop("post_auth_local_session_refresh") == "401"  # it takes a session, and the token is none
     assert wrong.pop("post_webhooks_name") == "401"  # it takes a signature
+    assert wrong.pop("get_mcp") == "405"  # without the id of an event there is no stream to resume
     assert not wrong
 
 
