@@ -108,4 +108,4 @@ def _ending(error: EngineError) -> bytes:
     return frame(error_message(rpc_error(error)))
 
 
-FACE = Face(name="MCP", refusal=_refusal, ending=_ending)
+FACE = Face(name="MCP server", refusal=_refusal, ending=_ending)

@@ -767,4 +767,4 @@ async def test_messages_that_are_none_are_refused_with_the_codes_of_json_rpc(rev
             response = await http.post("/mcp", content=raw, headers=headers)
             assert (response.status_code, response.json()["error"]["code"]) == (400, code), raw
             assert "id" not in response.json()
-    assert FACE.name == "MCP"
+    assert FACE.name == "MCP server"

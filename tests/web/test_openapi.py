@@ -145,6 +145,7 @@ async def test_every_tag_is_described_and_the_document_says_where_the_engine_is(
     used = {tag for methods in found["paths"].values() for one in methods.values() for tag in one["tags"]}
     assert tags.keys() == used
     assert all(tags.values())
+    assert [*tags][-5:] == ["AG-UI", "AI SDK", "MCP server", "OpenAI Chat Completions", "OpenAI Responses"]
     assert found["servers"][0]["url"] == "/"
 
 

@@ -159,13 +159,14 @@ def document(
     }
 
 
-def _tags(routes: Iterable[Route]) -> Iterator[dict[str, str]]:
-    """The tags, each described by the docstring of the file with most of its routes."""
+def _tags(routes: Sequence[Route]) -> Iterator[dict[str, str]]:
+    """The tags, faces last, each described by the docstring of the file with most of its routes."""
+    faces = {route.face.name for route in routes if route.face is not None}
     words: dict[str, Counter[str]] = {}
     for route in routes:
         said = inspect.getdoc(inspect.getmodule(_function(route))) or route.summary
         words.setdefault(_tag(route), Counter()).update([said.partition("\n")[0]])
-    for name, counts in sorted(words.items()):
+    for name, counts in sorted(words.items(), key=lambda item: (item[0] in faces, item[0])):
         yield {"name": name, "description": counts.most_common(1)[0][0]}
 
 
@@ -175,7 +176,9 @@ def _function(route: Route) -> Any:
 
 
 def _tag(route: Route) -> str:
-    return route.path.removeprefix("/api/v1").strip("/").partition("/")[0] or "docs"
+    if route.face is not None:
+        return route.face.name
+    return route.path.removeprefix("/api/v1").strip("/.").partition("/")[0] or "docs"
 
 
 def _frames(kinds: Sequence[type[events.Event]], schema_of: dict[int, Any]) -> dict[str, Any]:
