@@ -1,5 +1,11 @@
 """Places in the frames of a turn: the number of an event of the journal, and a place within its frames."""
 
+from typing import Annotated
+
+from msgspec import Meta
+
+CursorText = Annotated[str, Meta(pattern=r"^[0-9]{1,9}(\.[0-9]{1,9}){0,2}\Z")]
+"""What `read_cursor` takes."""
 LAST = 1 << 31
 """The place of the last frame of an event, which the number alone stands for."""
 START: tuple[int, ...] = (0, LAST)

@@ -20,6 +20,7 @@ from bytebrew import (
     MessageRestarted,
     NewChat,
     NotFound,
+    Parameter,
     Register,
     Reply,
     Request,
@@ -27,7 +28,7 @@ from bytebrew import (
     Stream,
 )
 
-from .cursors import LAST, START, cursor_text, read_cursor
+from .cursors import LAST, START, CursorText, cursor_text, read_cursor
 from .kept import MOST_EARLIER, Kept, SystemMessage, kept_of
 from .resuming import (
     RunRefused,
@@ -353,9 +354,11 @@ def register(register_route: Register[Route]) -> None:
             again,
             "Read a run again over AG-UI",
             query={
-                "after": "the cursor of the last event that the client has; without it from the beginning",
+                "after": Parameter(
+                    "the cursor of the last event that the client has; without it from the beginning", CursorText
+                ),
                 "turn": "the turn of the run, as the URL in RUN_STARTED has it",
-                "behind": "where in the turn the run begins, as the URL in RUN_STARTED has it",
+                "behind": Parameter("where in the turn the run begins, as the URL in RUN_STARTED has it", CursorText),
                 "answers": "what the run's request has answered, as the URL in RUN_STARTED has it",
             },
             streams=True,

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import aclosing
 from typing import Any
 
+import msgspec
 import pytest
-from bytebrew_ag_ui.cursors import START, cursor_text, read_cursor
+from bytebrew_ag_ui.cursors import START, CursorText, cursor_text, read_cursor
 from bytebrew_ag_ui.kept import Kept, SystemMessage
 from bytebrew_ag_ui.run import Run
 from hypothesis import given, settings
@@ -112,9 +113,11 @@ async def test_a_client_that_has_part_of_an_answer_gets_the_rest_in_another_run(
 
 def test_a_cursor_is_read_as_it_is_written() -> None:
     for place in ((0, 1 << 31), (17, 1 << 31), (17, 2), (17, 0, 1)):
-        assert read_cursor(cursor_text(place)) == place
-    for text in ("", "x", "1.2.3.4", "-1", "1.", "١", "9" * 11, None, 17):
+        assert read_cursor(msgspec.convert(cursor_text(place), CursorText)) == place
+    for text in ("", "x", "1.2.3.4", "-1", "1.", "١", "9" * 11, "1\n", None, 17):
         assert read_cursor(text) is None
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.convert(text, CursorText)
     assert (17, 0, 1) < (17, 0, 2) < (17, 1) < (17, 1 << 31) < (18, 1)
 
 

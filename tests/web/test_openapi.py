@@ -58,6 +58,13 @@ async def test_every_route_is_in_it_with_its_scope_and_every_operation_has_an_id
     assert len(set(ids)) == len(ids)
 
 
+async def test_a_stream_of_another_protocol_is_described_by_one_of_its_events() -> None:
+    found = await document()
+    for path in ("/v1/chat/completions", "/v1/responses", "/ai-sdk/{schema}/chat", "/ag-ui/{schema}", "/mcp"):
+        stream = found["paths"][path]["post"]["responses"]["200"]["content"]["text/event-stream"]["schema"]
+        assert (stream["type"], stream["required"]) == ("object", ["data"])
+
+
 async def test_every_event_is_described_where_a_chat_streams_also_those_that_tools_bring_along() -> None:
     found = await document()
     shapes = found["components"]["schemas"]

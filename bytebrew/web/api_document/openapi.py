@@ -38,6 +38,12 @@ EVENTS: tuple[type[events.Event], ...] = (
     events.Done,
 )
 _TEXT = {"type": "string"}
+_FRAME = {
+    "description": "One event of a stream of Server-Sent Events, as the protocol has it",
+    "type": "object",
+    "properties": {"id": _TEXT, "event": _TEXT, "data": _TEXT},
+    "required": ["data"],
+}
 _KEY = Parameter("the same key gives the same answer for a day", Annotated[str, Meta(min_length=1, max_length=255)])
 _FOLLOWS = Parameter("the id of the last event that was seen; it counts before `after`", EventId)
 _ABOUT = "A self-hosted engine for AI agents. Chats and events are streams of Server-Sent Events."
@@ -266,12 +272,14 @@ def _may_be_left_out(body: Any) -> bool:
 
 def _responses(route: Route, schema_of: dict[int, Any]) -> dict[str, Any]:
     content: dict[str, Any] = {kind: {"schema": _TEXT} if kind.startswith("text/") else {} for kind in route.gives}
+    if "text/event-stream" in content:
+        content["text/event-stream"] = {"schema": _FRAME}
     if route.answer is not None:
         content["application/json"] = {"schema": schema_of[id(route.answer)]}
     headers = ["X-Request-Id"]
     if route.streams:
         own = {"$ref": components.TEMPLATE.format(name="StreamEvent")}
-        content["text/event-stream"] = {"schema": _TEXT if route.face else own}
+        content["text/event-stream"] = {"schema": _FRAME if route.face else own}
         headers += ["X-Session-Id", "X-Turn-Id"] if route.method == "POST" else ["X-Session-Id"]
     told = _headers(*headers) | {name: _header(message) for name, message in route.sends.items()}
     answer = {"description": route.summary, "headers": told} | ({"content": content} if content else {})
