@@ -5,8 +5,8 @@ answers, this file. What neither names is not shown.
 """
 
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from contextlib import aclosing, contextmanager, suppress
 from functools import cache
 from typing import Any, get_args
 
@@ -156,6 +156,15 @@ def reduced(error: EngineError) -> EngineError:
     return error
 
 
+@contextmanager
+def in_view(request: Request[Any]) -> Iterator[None]:
+    """Reduces the errors within for a caller with the public view."""
+    try:
+        yield
+    except EngineError as error:
+        raise (reduced(error) if request.actor.view == "public" else error) from error
+
+
 def value(part: Any, kinds: Mapping[str, type[Event]]) -> Any:
     """A part of an answer as the public view shows it, None for a row that is left out; Forbidden if it shows none.
 
@@ -213,10 +222,8 @@ class PublicView:
         A face applies the view itself, to all but errors.
         """
         if route.face is not None:
-            try:
+            with in_view(request):
                 return await run()
-            except EngineError as error:
-                raise (reduced(error) if request.actor.view == "public" else error) from error
         if not await self._is_public(request, route):
             return await self._rows(await run(), request, route)
         if not route.path.startswith(REACHED):

@@ -1,7 +1,9 @@
-"""What a caller of a face can make the engine do: time, and what is not counted."""
+"""What a caller of a face can make the engine do: time, what is not counted, and the words of errors."""
 
+import base64
 import time
 from pathlib import Path
+from typing import Any
 
 from bytebrew_openai.responses.input_items import read_input
 
@@ -9,6 +11,20 @@ from bytebrew import Message, earlier_turns
 from tests.plugins.test_face_access import SPOKEN, world
 
 SAID = "x" * 1000
+MODERN = "2026-07-28"
+
+
+def mcp_call(schema: str, text: str) -> Any:
+    meta = {
+        "io.modelcontextprotocol/protocolVersion": MODERN,
+        "io.modelcontextprotocol/clientCapabilities": {},
+    }
+    params = {"name": schema, "arguments": {"message": text}, "_meta": meta}
+    return {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+
+
+def mcp_headers(schema: str, method: str = "tools/call") -> dict[str, str]:
+    return {"mcp-protocol-version": MODERN, "mcp-name": schema, "mcp-method": method, "accept": "application/json"}
 
 
 def test_ten_thousand_messages_in_a_row_take_time_in_proportion() -> None:
@@ -32,3 +48,31 @@ async def test_many_messages_that_no_run_has_had_yet_take_time_in_proportion(tmp
         answer = await caller.post(first.path, json=body)
         assert "later" in answer.text
         assert time.perf_counter() - began < 5
+
+
+async def test_no_spelling_of_a_header_keeps_a_call_of_mcp_from_being_counted(tmp_path: Path) -> None:
+    limit = {"name": "few", "per": "token", "tiers": {"all": {"requests": 1, "window": "1m"}}}
+    async with world(tmp_path) as there:
+        assert (await there.admin.post("/api/v1/rate-limits", json=limit)).status_code == 201
+        caller = await there.caller()
+        encoded = f"=?base64?{base64.b64encode(b'tools/call').decode()}?="
+        for method, status in (("tools/call", 200), (encoded, 429), ("tools/call", 429)):
+            headers = mcp_headers("talk", method)
+            assert (await caller.post("/mcp", json=mcp_call("talk", "[[]]"), headers=headers)).status_code == status
+
+
+async def test_no_error_of_mcp_names_what_is_internal_in_the_public_view(tmp_path: Path) -> None:
+    budget = {"name": "small", "tokens": 10**6, "window": "month"}
+    async with world(tmp_path) as there:
+        first = await there.caller()
+        assert (await there.admin.post("/api/v1/budgets", json=budget)).status_code == 201
+        assert (await first.post("/mcp", json=mcp_call("talk", "[[]]"), headers=mcp_headers("talk"))).status_code == 200
+        assert (await there.admin.patch("/api/v1/budgets/small", json={"tokens": 10})).status_code == 200
+        for schema, caller, is_named in (
+            ("talk", first, True),
+            ("other", first, False),
+            ("talk", await there.caller(view="public"), False),
+        ):
+            refused = await caller.post("/mcp", json=mcp_call(schema, "[[]]"), headers=mcp_headers(schema))
+            assert refused.status_code == 402
+            assert ("small" in refused.text) == is_named

@@ -72,13 +72,15 @@ class Conversations:
             if request.place is not None:
                 request.place.free()  # the turn is counted already, or has ended
             return await self.turn(request, request.key.turn_id)
-        if request.place is not None:
-            return await self._begin(request, new)
-        request.place = place = http_state(self._engine).admission.enter()
-        try:
-            return await self._begin(request, new)
-        finally:
-            place.free()
+        place = request.place
+        with public_view.in_view(request):  # a face may answer errors itself
+            if place is not None:
+                return await self._begin(request, new)
+            request.place = place = http_state(self._engine).admission.enter()
+            try:
+                return await self._begin(request, new)
+            finally:
+                place.free()
 
     async def _begin(self, request: Request[Any], new: NewChat) -> FaceTurn:
         engine = self._engine
@@ -238,7 +240,8 @@ class Conversations:
         if self._engine.observers.record_actions:
             change = recorded_changes.Change(inner, route, recorded_changes.Resource(None, "id"), self._engine.record)
             inner.records += (change.record,)
-        await recorded_changes.perform(inner, route, change)
+        with public_view.in_view(request):
+            await recorded_changes.perform(inner, route, change)
         if change and change.action:
             await self._engine.notify("actor_acted", action=change.action)
 
