@@ -137,11 +137,11 @@ def _check_header(request: Request[Any], name: str, value: object, *, required: 
     shown = "-".join(part.capitalize() for part in name.split("-"))
     if sent is None:
         raise RpcError(HEADER_MISMATCH, f"Header mismatch: {shown} is missing")
-    if _decoded(sent) != value:
+    if decoded(sent) != value:
         raise RpcError(HEADER_MISMATCH, f"Header mismatch: {shown} is not what the body has")
 
 
-def _decoded(value: str) -> str | None:
+def decoded(value: str) -> str | None:
     """A header's value, which may be Base64 in a sentinel; None if that is malformed."""
     if not (value.startswith("=?base64?") and value.endswith("?=")):
         return value

@@ -29,7 +29,7 @@ from .messages import (
     result_message,
     rpc_error,
 )
-from .revisions import LEGACY, SERVER, SESSION_HEADER, SUPPORTED, TASKS, Client, begin_session, client_of
+from .revisions import LEGACY, SERVER, SESSION_HEADER, SUPPORTED, TASKS, Client, begin_session, client_of, decoded
 
 METADATA = "/.well-known/oauth-protected-resource"
 SUBSCRIPTION = "io.modelcontextprotocol/subscriptionId"
@@ -182,7 +182,7 @@ async def _listen(id: Id) -> AsyncGenerator[bytes, None]:
 
 def _counts(request: Request[Any]) -> bool:
     """Rate limits count what begins a turn; only 2026-07-28 says so before the body is read."""
-    return request.headers.get("mcp-method", "tools/call") == "tools/call"
+    return decoded(request.headers.get("mcp-method", "tools/call")) == "tools/call"
 
 
 def _never(request: Request[Any]) -> bool:
