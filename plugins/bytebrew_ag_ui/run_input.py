@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from mimetypes import guess_type
 from typing import Annotated, Any, Literal
 
+import msgspec
 from msgspec import Meta, Struct, field
 
 from bytebrew import Attachment, Detail, EarlierTurn, InvalidRequest, Message, ToolCall, ToolSpec, earlier_turns
@@ -160,8 +161,8 @@ def _messages(messages: Sequence[ClientMessage], answered: Iterable[str], names:
 
 def _call(call: Call) -> ToolCall:
     try:
-        input = json.loads(call.function.arguments or "{}")
-    except ValueError:
+        input = msgspec.json.decode(call.function.arguments or "{}")
+    except (msgspec.MsgspecError, RecursionError, UnicodeError):
         input = None
     if isinstance(input, dict):
         return ToolCall(call.function.name, input, call.id)

@@ -76,3 +76,29 @@ async def test_no_error_of_mcp_names_what_is_internal_in_the_public_view(tmp_pat
             refused = await caller.post("/mcp", json=mcp_call(schema, "[[]]"), headers=mcp_headers(schema))
             assert refused.status_code == 402
             assert ("small" in refused.text) == is_named
+
+
+async def test_arguments_of_an_earlier_call_that_no_json_reader_takes_are_text_or_refused(tmp_path: Path) -> None:
+    function = {"name": "f", "arguments": '{"a":' * 5000}
+    user, last = {"role": "user", "content": "a"}, {"role": "user", "content": '[["hi"]]'}
+    call = {"id": "c", "type": "function", "function": function}
+    run: list[dict[str, Any]]
+    async with world(tmp_path) as there:
+        caller = await there.caller()
+        chat = [user, {"role": "assistant", "tool_calls": [call]}, {"role": "tool", "tool_call_id": "c", "content": ""}]
+        answer = await caller.post("/v1/chat/completions", json={"model": "talk", "messages": [*chat, last]})
+        assert answer.status_code == 200
+        output = {"type": "function_call_output", "call_id": "c", "output": ""}
+        items = [user, {"type": "function_call", "call_id": "c", **function}, output, last]
+        answer = await caller.post("/v1/responses", json={"model": "talk", "input": items})
+        assert answer.status_code == 400
+        assert answer.json()["error"]["param"] == "input[1].arguments"
+        run = [
+            user,
+            {"role": "assistant", "toolCalls": [call]},
+            {"role": "tool", "toolCallId": "c", "content": ""},
+            last,
+        ]
+        messages = [{"id": str(n), **one} for n, one in enumerate(run)]
+        answer = await caller.post("/ag-ui/talk", json={"threadId": "t", "runId": "r", "messages": messages})
+        assert answer.status_code == 200

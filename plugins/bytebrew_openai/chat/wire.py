@@ -299,5 +299,5 @@ def _attached(part: ImagePart | AudioPart | FilePart, path: str) -> Attachment:
 def _call(call: FunctionCall) -> ToolCall:
     try:
         return ToolCall(call.function.name, decode(call.function.arguments or "{}", type=dict[str, Any]), call.id)
-    except (msgspec.MsgspecError, UnicodeError):
+    except (msgspec.MsgspecError, RecursionError, UnicodeError):
         return ToolCall(call.function.name, {}, call.id, malformed=call.function.arguments)
