@@ -18,7 +18,10 @@ MOST = 20
 
 
 class StoredTurn(Struct, frozen=True, kw_only=True):
-    """A turn and its session; one whose message another turn has absorbed has the end of that one."""
+    """A turn and its session; one whose message another turn has absorbed has the end of that one.
+
+    It is `by_agent` if an agent began the session, as the work on a task: then its message is the input of a tool.
+    """
 
     id: str
     session_id: str
@@ -35,15 +38,19 @@ class StoredTurn(Struct, frozen=True, kw_only=True):
     first: int | None
     last: int | None
     newest: bool
+    by_agent: bool
 
 
-_SELECT = """select t.id, t.session_id, s.owner, s.schema, t.created_at, t.message,
+_BY_AGENT = """exists (
+  select 1 from tasks k where k.session_id = s.id and k.source = 'agent' and k.mode = 'background') as by_agent"""
+_SELECT = f"""select t.id, t.session_id, s.owner, s.schema, t.created_at, t.message,
   coalesce(a.finished_at, t.finished_at) as ended_at,
   coalesce(t.face_key, '') as key, t.kept,
   coalesce(a.status, t.status) as status, coalesce(a.failure, t.failure) as failure,
   t.first_event as first, coalesce(a.last_event, t.last_event) as last,
   case when s.schema = '' then 'full' else coalesce(x.view, 'public') end as view,
-  not exists (select 1 from turns o where o.session_id = t.session_id and o.seq > t.seq) as newest
+  not exists (select 1 from turns o where o.session_id = t.session_id and o.seq > t.seq) as newest,
+  {_BY_AGENT}
   from turns t join sessions s on s.id = t.session_id left join schemas x on x.name = s.schema
   left join turns a on a.id = t.steers and t.status = 'absorbed'
   where s.parent_id is null and s.id not in (select session_id from removals)"""
@@ -89,11 +96,11 @@ def keep(conn: Connection, turn_id: str, kept: Any) -> None:
     conn.execute("update turns set kept = ? where id = ?", (msgspec.json.encode(kept).decode(), turn_id))
 
 
-def view(conn: Connection, session_id: str) -> tuple[str, str, str] | None:
-    """The owner, the schema and the view of a session, None if there is no such session of a person."""
+def view(conn: Connection, session_id: str) -> tuple[str, str, str, bool] | None:
+    """The owner, the schema and the view of a session, and whether an agent began it; None if there is none."""
     row = conn.execute(
-        """select s.owner, s.schema, case when s.schema = '' then 'full' else coalesce(x.view, 'public') end as view
-        from sessions s left join schemas x on x.name = s.schema
+        f"""select s.owner, s.schema, case when s.schema = '' then 'full' else coalesce(x.view, 'public') end as view,
+        {_BY_AGENT} from sessions s left join schemas x on x.name = s.schema
         where s.id = ? and s.parent_id is null and s.id not in (select session_id from removals)""",
         (session_id,),
     ).fetchone()
@@ -106,4 +113,4 @@ def _first(row: Row | None) -> StoredTurn | None:
 
 def _turn(row: Row) -> StoredTurn:
     kept = msgspec.json.decode(row["kept"]) if row["kept"] else None
-    return StoredTurn(**{**dict(row), "kept": kept, "newest": bool(row["newest"])})
+    return StoredTurn(**{**dict(row), "kept": kept, "newest": bool(row["newest"]), "by_agent": bool(row["by_agent"])})

@@ -135,7 +135,8 @@ def history(messages: Sequence[UIMessage]) -> tuple[EarlierTurn, ...]:
     before: list[Message] = []
     for n, one in enumerate(messages):
         if one.role == "user":
-            before.append(Message("user", one.text, attachments=attachments(one, f"$.messages[{n}]")))
+            files = [file for file in attachments(one, f"$.messages[{n}]") if file.url or file.data]  # others are gone
+            before.append(Message("user", one.text, attachments=tuple(files)))
         elif one.role == "assistant" and one.text and before:
             before.append(Message("assistant", one.text))
     return earlier_turns(before)

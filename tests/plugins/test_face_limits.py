@@ -1,6 +1,8 @@
 """What a caller of a face can make the engine do: time, what is not counted, and the words of errors."""
 
+import asyncio
 import base64
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,10 @@ from typing import Any
 from bytebrew_openai.responses.input_items import read_input
 
 from bytebrew import Message, earlier_turns
+from bytebrew.base.formats import new_uuid
+from bytebrew.testing import client as client_of
 from tests.plugins.test_face_access import SPOKEN, world
+from tests.tables import token_with
 
 SAID = "x" * 1000
 MODERN = "2026-07-28"
@@ -102,3 +107,43 @@ async def test_arguments_of_an_earlier_call_that_no_json_reader_takes_are_text_o
         messages = [{"id": str(n), **one} for n, one in enumerate(run)]
         answer = await caller.post("/ag-ui/talk", json={"threadId": "t", "runId": "r", "messages": messages})
         assert answer.status_code == 200
+
+
+async def test_attachments_of_earlier_messages_are_held_to_the_rules_of_new_ones(tmp_path: Path) -> None:
+    files = {"type": "file", "mediaType": "image/png", "url": "file:///etc/passwd"}
+    image = {"type": "image_url", "image_url": {"url": "http://host/" + "a" * 3000}}
+    inline = {"type": "image", "source": {"type": "data", "value": "no base64!", "mimeType": "image/png"}}
+    text = {"type": "text", "text": "look"}
+    async with world(tmp_path) as there:
+        caller = await there.caller()
+        said: list[dict[str, Any]] = [
+            {"role": "assistant", "content": "yes"},
+            {"role": "user", "content": '[["hi"]]'},
+        ]
+        chat = {"model": "talk", "messages": [{"role": "user", "content": [text, image]}, *said]}
+        first: dict[str, Any] = {"id": "m", "role": "user", "parts": [text, files]}
+        more = [{"id": one["role"], "role": one["role"], "parts": [{**text, "text": one["content"]}]} for one in said]
+        page = {"id": new_uuid(), "messages": [first, *more]}
+        runs = [{"id": str(n), **one} for n, one in enumerate([{"role": "user", "content": [text, inline]}, *said])]
+        run = {"threadId": new_uuid(), "runId": "r1", "messages": runs}
+        for path, body in (("/v1/chat/completions", chat), ("/ai-sdk/talk/chat", page), ("/ag-ui/talk", run)):
+            refused = await caller.post(path, json=body)
+            assert refused.status_code == 400, refused.text
+        files["url"] = ""  # as the transcript of a page has it
+        assert (await caller.post("/ai-sdk/talk/chat", json=page)).status_code == 200
+
+
+async def test_the_session_of_an_agents_task_is_not_there_in_the_public_view(tmp_path: Path) -> None:
+    async with world(tmp_path) as there:
+        tools = {"tools": ["manage_tasks"]}
+        assert (await there.admin.patch("/api/v1/agents/agent-within", json=tools)).status_code == 200
+        made = await token_with(there.engine, "chat", "tasks", name="person")
+        person = client_of(there.engine, made.token)
+        task = {"action": "create", "title": 'internal [["done"]]', "agent_id": "agent-within"}
+        begun = await SPOKEN["openai_chat"].say("other", json.dumps([[["manage_tasks", task]], ["yes"]])).sent(person)
+        assert begun.status_code == 200
+        [shown] = (await person.get("/api/v1/tasks")).json()["data"]
+        chat = f"/ai-sdk/other/chat/{shown['session_id']}"
+        while "internal" not in (await there.admin.get(chat)).text:
+            await asyncio.sleep(0.02)
+        assert (await person.get(chat)).json() == {"messages": []}

@@ -5,7 +5,6 @@ from dataclasses import replace as with_fields
 from typing import Any
 
 import msgspec
-from msgspec import UNSET, to_builtins
 from msgspec.structs import replace
 
 from bytebrew.base.errors import InvalidRequest, NotFound, TurnInterrupted, Unprocessable
@@ -26,13 +25,13 @@ from bytebrew.store.turns import NewTurn, Status
 from bytebrew.web import public_view, recorded_changes
 from bytebrew.web.access import check_schema
 from bytebrew.web.api_document.openapi import EVENTS
-from bytebrew.web.body_fields import unfit
+from bytebrew.web.faces.chat_bodies import chat_body, check_history
 from bytebrew.web.faces.turn_events import EventDecoder, turn_events
 from bytebrew.web.http_state import http_state
 from bytebrew.web.routes import approvals, chat
 from bytebrew.web.routes import sessions as session_routes
 from bytebrew.web.routes.approvals import SessionAnswer
-from bytebrew.web.routes.chat import ChatRequest, OwnModels
+from bytebrew.web.routes.chat import OwnModels
 
 _SESSION = "/api/v1/sessions/{id}"
 _STOPPED = "The turn has stopped at a record and goes on when the engine is back; try again then"
@@ -97,7 +96,8 @@ class Conversations:
             parts = {"history": new.history, "instructions": new.instructions, "face_key": new.key, "kept": kept}
             return replace(turn, **parts, begins=begins, created_at=created)
 
-        request.body = _chat(new, None if fork else session_id)
+        check_history(new.history)
+        request.body = chat_body(new, None if fork else session_id)
         turn = await chat.start(engine, self._models, request, entrance, owner, fork, more)
         request.body = None
         if new.history:
@@ -118,6 +118,7 @@ class Conversations:
             first=turn.first,
             last=None,
             newest=True,
+            by_agent=False,
         )
         return _Turn(self, stored, turn, public=request.actor.view == "public")
 
@@ -248,18 +249,20 @@ class Conversations:
     async def _enter(self, request: Request[Any], session_id: str) -> None:
         """Sets the view of a session of the caller; NotFound for any other."""
         found = await self._engine.db.read(face_turns.view, session_id)
-        owner, schema, view = found or (None, "", "full")
+        owner, schema, view, by_agent = found or (None, "", "full", False)
+        owner = None if by_agent and _is_public(request, view) else owner
         sessions.check_owner(request.actor, owner, session_id)
         check_schema(request.actor, schema)
         self._view(request, view)
 
     def _view(self, request: Request[Any], view: str) -> None:
-        scopes = request.actor.scopes
-        if view == "public" and not scopes & {"admin", "approvals"}:  # whoever approves calls must see them
+        if _is_public(request, view):
             request.actor = replace(request.actor, view="public")
 
     def _may_see(self, request: Request[Any], stored: StoredTurn) -> bool:
         actor = request.actor
+        if stored.by_agent and _is_public(request, stored.view):
+            return False
         return (stored.owner == actor.subject or actor.is_admin) and (
             actor.schemas is None or stored.schema in actor.schemas
         )
@@ -348,6 +351,12 @@ class _Turn:
         return [replace(one, messages=tuple(filter(None, map(public_view.message, one.messages)))) for one in found]
 
 
+def _is_public(request: Request[Any], view: str) -> bool:
+    """Whether the caller has the public view of what has a view."""
+    actor = request.actor  # whoever approves calls must see them
+    return actor.view == "public" or (view == "public" and not actor.scopes & {"admin", "approvals"})
+
+
 def _face_schema(schema: Schema, agents: Iterable[Agent]) -> FaceSchema:
     return FaceSchema(
         name=schema.name,
@@ -372,24 +381,3 @@ def _begun_in(
     if session_id is None:
         raise InvalidRequest("A fork needs the session that it shares the history of")
     return entrance, owner, forks.behind(conn, session_id, request.actor, new.fork_after)
-
-
-def _chat(new: NewChat, session_id: str | None) -> ChatRequest:
-    """The body of the engine's own chat; InvalidRequest for what that does not take."""
-    body = {
-        "message": {"form": dict(new.form)} if new.form is not None else new.message,
-        "attachments": [
-            {"media_type": one.media_type, "name": one.name} | ({"data": one.data} if one.data else {"url": one.url})
-            for one in new.attachments
-        ],
-        "session_id": session_id,
-        "on_busy": new.on_busy,
-        "subagents": new.subagents,
-        "user_sub": new.user_sub,
-        "client_tools": [to_builtins(one) for one in new.client_tools],
-    }
-    try:
-        taken = msgspec.convert(body, ChatRequest)
-    except msgspec.ValidationError as error:
-        raise unfit(error, ChatRequest) from error
-    return replace(taken, response_format=UNSET if new.response_format is None else new.response_format)

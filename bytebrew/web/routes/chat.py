@@ -171,7 +171,7 @@ async def start(
         session_id=body.session_id,
         owner=owner,
         user_sub=body.user_sub,
-        attachments=_attachments(body),
+        attachments=attachments_of(body),
         own_key=own_model is not None,
         subagents=body.subagents,
         traceparent=read_traceparent(header) if (header := request.headers.get("traceparent")) else None,
@@ -294,7 +294,8 @@ def _timing(**seconds: float) -> dict[str, str]:
     return {"server-timing": ", ".join(f"{name};dur={value * 1000:.1f}" for name, value in seconds.items())}
 
 
-def _attachments(body: ChatRequest) -> tuple[Attachment, ...]:
+def attachments_of(body: ChatRequest) -> tuple[Attachment, ...]:
+    """The attachments of a chat's body; InvalidRequest for one that has not either data or a url."""
     found = []
     for n, one in enumerate(body.attachments):
         if bool(one.data) is bool(one.url):
