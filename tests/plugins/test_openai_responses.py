@@ -464,7 +464,9 @@ async def test_another_caller_finds_nothing_and_a_bound_token_no_other_schema(tm
             assert (await create(bound, ["a"], status=403))["error"]["type"] == "permission_error"
         nobody = await client.get(f"{AT}/{one['id']}", headers={"Authorization": "Bearer bb_no"})
         assert (nobody.status_code, nobody.json()["error"]["type"]) == (401, "authentication_error")
-        assert (await create(client, ["a"], model="none", status=404))["error"]["type"] == "not_found_error"
+        unknown = await create(client, ["a"], model="none", status=404)
+        assert error_of(unknown) == ("model_not_found", "model")
+        assert "GET /v1/models lists yours" in unknown["error"]["message"]
         for response_id in ("none", "resp_", f"{one['id']}_1", f"{one['id']}_{'9' * 30}", one["output"][0]["id"]):
             for query in ("", "?stream=true"):
                 assert (await client.get(f"{AT}/{response_id}{query}")).status_code == 404

@@ -16,10 +16,8 @@ from bytebrew import (
     Face,
     FaceSchema,
     FaceTurn,
-    Forbidden,
     InvalidRequest,
     NewChat,
-    NotFound,
     Reply,
     Request,
     Route,
@@ -30,6 +28,7 @@ from bytebrew import (
     project,
 )
 
+from ..models import schema_of_model
 from .answers import Answer, Kept
 from .chunks import Chunks, answers_of, ending, whole
 from .errors import refusal
@@ -81,28 +80,18 @@ async def list_models(request: Request[None]) -> Models:
 
 async def get_model(request: Request[None]) -> Model:
     """One of them."""
-    return _model(await _schema(request, request.path["id"]))
+    return _model(await schema_of_model(request, request.path["id"]))
 
 
 def _model(schema: FaceSchema) -> Model:
     return Model(id=schema.name, created=int(parse_time(schema.created_at).timestamp()))
 
 
-async def _schema(request: Request[Any], name: str) -> FaceSchema:
-    try:
-        return await request.engine.state[CONVERSATIONS].schema(request, name)
-    except (NotFound, Forbidden) as error:
-        if error.code not in ("not_found", "forbidden"):
-            raise
-        message = f"The model '{name[:255]}' does not exist or you do not have access to it"
-        raise NotFound(message, code="model_not_found", details=[Detail("$.model", message)]) from error
-
-
 async def complete(request: Request[Any]) -> Stream | Reply:
     """The next answer of a conversation, streamed or whole."""
     body: Completion = request.body
     body.check()
-    schema = await _schema(request, body.model)
+    schema = await schema_of_model(request, body.model)
     turn, n = await _Request(request, schema).turn()
     headers = {"x-session-id": turn.session_id, "x-turn-id": turn.id}
     if request.place is not None:

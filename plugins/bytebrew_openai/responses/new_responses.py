@@ -8,6 +8,7 @@ from msgspec import to_builtins
 
 from bytebrew import Conflict, Conversations, EarlierTurn, FaceTurn, InvalidRequest, Message, NewChat, NotFound, Request
 
+from ..models import schema_of_model
 from . import stored_responses
 from .input_items import Input, read_input
 from .known_history import keys, place
@@ -48,10 +49,14 @@ async def begin(chats: Conversations, request: Request[NewResponse]) -> tuple[Fa
     turns, _ = parsed.turns()
     if turns and (turns[-1].answers or parsed.approvals):
         return await _go_on(chats, request, *await _waiting(chats, request, turns, parsed), parsed)
-    found = await place(chats, request, body.model, turns[:-1], user_sub=_user(request))
-    key = keys(turns)[-1] if turns else ""
-    where = _at(found.after) if found.after else _Place(history=found.history)
-    return await _begin(chats, request, parsed, body.model, where._replace(key=key))
+    try:
+        found = await place(chats, request, body.model, turns[:-1], user_sub=_user(request))
+        key = keys(turns)[-1] if turns else ""
+        where = _at(found.after) if found.after else _Place(history=found.history)
+        return await _begin(chats, request, parsed, body.model, where._replace(key=key))
+    except NotFound:
+        await schema_of_model(request, body.model)
+        raise
 
 
 async def _begin(
