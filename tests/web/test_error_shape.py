@@ -189,6 +189,7 @@ async def test_400_names_the_header(served: Served) -> None:
 
 async def test_401_with_a_challenge(served: Served) -> None:
     response = await served.client.get(AGENTS, headers={"authorization": "Bearer no"})
+    assert "make an API token (bytebrew token create)" in response.json()["message"]
     assert response.status_code == 401
     assert response.headers["www-authenticate"].startswith('Bearer realm="bytebrew"')
     assert check_refusal(response)["error"] == "unauthorized"
