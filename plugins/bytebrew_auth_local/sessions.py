@@ -61,8 +61,8 @@ class LocalMode(AuthMode):
         try:
             claims = bytebrew.verify(token, {"": key.verify_key} if key else {}, leeway=0)
         except bytebrew.BadToken as error:
-            message = f"Invalid or expired session: {error}; open a new one, or make an API token (bytebrew token create)"
-            raise Unauthorized(message) from error
+            way = "open a new one, or make an API token (bytebrew token create)"
+            raise Unauthorized(f"Invalid or expired session: {error}; {way}") from error
         if claims.get("sub") != SUBJECT:
             raise Unauthorized("Invalid session: it is not the local admin's")
         if claims.get("iat", 0) > time.time() + AHEAD:
