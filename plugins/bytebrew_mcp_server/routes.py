@@ -217,6 +217,7 @@ ROUTES = (
         counts=_counts,
         headers=_HEADERS,
         sends={"Mcp-Session-Id": "with the answer to `initialize`: what the client can do"},
+        also={202: None},
         **_ROUTE,
     ),
     Route(
@@ -227,6 +228,7 @@ ROUTES = (
         "Resume a stream of MCP",
         headers={**_HEADERS, **_EVENT_ID},
         counts=_never,
+        also={405: None},
         **_ROUTE,
     ),
     Route("GET", METADATA, None, metadata, "Where MCP clients get a token", answer=Metadata),

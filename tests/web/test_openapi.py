@@ -63,6 +63,9 @@ async def test_a_stream_of_another_protocol_is_described_by_one_of_its_events() 
     for path in ("/v1/chat/completions", "/v1/responses", "/ai-sdk/{schema}/chat", "/ag-ui/{schema}", "/mcp"):
         stream = found["paths"][path]["post"]["responses"]["200"]["content"]["text/event-stream"]["schema"]
         assert (stream["type"], stream["required"]) == ("object", ["data"])
+    sent, read = (found["paths"]["/mcp"][method]["responses"] for method in ("post", "get"))
+    assert "202" in sent, "a notification has no answer"
+    assert "405" in read, "there is no stream but those of requests"
 
 
 async def test_every_event_is_described_where_a_chat_streams_also_those_that_tools_bring_along() -> None:

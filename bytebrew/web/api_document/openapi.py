@@ -60,6 +60,7 @@ _KINDS = (
     errors.BudgetExceeded,
     errors.Forbidden,
     errors.NotFound,
+    errors.MethodNotAllowed,
     errors.RequestTimeout,
     errors.Conflict,
     errors.Gone,
@@ -158,7 +159,10 @@ def document(
         "paths": dict(sorted(paths.items())),
         "components": {
             "schemas": dict(sorted((named | _frames(kinds_of_events, schema_of)).items())),
-            "responses": {name: _refusal(status, words) for status, (name, words) in sorted(_REFUSALS.items())},
+            # a method that a path does not have is documented by faces alone, which refuse in their own shape
+            "responses": {
+                name: _refusal(status, words) for status, (name, words) in sorted(_REFUSALS.items()) if status != 405
+            },
             "headers": {name: _header(words) for name, words in _HEADERS.items()},
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "description": "an API token or a JWT"}},
         },
