@@ -70,10 +70,11 @@ async def post_chat(engine: Engine, request: Request[ChatBody]) -> Stream:
             request.place.free()
     else:
         ended = chat.newest is None or chat.newest.last is not None
-        if to.fork and not ended and chat.newest is not None:
+        repeats = request.key is not None and request.key.turn_id is not None
+        if to.fork and not ended and chat.newest is not None and not repeats:
             await chats.cancel(request, chat.newest.session_id)
         turn = await chats.begin(request, _new(schema, chat, body, to.before, fork=to.fork))
-        if request.key is None or request.key.turn_id is None:
+        if not repeats:
             return _stream(turn, project(turn, UIMessageStream(turn)))
     stored = await _stored(turn)
     return _stream(turn, resumed(turn, stored, UIMessageStream(turn, answered=_client_calls(stored))))

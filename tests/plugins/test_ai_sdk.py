@@ -117,6 +117,19 @@ async def test_a_chat_with_the_id_of_a_session_goes_on_there_and_the_api_of_the_
         assert (await client.get(f"/ai-sdk/more/chat/{first}")).status_code == 404
 
 
+async def test_a_request_for_another_answer_that_is_sent_again_cancels_nothing(tmp_path: Path) -> None:
+    async with world(tmp_path) as (_, client):
+        await ready(client)
+        page = Page(client)
+        await page.send([one for n in range(10) for one in (f"word{n} ", 0.05)])
+        body = {"id": "chat", "messages": page.messages[:1], "trigger": "regenerate-message"}
+        first, again = await asyncio.gather(
+            *(client.post(API, json=body, headers={"Idempotency-Key": "k"}) for _ in range(2))
+        )
+        assert first.headers["x-turn-id"] == again.headers["x-turn-id"] != page.messages[-1]["id"]
+        assert [chunks(one)[-1]["type"] for one in (first, again)] == ["finish", "finish"]
+
+
 async def test_an_answer_made_anew_and_an_edit_go_to_a_fork_where_the_chat_goes_on(tmp_path: Path) -> None:
     async with world(tmp_path) as (_, client):
         await ready(client)
