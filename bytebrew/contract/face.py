@@ -74,10 +74,11 @@ class NewChat(Struct, frozen=True, kw_only=True):
     """A message to a schema; an empty `message` with `form` answers the last form of the session.
 
     `session_id` is of a session of the caller, or a UUID that begins one; without it a session begins. `fork_after` is
-    the number of the last event of one of its turns: the message goes to a fork that ends there. `history` are turns
-    that precede this one in the session or fork that begins; they become turns of it like any other. `instructions` are
-    for this turn alone; the model reads them as words of the user. `key` is what `find` finds the turn by, `kept` any
-    JSON that is stored with the turn.
+    the number of the last event of one of its turns: the message goes to a fork that ends there. `behind` is the newest
+    turn of the session: if another message gets there first, this one goes to a fork that ends there, or is a Conflict
+    if that turn has not ended. `history` are turns that precede this one in the session or fork that begins; they
+    become turns of it like any other. `instructions` are for this turn alone; the model reads them as words of the
+    user. `key` is what `find` finds the turn by, `kept` any JSON that is stored with the turn.
     """
 
     schema: str
@@ -86,6 +87,7 @@ class NewChat(Struct, frozen=True, kw_only=True):
     attachments: tuple[Attachment, ...] = ()
     session_id: str | None = None
     fork_after: int | None = None
+    behind: str = ""
     history: tuple[EarlierTurn, ...] = ()
     instructions: str = ""
     on_busy: Literal["queue", "interrupt", "reject", "steer"] = "queue"

@@ -7,13 +7,17 @@ session keeps the rows that forks refer to, hidden, until the last of these fork
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from bytebrew.base.errors import Detail, NotFound, Unprocessable
+from bytebrew.base.errors import Conflict, Detail, NotFound, Unprocessable
 from bytebrew.base.formats import now
 from bytebrew.contract.auth import Actor
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.lists import Page, page_of
 from bytebrew.store import sessions
 from bytebrew.store.sessions import ForkedFrom, Session
+
+
+class Overtaken(Conflict):
+    """Another message came behind a turn first."""
 
 
 class Range(NamedTuple):
@@ -100,6 +104,13 @@ def make(conn: Connection, new_id: str, origin: ForkedFrom, title: str = "") -> 
         select ?, through_n, content, created_at from summaries where session_id = ? and through_n <= ?""",
         (new_id, origin.session_id, shared[-1].last_message if shared else 0),
     )
+
+
+def check_newest(conn: Connection, session_id: str, turn_id: str) -> None:
+    """Raises Overtaken unless a turn is the newest of its session."""
+    sql = "select 1 from turns where session_id = ? and seq > (select seq from turns where id = ?) limit 1"
+    if conn.execute(sql, (session_id, turn_id)).fetchone():
+        raise Overtaken("Another message waits already behind the answer that this one follows, which has not ended")
 
 
 def page(conn: Connection, session_id: str, actor: Actor, limit: int, offset: int) -> Page[Session]:

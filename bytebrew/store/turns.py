@@ -42,8 +42,8 @@ class NewTurn(Struct, frozen=True, kw_only=True):
     request, `agent_version` the version of the agent that answers. `traceparent` is the caller's own trace (W3C Trace
     Context), for a spawned agent that of the root. `steers` is the running turn that absorbs the message at its next
     boundary, unless it ends first. `fork` is the history with which its session begins, `history` are turns that come
-    before it in a session or fork that begins. `instructions` are words of the client for this turn alone. A face finds
-    the turn by `face_key` and keeps JSON with it.
+    before it in a session or fork that begins. Nothing comes between the turn `behind`, if there is one, and it.
+    `instructions` are words of the client for this turn alone. A face finds the turn by `face_key` and keeps JSON.
     """
 
     id: str
@@ -71,6 +71,7 @@ class NewTurn(Struct, frozen=True, kw_only=True):
     steers: str | None = None
     fork: ForkedFrom | None = None
     history: tuple[EarlierTurn, ...] = ()
+    behind: str = ""
     instructions: str = ""
     face_key: str = ""
     kept: str | None = None
@@ -146,6 +147,8 @@ def admit(conn: Connection, new: NewTurn, first_event: int | None) -> None:
             raise NotFound(f"There is no session '{new.session_id}': it is a spawned agent's own")
         if row["schema"] != new.schema:
             raise Conflict(f"Session '{new.session_id}' belongs to schema '{row['schema']}'; chat with that one")
+        if new.behind:
+            forks.check_newest(conn, new.session_id, new.behind)
     conn.execute(  # a trigger updates the session's `status` and `updated_at`
         """insert into turns (id, session_id, message, attachments, size, own_key, subagents, time_limit,
         parent_turn_id, parent_call_id, root_turn_id, lineage, response_format, status, first_event, created_at,

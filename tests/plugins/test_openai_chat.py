@@ -1,5 +1,6 @@
 """The face of OpenAI Chat Completions: shapes, segments, histories and errors, over HTTP."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -669,3 +670,15 @@ async def test_the_public_view_has_calls_of_the_clients_own_tools() -> None:
             for stream in (False, True):
                 second = await complete(http, user("where?"), first, *results, tools=[WHERE], stream=stream)
                 assert "Here." in second.text
+
+
+async def test_messages_behind_the_same_answer_at_the_same_time_know_nothing_of_each_other() -> None:
+    answers = [says(f"answer {n}") for n in range(28)]
+    async with talking(*answers) as (http, provider):
+        for n in range(4):
+            begins = user(f"root {n}")
+            root, _ = await text_of(http, begins)
+            branches = [user(f"branch {m}") for m in range(6)]
+            made = await asyncio.gather(*(text_of(http, begins, assistant(root), one) for one in branches))
+            assert len({session for _, session in made}) == 6
+        assert {len(one.messages) for one in provider.requests} == {1, 3}

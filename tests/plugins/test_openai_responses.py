@@ -522,3 +522,33 @@ async def test_a_thought_is_shown_to_whoever_may_see_it(tmp_path: Path) -> None:
         await scripted_schema(running, "talk")
         one = await create(client, input="a")
         assert one["output"][0]["summary"] == [{"type": "summary_text", "text": "hm"}]
+
+
+async def test_a_request_that_waits_behind_a_response_finds_its_own_when_it_is_sent_again(tmp_path: Path) -> None:
+    async with world(tmp_path) as (_, client):
+        first = await create(client, input=SLOW, background=True)
+        sent = {"input": "[]", "previous_response_id": first["id"], "background": True}
+        both = [await client.post(AT, json=sent, headers={"Idempotency-Key": "k"}) for _ in range(2)]
+        assert [one.status_code for one in both] == [200, 200]
+        assert both[0].json()["id"] == both[1].json()["id"] != first["id"]
+
+
+async def test_responses_behind_the_same_one_at_the_same_time_know_nothing_of_each_other(tmp_path: Path) -> None:
+    async with world(tmp_path) as (running, client):
+        first = await create(client, ["root"])
+        for _ in range(4):
+            made = await asyncio.gather(
+                *(create(client, [f"branch {n}"], previous_response_id=first["id"]) for n in range(6))
+            )
+            assert [text(one) for one in made] == [f"branch {n}" for n in range(6)]
+            first = await create(client, ["root"], previous_response_id=made[0]["id"])
+        await no_session_has(running, "branch 1", "branch 2")
+
+
+async def no_session_has(running: Engine, *texts: str) -> None:
+    """No session has an answer of more than one of these."""
+    async with client_of(running) as admin:
+        found = (await admin.get("/api/v1/sessions", params={"limit": 100})).json()["data"]
+        for one in found:
+            rows = (await admin.get(f"/api/v1/sessions/{one['id']}/messages")).json()
+            assert len({row["content"] for row in rows if row["content"] in texts}) < 2

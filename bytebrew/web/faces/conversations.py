@@ -82,6 +82,15 @@ class Conversations:
                 place.free()
 
     async def _begin(self, request: Request[Any], new: NewChat) -> FaceTurn:
+        try:
+            return await self._begin_at(request, new)
+        except forks.Overtaken:
+            turn = await self.turn(request, new.behind)
+            if turn.last is None:
+                raise
+        return await self._begin_at(request, replace(new, behind="", fork_after=turn.last))
+
+    async def _begin_at(self, request: Request[Any], new: NewChat) -> FaceTurn:
         engine = self._engine
         session_id = canonical_id(new.session_id) if new.session_id else None
         entrance, owner, fork = await engine.db.read(_begun_in, request, new, session_id)
@@ -93,8 +102,8 @@ class Conversations:
         def more(turn: NewTurn) -> NewTurn:
             kept = None if new.kept is None else msgspec.json.encode(new.kept).decode()
             begins = turn.begins or owner is None
-            parts = {"history": new.history, "instructions": new.instructions, "face_key": new.key, "kept": kept}
-            return replace(turn, **parts, begins=begins, created_at=created)
+            parts = {"history": new.history, "behind": new.behind, "instructions": new.instructions, "kept": kept}
+            return replace(turn, **parts, begins=begins, face_key=new.key, created_at=created)
 
         check_history(new.history)
         request.body = chat_body(new, None if fork else session_id)
@@ -183,10 +192,9 @@ class Conversations:
         Of a call that a restart broke off it says whether that runs again.
         """
         question = await self._engine.db.read(confirmations.find, confirmation_id, session_id)
-        words = ("approve", "reject")
+        word = "approve" if approve else "reject"
         if question is not None and question.kind == "unknown_outcome":  # of a call that a restart broke off
-            words = ("retry", "fail")
-        word = words[0] if approve else words[1]
+            word = "retry" if approve else "fail"
         answer = SessionAnswer(confirmation_id=confirmation_id, answers=(word,), reason=reason, input=input)
         await self._respond(request, session_id, answer)
 

@@ -210,6 +210,8 @@ class _Request:
         """Begins the turn of the newest messages behind another turn, in its session or in a fork."""
         turn, between = place.turn, self._conversation.earlier(place.reach, self._conversation.new)
         if turn.newest and not between:
+            if turn.last is not None and self._session_id is None:
+                return await self._begin(session_id=turn.session_id, behind=turn.id)
             if turn.last is not None or not await self._asks(turn):
                 return await self._begin(session_id=turn.session_id)
             if self._request.actor.view == "public":

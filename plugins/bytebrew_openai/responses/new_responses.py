@@ -21,9 +21,10 @@ _OPENING = "The conversation begins with what you have said:\n"
 
 
 class _Place(NamedTuple):
-    """The session of a message, or the turn behind which its fork begins, or the history that it begins with."""
+    """The session of a message and its newest turn, or where its fork begins, or the history that it begins with."""
 
     session_id: str | None = None
+    behind: str = ""
     fork_after: int | None = None
     history: tuple[EarlierTurn, ...] = ()
     key: str = ""
@@ -43,7 +44,9 @@ async def begin(chats: Conversations, request: Request[NewResponse]) -> tuple[Fa
             raise invalid("$.model", f"the previous response is of model '{turn.schema}', which goes on with it")
         if parsed.outputs or parsed.approvals:
             return await _go_on(chats, request, turn, made, parsed)
-        return await _begin(chats, request, parsed, turn.schema, await _behind(chats, request, turn, made))
+        repeats = request.key is not None and request.key.turn_id is not None  # then its place is known
+        where = _Place() if repeats else await _behind(chats, request, turn, made)
+        return await _begin(chats, request, parsed, turn.schema, where)
     if not body.model:
         raise invalid("$.model", "name a schema")
     turns, _ = parsed.turns()
@@ -77,6 +80,7 @@ async def _begin(
         message=message.content,
         attachments=message.attachments,
         session_id=where.session_id,
+        behind=where.behind,
         fork_after=where.fork_after,
         history=where.history,
         instructions="\n\n".join(filter(None, (body.instructions, *parsed.instructions, *before))),
@@ -122,7 +126,7 @@ async def _previous(
 
 def _at(turn: FaceTurn) -> _Place:
     if turn.newest:
-        return _Place(session_id=turn.session_id)
+        return _Place(session_id=turn.session_id, behind=turn.id)
     if turn.last is None:
         raise Conflict("The previous response has not ended, and another one waits behind it already")
     return _Place(session_id=turn.session_id, fork_after=turn.last)
