@@ -217,9 +217,12 @@ class Conversations(Protocol):
         """The newest turn of a session; None if it has none, or there is no such session."""
 
     async def find(
-        self, request: Request[Any], schema: str, keys: Sequence[str], *, user_sub: str = ""
+        self, request: Request[Any], schema: str, keys: Sequence[str], *, user_sub: str | None = None
     ) -> list[FaceTurn]:
-        """The caller's turns in a schema, for an end user, with one of the keys: 20 a key at most, its newest first."""
+        """The caller's turns in a schema with one of the keys, for an end user or all: the 20 newest of a key.
+
+        Leave `user_sub` out only for keys that no two conversations have.
+        """
 
     async def open_calls(self, request: Request[Any], session_id: str) -> list[OpenCall]:
         """The calls of a session that wait, oldest first."""

@@ -67,11 +67,10 @@ def newest(conn: Connection, session_id: str) -> StoredTurn | None:
     return _first(row)
 
 
-def find(conn: Connection, owner: str, user_sub: str, schema: str, keys: Sequence[str]) -> list[StoredTurn]:
-    """The turns with one of the keys in the sessions of an owner and an end user, newest first for each key."""
-    sql = (
-        f"{_SELECT} and t.face_key = ? and s.owner = ? and s.user_sub = ? and s.schema = ? order by t.seq desc limit ?"
-    )
+def find(conn: Connection, owner: str, user_sub: str | None, schema: str, keys: Sequence[str]) -> list[StoredTurn]:
+    """The turns with one of the keys in the sessions of an owner, for an end user or all; newest first for each key."""
+    sql = f"""{_SELECT} and t.face_key = ? and s.owner = ? and s.user_sub = coalesce(?, s.user_sub) and s.schema = ?
+      order by t.seq desc limit ?"""
     return [_turn(row) for key in keys for row in conn.execute(sql, (key, owner, user_sub, schema, MOST)).fetchall()]
 
 

@@ -477,3 +477,16 @@ async def test_a_run_of_messages_that_are_not_new_shows_the_rest_of_the_answer(t
         client.thread = calm
         assert (await client.post()).status_code == 200
         assert len(await sessions(http)) == 1
+
+
+async def test_a_run_in_a_session_of_an_end_user_that_is_sent_again_is_the_same(tmp_path: Path) -> None:
+    async with world(tmp_path) as (running, _), client_of(running, await token(running, "chat")) as http:
+        said = {"message": '[["native"]]', "stream": False, "user_sub": "ann"}
+        session_id = (await http.post("/api/v1/schemas/test/chat", json=said)).json()["session_id"]
+        client = Client(http, session_id)
+        client.ask(["one"])
+        first = await client.post()
+        client.runs -= 1
+        again = await client.post()
+        assert first.content == again.content
+        assert first.headers["x-session-id"] == again.headers["x-session-id"] == session_id

@@ -130,6 +130,22 @@ async def test_a_request_for_another_answer_that_is_sent_again_cancels_nothing(t
         assert [chunks(one)[-1]["type"] for one in (first, again)] == ["finish", "finish"]
 
 
+async def test_a_chat_may_go_on_in_a_session_of_an_end_user(tmp_path: Path) -> None:
+    async with world(tmp_path) as (running, admin):
+        await ready(admin)
+        async with client_of(running, await token(running, "chat")) as client:
+            said = {"message": '[["native"]]', "stream": False, "user_sub": "ann"}
+            first = (await client.post("/api/v1/schemas/test/chat", json=said)).json()["session_id"]
+            page = Page(client, chat_id=first)
+            await page.send(["one"])
+            assert chunks(await page.post(messages=page.messages[:1])) == page.sent
+            await page.regenerate()
+            message = {"id": "z", "role": "user", "parts": [{"type": "text", "text": '[["z"]]'}]}
+            await page.send(messages=[message])
+            shown = [part["text"] for one in await history(page) for part in one["parts"] if part["type"] == "text"]
+            assert shown[1::2] == ["native", "one", "z"]
+
+
 async def test_an_answer_made_anew_and_an_edit_go_to_a_fork_where_the_chat_goes_on(tmp_path: Path) -> None:
     async with world(tmp_path) as (_, client):
         await ready(client)

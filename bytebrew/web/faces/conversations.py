@@ -149,9 +149,9 @@ class Conversations:
         return await self._shown(request, stored) if stored is not None and self._may_see(request, stored) else None
 
     async def find(
-        self, request: Request[Any], schema: str, keys: Sequence[str], *, user_sub: str = ""
+        self, request: Request[Any], schema: str, keys: Sequence[str], *, user_sub: str | None = None
     ) -> list[FaceTurn]:
-        """The caller's turns in a schema, for an end user, with one of the keys: 20 a key at most, its newest first."""
+        """The caller's turns in a schema with one of the keys, for an end user or all: the 20 newest of a key."""
         found = await self._engine.db.read(face_turns.find, request.actor.subject, user_sub, schema, keys)
         return [await self._shown(request, one) for one in found if self._may_see(request, one)]
 
