@@ -85,8 +85,16 @@ async def test_the_example_of_a_face_is_a_whole_plugin_whose_stream_comes_again(
         first = await client.post("/lines", json={"schema": "demo", "text": "hello"})
         assert first.text.endswith("data: END\n\n")
         assert (await client.get(f"/lines/{first.headers['x-turn-id']}")).text == first.text
+        lined = await client.post("/lines", json={"schema": "demo", "text": "one\n\nevent: two"})
+        assert b"data: one\ndata: \ndata: \n\n" in lined.content
         refused = await client.post("/lines", json={"schema": "none", "text": "hello"})
         assert (refused.status_code, refused.text) == (404, "There is no schema 'none'\n")
+
+
+def test_the_projection_of_the_example_says_that_pieces_no_longer_count() -> None:
+    lines = vars(module_of(FACE))["Lines"]()
+    restarted = bytebrew.TurnEvent(3, bytebrew.MessageRestarted("a\nb"))
+    assert lines.frames(restarted) == b"event: restart\ndata: a\ndata: b\n\n"
 
 
 async def test_the_parts_are_a_plugin_with_every_hook_and_the_test_on_the_page_passes(
