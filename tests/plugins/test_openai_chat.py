@@ -682,3 +682,16 @@ async def test_messages_behind_the_same_answer_at_the_same_time_know_nothing_of_
             made = await asyncio.gather(*(text_of(http, begins, assistant(root), one) for one in branches))
             assert len({session for _, session in made}) == 6
         assert {len(one.messages) for one in provider.requests} == {1, 3}
+
+
+async def test_a_conversation_goes_on_behind_results_that_came_too_late() -> None:
+    async with talking([ToolCall("where_am_i", {}, "c1")], says("next"), says("last")) as (http, _):
+        asked = await complete(http, user("where?"), tools=[WHERE])
+        session = asked.headers["x-session-id"]
+        assert (await http.post(f"/api/v1/sessions/{session}/cancel")).is_success
+        said = [user("where?"), asked.json()["choices"][0]["message"]]
+        said.append({"role": "tool", "tool_call_id": "c1", "content": "Zürich"})
+        assert (await complete(http, *said, tools=[WHERE])).status_code == 410
+        said.append(user("and now?"))
+        assert await text_of(http, *said, tools=[WHERE]) == ("next", session)
+        assert await text_of(http, *said, assistant("next"), user("then?"), tools=[WHERE]) == ("last", session)

@@ -190,10 +190,13 @@ class _Request:
         """Sends what the client's tools have returned, and what its person has said."""
         if missing := [call.call_id for call in place.answer.calls if call.call_id not in place.results]:
             raise _unfit(f"{UNANSWERED}; there is none for {', '.join(missing)}")
-        request, key = self._request, self._request.key
+        request, key, calls = self._request, self._request.key, place.answer.calls
         if place.reach < len(self._conversation.messages):
             request.key = None  # it names the turn that is to begin
-        for call in place.answer.calls:
+            open_calls = await self._chats.open_calls(request, place.turn.session_id)
+            waiting = {id for one in open_calls for id in (one.call_id, one.confirmation_id)}
+            calls = tuple(one for one in calls if one.call_id in waiting)  # the message goes on without the others
+        for call in calls:
             result = place.results[call.call_id]
             if call.tool == APPROVE:
                 approve = verdict(result) is True
