@@ -552,3 +552,17 @@ async def no_session_has(running: Engine, *texts: str) -> None:
         for one in found:
             rows = (await admin.get(f"/api/v1/sessions/{one['id']}/messages")).json()
             assert len({row["content"] for row in rows if row["content"] in texts}) < 2
+
+
+async def test_a_message_beside_results_that_come_too_late_is_refused_with_them(tmp_path: Path) -> None:
+    async with world(tmp_path) as (running, client):
+        asked = await create(client, [["where", {}]], tools=[WHERE])
+        assert (await client.post(f"{AT}/{asked['id']}/cancel")).status_code == 200
+        items = [result(asked["output"][0], "Zürich"), {"role": "user", "content": '[["more"]]'}]
+        for _ in range(2):
+            refused = await create(client, input=items, previous_response_id=asked["id"], status=410)
+            assert error_of(refused)[0] == "gone"
+        async with client_of(running) as admin:
+            [session] = (await admin.get("/api/v1/sessions")).json()["data"]
+            assert session["message_count"] == 2
+        assert text(await create(client, ["next"], previous_response_id=asked["id"])) == "next"

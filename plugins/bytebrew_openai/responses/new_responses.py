@@ -193,10 +193,19 @@ async def _go_on(
             session_id=turn.session_id,
             on_busy="steer",
         )
+        if turn.last is not None:  # refused with the results, if these come too late
+            await _finish(chats, with_fields(request, key=None), turn, questions, parsed)
         await chats.begin(request, steering)
         request = with_fields(request, key=None)  # which is the message's now; results may come again
     if request.place is not None:
         request.place.free()  # the turn that goes on is counted already
+    await _finish(chats, request, turn, questions, parsed)
+    return await chats.turn(request, turn.id), ResponseId(turn.id, made.behind)
+
+
+async def _finish(
+    chats: Conversations, request: Request[NewResponse], turn: FaceTurn, questions: set[str], parsed: Input
+) -> None:
     for call_id in parsed.outputs.keys() & questions:
         await chats.finish_call(request, turn.session_id, call_id, parsed.outputs[call_id])
     for one in parsed.approvals:
@@ -204,4 +213,3 @@ async def _go_on(
             await chats.answer(
                 request, turn.session_id, one.approval_request_id, approve=one.approve, reason=one.reason or ""
             )
-    return await chats.turn(request, turn.id), ResponseId(turn.id, made.behind)
