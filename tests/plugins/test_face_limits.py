@@ -13,6 +13,7 @@ from bytebrew import Message, earlier_turns
 from bytebrew.base.formats import new_uuid
 from bytebrew.testing import client as client_of
 from tests.plugins.test_face_access import SPOKEN, world
+from tests.plugins.test_openai_chat import ASKING, PAYS, complete, says, talking, user
 from tests.tables import token_with
 
 SAID = "x" * 1000
@@ -147,3 +148,15 @@ async def test_the_session_of_an_agents_task_is_not_there_in_the_public_view(tmp
         while "internal" not in (await there.admin.get(chat)).text:
             await asyncio.sleep(0.02)
         assert (await person.get(chat)).json() == {"messages": []}
+
+
+async def test_a_message_that_is_sent_again_approves_nothing_that_its_answer_had_not_shown() -> None:
+    here = {"X-Session-Id": new_uuid()}
+    async with talking(says("Shall I?"), *PAYS, **ASKING) as (http, _):
+        await complete(http, user("pay"), headers=here)
+        question = (await complete(http, user("yes"), headers=here)).text
+        assert "May I run" in question
+        assert (await complete(http, user("yes"), headers=here)).text == question  # its answer was lost on the way
+        assert (await http.get("/api/v1/approvals")).json()["total"] == 1
+        assert (await complete(http, user("approve"), headers=here)).status_code == 200
+        assert (await http.get("/api/v1/approvals?status=spent")).json()["total"] == 1

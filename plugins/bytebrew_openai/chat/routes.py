@@ -132,6 +132,8 @@ class _Request:
         if place.reach < len(messages):
             return await self._continue(place), 0
         if place.approves is not None:
+            if self._request.key is None and place.turn.key == self._conversation.key:
+                return place.turn, 0  # the message that began it, sent again before its question was seen
             for question in place.answer.questions:
                 await self._answer(place.turn, question.confirmation_id, approve=place.approves)
         return place.turn, place.n + 1
