@@ -273,6 +273,14 @@ async def test_the_end_of_a_turn_is_that_of_its_response(
     assert (response["error"] or {}).get("code") == ("model_timeout" if status == "failed" else None)
 
 
+@pytest.mark.parametrize(("reason", "status"), [("max_tokens", "incomplete"), ("stop", "completed")])
+async def test_the_message_that_a_limit_cuts_off_is_incomplete(reason: FinishReason, status: str) -> None:
+    shown = await events(*said("The first ", "three"), MessageDone(content="The first three"), done(reason))
+    [ended] = [one["item"] for one in shown if one["type"] == "response.output_item.done"]
+    assert ended["status"] == status
+    assert shown[-1]["response"]["output"] == [ended]
+
+
 async def test_in_the_background_a_response_is_queued_first() -> None:
     shown = await events(*said("a"), done(), background=True)
     assert [one["response"]["status"] for one in shown[:3]] == ["queued", "queued", "in_progress"]

@@ -68,6 +68,7 @@ class ResponseProjection:
         self._previous = ResponseId(turn.id)
         self._open: dict[str, Any] | None = None
         self._pieces: list[str] = []
+        self._text_ended = False  # the open message is whole, and what follows says why it ends
         self._place = b""  # of the open message, as its deltas have it
         self._calls: dict[str, ToolStarted] = {}
         self._approvals: dict[str, str] = {}
@@ -190,6 +191,8 @@ class ResponseProjection:
 
     def _shown(self, number: int, event: Event) -> Iterator[bytes]:
         asked = self._ask(event)
+        if self._text_ended and not isinstance(event, Done):
+            yield from self._close()
         match event:
             case ConfirmationAsked():
                 self._note(event)
@@ -206,7 +209,7 @@ class ResponseProjection:
                 self._answer = [event.content]
                 yield from self._restart(number, event.content)
             case MessageDone():
-                yield from self._close()
+                self._text_ended = self._open is not None
             case ToolStarted():
                 self._note(event)
             case ToolFinished():
@@ -289,7 +292,7 @@ class ResponseProjection:
             yield self._part("response.reasoning_summary_text.done", text=text)
             yield self._part("response.reasoning_summary_part.done", part=part)
         item["status"] = status
-        self._open, self._pieces = None, []
+        self._open, self._pieces, self._text_ended = None, [], False
         yield self._finish(item)
 
     def _restart(self, number: int, content: str) -> Iterator[bytes]:
