@@ -98,7 +98,7 @@ class RunInput(Struct, rename="camel"):
 
     thread_id: Id
     run_id: Id
-    messages: list[ClientMessage]
+    messages: Annotated[list[ClientMessage], Meta(max_length=10_000)]
     protocol_version: str | None = None
     parent_run_id: str | None = None
     state: Any = None

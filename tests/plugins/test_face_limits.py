@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -33,27 +32,21 @@ def mcp_headers(schema: str, method: str = "tools/call") -> dict[str, str]:
     return {"mcp-protocol-version": MODERN, "mcp-name": schema, "mcp-method": method, "accept": "application/json"}
 
 
-def test_ten_thousand_messages_in_a_row_take_time_in_proportion() -> None:
-    began = time.perf_counter()
-    [turn] = earlier_turns([*(Message("user", SAID) for _ in range(10_000)), Message("assistant", "yes")])
-    assert len(turn.message.content) == 10_000 * 1002 - 2
-    said = read_input([{"role": "assistant", "content": SAID}] * 10_000)
-    assert [len(one.content) for one in said.messages] == [10_000_000]
-    assert time.perf_counter() - began < 5  # a minute where each message copies those before it
+def test_messages_in_a_row_take_time_in_proportion() -> None:
+    """Copying all before each of them would take ten minutes, beyond the time limit of a test."""
+    [turn] = earlier_turns([*(Message("user", SAID) for _ in range(30_000)), Message("assistant", "yes")])
+    assert len(turn.message.content) == 30_000 * 1002 - 2
+    said = read_input([{"role": "assistant", "content": SAID}] * 30_000)
+    assert [len(one.content) for one in said.messages] == [30_000_000]
 
 
-async def test_many_messages_that_no_run_has_had_yet_take_time_in_proportion(tmp_path: Path) -> None:
+async def test_a_run_has_ten_thousand_messages_at_most(tmp_path: Path) -> None:
     async with world(tmp_path) as there:
         caller = await there.caller()
         first = SPOKEN["ag_ui"].say("talk", '[["hi"]]')
-        assert (await first.sent(caller)).status_code == 200
-        more = [{"id": str(n), "role": "user", "content": ""} for n in range(30_000)]
-        last = {"id": "m2", "role": "user", "content": '[["later"]]'}
-        body = {**first.body, "runId": "r2", "messages": [*first.body["messages"], *more, last]}
-        began = time.perf_counter()
-        answer = await caller.post(first.path, json=body)
-        assert "later" in answer.text
-        assert time.perf_counter() - began < 5
+        more = [{"id": str(n), "role": "user", "content": ""} for n in range(10_000)]
+        refused = await caller.post(first.path, json={**first.body, "messages": [*first.body["messages"], *more]})
+        assert (refused.status_code, "messages" in refused.text) == (400, True), refused.text
 
 
 async def test_no_spelling_of_a_header_keeps_a_call_of_mcp_from_being_counted(tmp_path: Path) -> None:
