@@ -91,7 +91,6 @@ class NewChat(Struct, frozen=True, kw_only=True):
     history: tuple[EarlierTurn, ...] = ()
     instructions: str = ""
     on_busy: Literal["queue", "interrupt", "reject", "steer"] = "queue"
-    subagents: bool = False
     user_sub: str = ""
     response_format: ResponseFormat | None = None
     client_tools: tuple[ToolSpec, ...] = ()

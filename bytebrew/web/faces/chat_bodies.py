@@ -20,7 +20,6 @@ def chat_body(new: NewChat, session_id: str | None) -> ChatRequest:
         "attachments": _attachments(new.attachments),
         "session_id": session_id,
         "on_busy": new.on_busy,
-        "subagents": new.subagents,
         "user_sub": new.user_sub,
         "client_tools": [to_builtins(one) for one in new.client_tools],
     }
