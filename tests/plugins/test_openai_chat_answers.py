@@ -29,7 +29,7 @@ from bytebrew import (
 )
 from bytebrew.contract.face import KEEP_ALIVE
 from bytebrew.web import public_view
-from bytebrew.web.faces.turn_events import OpenCalls
+from bytebrew.web.faces.turn_events import TurnWaits
 from tests.plugins.generated_turns import SESSION, TURN, StoredTurn, Turn, chunks_of, turns
 
 LINK = "http://localhost/api/v1/approvals"
@@ -46,12 +46,12 @@ async def streamed(stored: StoredTurn, n: int) -> bytes:
 
 def answers_to(events: Sequence[Event], *, public: bool = False, **kept: Any) -> list[Answer]:
     """The answers of these events."""
-    fold, calls = Answers(Kept(link=LINK, **kept)), OpenCalls(public=public)
+    fold, turn = Answers(Kept(link=LINK, **kept)), TurnWaits(public=public)
     for n, event in enumerate(events):
-        waits = calls.waits_after(event)
+        waits = turn.waits_after(event)
         shown = public_view.typed(event) if public else event
         if shown is not None or waits:
-            fold.add(TurnEvent(n, shown, waits, calls.waiting if waits else ()))
+            fold.add(TurnEvent(n, shown, waits, turn.waiting if waits else ()))
     return fold.all
 
 

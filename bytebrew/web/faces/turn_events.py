@@ -30,7 +30,7 @@ class EventDecoder:
         return at, decoder.decode(data) if decoder else None
 
 
-class OpenCalls:
+class TurnWaits:
     """Whether a turn waits for the client or a person alone, by its events."""
 
     def __init__(self, *, public: bool) -> None:
@@ -70,7 +70,7 @@ async def turn_events(
     frames: AsyncGenerator[bytes, None], decoder: EventDecoder, *, public: bool
 ) -> AsyncGenerator[Sequence[TurnEvent], None]:
     """The events in frames of the journal, which begin with a turn's first; an empty batch for a comment."""
-    calls = OpenCalls(public=public)
+    turn = TurnWaits(public=public)
     try:
         async with aclosing(frames):
             async for chunk in frames:
@@ -81,10 +81,10 @@ async def turn_events(
                     number, event = decoder.decode(frame)
                     if event is None:
                         continue
-                    waits = calls.waits_after(event)
+                    waits = turn.waits_after(event)
                     shown = public_view.typed(event) if public else event
                     if shown is not None or waits:
-                        batch.append(TurnEvent(number, shown, waits, calls.waiting if waits else ()))
+                        batch.append(TurnEvent(number, shown, waits, turn.waiting if waits else ()))
                 yield batch
     except EngineError as error:
         raise (public_view.reduced(error) if public else error) from error
