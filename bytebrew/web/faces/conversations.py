@@ -12,7 +12,7 @@ from bytebrew.base.formats import canonical_id, now
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.entities import Agent, Schema
 from bytebrew.contract.face import FaceSchema, FaceTurn, NewChat, OpenCall, PrecedingTurn, TurnEvent
-from bytebrew.contract.route import Request, Route
+from bytebrew.contract.route import Record, Request, Route
 from bytebrew.conversation import waiting_turns
 from bytebrew.conversation.turn import Turn
 from bytebrew.engine import Engine
@@ -94,7 +94,7 @@ class Conversations:
         engine = self._engine
         session_id = canonical_id(new.session_id) if new.session_id else None
         entrance, owner, fork = await engine.db.read(_begun_in, request, new, session_id)
-        self._view(request, entrance.view)
+        self._set_view(request, entrance.view)
         if new.history and owner is not None and fork is None:
             raise Unprocessable("Only a session that begins takes a history; leave session_id out, or send a new UUID")
         created = now()
@@ -201,37 +201,38 @@ class Conversations:
     async def cancel(self, request: Request[Any], session_id: str) -> None:
         """Cancels the running turn of a session."""
         await self._enter(request, session_id)
-        await self._run(request, ("POST", f"{_SESSION}/cancel"), session_id)
+        await self._run(request, "POST", f"{_SESSION}/cancel", session_id)
 
     async def delete(self, request: Request[Any], session_id: str) -> None:
         """Deletes a session with all its turns."""
         await self._enter(request, session_id)
-        await self._run(request, ("DELETE", _SESSION), session_id)
+        await self._run(request, "DELETE", _SESSION, session_id)
 
     async def _respond(self, request: Request[Any], session_id: str, answer: SessionAnswer) -> None:
         await self._enter(request, session_id)
         lane, key = self._engine.runner.lanes.get(session_id), request.key
         if key is None or key.turn_id is not None or lane is None:
-            await self._run(request, ("POST", f"{_SESSION}/respond"), session_id, answer)
+            await self._run(request, "POST", f"{_SESSION}/respond", session_id, answer)
             return
         key = replace(key, turn_id=lane.current.id)
 
         def keep(conn: Connection, body: Any) -> None:
             idempotency.keep_turn(conn, key, lane.current.id)
 
-        await self._run(request, ("POST", f"{_SESSION}/respond"), session_id, answer, keep)
+        await self._run(request, "POST", f"{_SESSION}/respond", session_id, answer, keep)
         request.key, request.recorded = key, True  # it names the turn now
 
     async def _run(
         self,
         request: Request[Any],
-        key: tuple[str, str],
+        method: str,
+        pattern: str,
         session_id: str,
         body: Any = None,
-        *records: Any,
+        *records: Record,
     ) -> None:
         """Runs a route of the core for a session, with its records."""
-        route = self._routes[key]
+        route = self._routes[method, pattern]
         path = route.path.replace("{id}", session_id)
         inner = with_fields(
             request,
@@ -261,9 +262,9 @@ class Conversations:
         owner = None if by_agent and _is_public(request, view) else owner
         sessions.check_owner(request.actor, owner, session_id)
         check_schema(request.actor, schema)
-        self._view(request, view)
+        self._set_view(request, view)
 
-    def _view(self, request: Request[Any], view: str) -> None:
+    def _set_view(self, request: Request[Any], view: str) -> None:
         if _is_public(request, view):
             request.actor = replace(request.actor, view="public")
 
@@ -276,7 +277,7 @@ class Conversations:
         )
 
     async def _shown(self, request: Request[Any], stored: StoredTurn) -> "_Turn":
-        self._view(request, stored.view)
+        self._set_view(request, stored.view)
         running = self._engine.runner.turns.get(stored.id)
         if running is None and stored.last is None:  # it has ended since it was read
             ended = await self._engine.db.read(face_turns.get, stored.id)
@@ -294,10 +295,10 @@ class Conversations:
             return waiting_turns.frames(engine.journal, engine.runner.lanes, running, running)
         if running is not None:
             return engine.journal.follow(running.log, running)
-        return self._stored(stored, stored.last)
+        return self._stored(stored)
 
-    async def _stored(self, stored: StoredTurn, last: int | None) -> AsyncGenerator[bytes, None]:
-        if last is None:
+    async def _stored(self, stored: StoredTurn) -> AsyncGenerator[bytes, None]:
+        if (last := stored.last) is None:
             raise TurnInterrupted(_STOPPED)
         log = await self._engine.journal.log(stored.session_id)
         if log.committed < last:
