@@ -77,6 +77,11 @@ class Request(Generic[Body]):
     repeats: bool = False
     place: TurnPlace | None = None
 
+    def free_place(self) -> None:
+        """Releases the place of a new turn, if there is one: the turn itself is counted, or there will be none."""
+        if self.place is not None:
+            self.place.free()
+
     async def write(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Runs `work` in a transaction together with the request's records; returns its result after the commit.
 

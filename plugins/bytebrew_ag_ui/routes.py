@@ -242,8 +242,7 @@ class _Started:
     def _shown(
         self, turn: FaceTurn, kept: Kept, behind: tuple[int, ...] = START, answers: Sequence[str] = ()
     ) -> Stream:
-        if self._request.place is not None:
-            self._request.place.free()
+        self._request.free_place()
         return shown(turn, kept, self._schema, self._body.run_id, behind=behind, answers=answers)
 
 

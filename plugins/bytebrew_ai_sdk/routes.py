@@ -66,8 +66,7 @@ async def post_chat(engine: Engine, request: Request[ChatBody]) -> Stream:
     to = await place(chats, request, chat, body)
     if to.same is not None:
         turn = to.same
-        if request.place is not None:
-            request.place.free()
+        request.free_place()
     else:
         ended = chat.newest is None or chat.newest.last is not None
         repeats = request.key is not None and request.key.turn_id is not None
@@ -104,8 +103,7 @@ def _new(schema: str, chat: Chat, body: ChatBody, before: FaceTurn | None, *, fo
 
 async def _go_on(chats: Conversations, request: Request[ChatBody], message: UIMessage) -> Stream:
     """Takes the results and answers in a message of the assistant; the turn's next response."""
-    if request.place is not None:
-        request.place.free()  # the turn is counted already
+    request.free_place()  # the turn is counted already
     turn = await chats.turn(request, message.id)
     stored = await _stored(turn)
     waiting = await _waiting(chats, request, turn)

@@ -68,8 +68,7 @@ class Conversations:
     async def begin(self, request: Request[Any], new: NewChat) -> FaceTurn:
         """Begins a turn; for a repeated Idempotency-Key the turn that it began."""
         if request.key is not None and request.key.turn_id is not None:
-            if request.place is not None:
-                request.place.free()  # the turn is counted already, or has ended
+            request.free_place()  # the turn is counted already, or has ended
             return await self.turn(request, request.key.turn_id)
         place = request.place
         with public_view.in_view(request):  # a face may answer errors itself

@@ -94,8 +94,7 @@ async def complete(request: Request[Any]) -> Stream | Reply:
     schema = await schema_of_model(request, body.model)
     turn, n = await _Request(request, schema).turn()
     headers = {"x-session-id": turn.session_id, "x-turn-id": turn.id}
-    if request.place is not None:
-        request.place.free()  # the turn itself is counted
+    request.free_place()  # the turn itself is counted
     if body.stream:
         usage = body.stream_options is not None and bool(body.stream_options.include_usage)
         return Stream(frames=project(turn, Chunks(turn, n, usage=usage)), headers=headers)

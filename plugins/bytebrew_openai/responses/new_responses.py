@@ -197,8 +197,7 @@ async def _go_on(
             await _finish(chats, with_fields(request, key=None), turn, questions, parsed)
         await chats.begin(request, steering)
         request = with_fields(request, key=None)  # which is the message's now; results may come again
-    if request.place is not None:
-        request.place.free()  # the turn that goes on is counted already
+    request.free_place()  # the turn that goes on is counted already
     await _finish(chats, request, turn, questions, parsed)
     return await chats.turn(request, turn.id), ResponseId(turn.id, made.behind)
 
