@@ -178,7 +178,7 @@ def _answered(parsed: Input) -> set[str]:
 async def _go_on(
     chats: Conversations, request: Request[NewResponse], turn: FaceTurn, made: ResponseProjection, parsed: Input
 ) -> tuple[FaceTurn, ResponseId]:
-    """Answers what a response has questions; the next response of its turn."""
+    """Takes answers to what a response has asked; returns the next response of its turn."""
     answered, questions = _answered(parsed), {*made.questions}
     if request.body.previous_response_id and (unknown := answered - questions):
         raise invalid("$.input", f"No tool call found for function call output with call_id {min(unknown)}.")

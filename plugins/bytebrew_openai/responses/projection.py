@@ -51,9 +51,9 @@ class ResponseProjection:
     """The part of a turn that is one response; the stream has the events numbered above `after`.
 
     A response ends where the turn waits for what the client was asked in it, or with the turn. `questions` are the ids
-    that the client answers, `answered` those of the response before in the same turn. `behind` is the number of the
-    event where the turn waits, behind which its next response begins; 0 if it does not. NotFound is raised where the
-    part does not begin behind a response.
+    that the client answers, `answered` those of the response before in the same turn. `inside` is set once this part
+    has begun, `begun` once it has stream events. `behind` is the number of the event where the turn waits, behind which
+    its next response begins; 0 if it does not. NotFound is raised where the part does not begin behind a response.
     """
 
     def __init__(self, turn: FaceTurn, response_id: ResponseId, after: int = -1) -> None:
@@ -61,8 +61,8 @@ class ResponseProjection:
         self._kept = kept_of(turn)
         self._own_tools = frozenset(one["name"] for one in self._kept.repeated["tools"])
         self._sent = self._index = 0
-        self._begun = False
-        self._inside = not response_id.start
+        self.begun = False
+        self.inside = not response_id.start
         self._before = ""  # the text of the responses before
         self._answer: list[str] = []  # the pieces of the turn's text
         self._previous = ResponseId(turn.id)
@@ -84,16 +84,6 @@ class ResponseProjection:
         self.behind = 0
         self.waits = False
 
-    @property
-    def begun(self) -> bool:
-        """Whether it has stream events."""
-        return self._begun
-
-    @property
-    def inside(self) -> bool:
-        """Whether the part that is this response has begun."""
-        return self._inside
-
     def response(self) -> dict[str, Any]:
         """The response so far."""
         return response_object(
@@ -111,7 +101,7 @@ class ResponseProjection:
     def following(self) -> "ResponseProjection":
         """The next response of the turn, behind this one, which has ended where the turn waits."""
         made = ResponseProjection(self._turn, ResponseId(self._turn.id, self.behind), self._after)
-        made._inside, made._previous = True, self._id
+        made.inside, made._previous = True, self._id
         made._before = "".join(self._answer)
         made._answer = [made._before]
         made._known, made.answered = self._known, frozenset(self.questions)
@@ -126,9 +116,9 @@ class ResponseProjection:
 
     def begin(self) -> bytes:
         """The first stream events, which need no event of the turn; empty if they were made before."""
-        if self._begun or not self._inside:
+        if self.begun or not self.inside:
             return b""
-        self._begun = True
+        self.begun = True
         made = self._send("response.created", response=self.response())
         if self.status == "queued":
             return made + self._send("response.queued", response=self.response())
@@ -138,7 +128,7 @@ class ResponseProjection:
         """The stream events of the turn's next event."""
         if self.ended:
             return b""
-        if not self._inside:
+        if not self.inside:
             self._pass(turn_event)
             return self.begin()
         made = [self.begin()]
@@ -168,7 +158,7 @@ class ResponseProjection:
         if turn_event.waits and self.questions:
             self.answered, self.questions = frozenset(self.questions), []
             if turn_event.number == self._id.start:
-                self._inside, self._before = True, "".join(self._answer)
+                self.inside, self._before = True, "".join(self._answer)
                 return
             self._previous = ResponseId(self._turn.id, turn_event.number)
         if turn_event.number >= self._id.start or isinstance(event, Done | ErrorEvent):

@@ -1,7 +1,7 @@
 """The response object, its ids, and what is stored with the turn that it is a part of."""
 
 import re
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -18,7 +18,7 @@ class Kept(Struct, frozen=True, kw_only=True):
     `begins` is set if its session began with it. `deleted` are ids of its responses that were deleted.
     """
 
-    face: str = "openai_responses"
+    face: Literal["openai_responses"] = "openai_responses"
     repeated: dict[str, Any]
     input: list[dict[str, Any]]
     begins: bool = False
@@ -59,12 +59,9 @@ def turn_of_item(item_id: str) -> str | None:
 def kept_of(turn: FaceTurn) -> Kept:
     """What is stored with a turn; NotFound for one that another protocol began."""
     try:
-        kept = msgspec.convert(turn.kept, Kept)
+        return msgspec.convert(turn.kept, Kept)
     except msgspec.ValidationError as error:
         raise NotFound("This turn is no response") from error
-    if kept.face != "openai_responses":
-        raise NotFound("This turn is no response")
-    return kept
 
 
 def response_object(
