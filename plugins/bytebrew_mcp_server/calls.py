@@ -87,11 +87,10 @@ class CallProjection:
     def _question(self) -> dict[str, Any]:
         """The newest question as a request of the server, whose id is all that its answer needs."""
         id, question = list(self._outcome.questions.items())[-1]
-        params = elicitation(question)
+        asked = elicitation(question)
         if self._rpc.is_task:
-            params["_meta"] = {_RELATED: {"taskId": self._turn.id}}
-        request_id = f"{self._turn.session_id}/{id}"
-        return {"jsonrpc": "2.0", "id": request_id, "method": "elicitation/create", "params": params}
+            asked["params"]["_meta"] = {_RELATED: {"taskId": self._turn.id}}
+        return {"jsonrpc": "2.0", "id": f"{self._turn.session_id}/{id}", **asked}
 
     def _result(self, event: TurnEvent, asks: bool) -> dict[str, Any] | None:
         turn, client, outcome = self._turn, self._client, self._outcome
@@ -100,7 +99,7 @@ class CallProjection:
             if not event.waits or (outcome.questions and not waiting) or (waiting and asks and not client.is_modern):
                 return None
             if asks and waiting:
-                requests = {id: {"method": "elicitation/create", "params": elicitation(waiting[id])} for id in waiting}
+                requests = {id: elicitation(one) for id, one in waiting.items()}
                 state = f"{turn.id}.{outcome.count}"  # another one for each round
                 return client.result({"inputRequests": requests, "requestState": state}, "input_required")
             result = tool_result(turn, outcome, client, waiting.values())

@@ -136,13 +136,14 @@ def question_text(question: ConfirmationAsked) -> str:
 
 
 def elicitation(question: ConfirmationAsked) -> dict[str, Any]:
-    """A question as the params of elicitation/create."""
+    """A question as a request of the server, without an id."""
     fields = {
         "decision": {"type": "string", "title": "Decision", "enum": ["approve", "reject"]},
         "reason": {"type": "string", "title": "Reason", "description": "What the agent should know", "default": ""},
     }
     schema = {"type": "object", "properties": fields, "required": ["decision"]}
-    return {"mode": "form", "message": question_text(question), "requestedSchema": schema}
+    params = {"mode": "form", "message": question_text(question), "requestedSchema": schema}
+    return {"method": "elicitation/create", "params": params}
 
 
 def verdict(answer: object) -> tuple[bool, str]:

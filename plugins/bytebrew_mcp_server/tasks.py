@@ -39,8 +39,7 @@ async def task(request: Request[Any], turn: FaceTurn, client: Client, *, seed: b
         waiting = {id: one for id, one in outcome.questions.items() if id in open_now}
         if waiting and client.elicits and request.actor.view != "public":
             status = "input_required"
-            asked = {id: {"method": "elicitation/create", "params": elicitation(one)} for id, one in waiting.items()}
-            more = {"inputRequests": asked}
+            more = {"inputRequests": {id: elicitation(one) for id, one in waiting.items()}}
         elif waiting:
             texts = "; ".join(question_text(one) for one in waiting.values() if one.tool)
             more = {"statusMessage": f"Waits for a person, in the inbox GET /api/v1/approvals. {texts}".strip()}
