@@ -2,13 +2,10 @@
 
 from bytebrew import Register, Route, hookimpl
 
-from .routes import register as register_all
-from .run import Run
-
-__all__ = ["Run"]
+from .routes import ROUTES
 
 
 @hookimpl
 def register_routes(register: Register[Route]) -> None:
-    """Registers the routes."""
-    register_all(register)
+    for route in ROUTES:
+        register(route)

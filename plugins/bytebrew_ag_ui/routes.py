@@ -21,7 +21,6 @@ from bytebrew import (
     NewChat,
     NotFound,
     Parameter,
-    Register,
     Reply,
     Request,
     Route,
@@ -323,44 +322,40 @@ def _nothing_new() -> InvalidRequest:
     return InvalidRequest(f"messages: {words}", details=[Detail("$.messages", words)])
 
 
-def register(register_route: Register[Route]) -> None:
-    """Registers the routes."""
-    register_route(
-        Route(
-            "POST",
-            RUNS,
-            "chat",
-            start,
-            "Run an agent over AG-UI",
-            body=RunInput,
-            example={
-                "threadId": "thread-1",
-                "runId": "run-1",
-                "messages": [{"id": "message-1", "role": "user", "content": "What laptops do you have under $1000?"}],
-            },
-            upload=True,
-            idempotent=True,
-            begins_turn=True,
-            streams=True,
-            face=FACE,
-        )
-    )
-    register_route(
-        Route(
-            "GET",
-            AGAIN,
-            "chat",
-            again,
-            "Read a run again over AG-UI",
-            query={
-                "after": Parameter(
-                    "the cursor of the last event that the client has; without it from the beginning", CursorText
-                ),
-                "turn": "the turn of the run, as the URL in RUN_STARTED has it",
-                "behind": Parameter("where in the turn the run begins, as the URL in RUN_STARTED has it", CursorText),
-                "answers": "what the run's request has answered, as the URL in RUN_STARTED has it",
-            },
-            streams=True,
-            face=FACE,
-        )
-    )
+ROUTES = (
+    Route(
+        "POST",
+        RUNS,
+        "chat",
+        start,
+        "Run an agent over AG-UI",
+        body=RunInput,
+        example={
+            "threadId": "thread-1",
+            "runId": "run-1",
+            "messages": [{"id": "message-1", "role": "user", "content": "What laptops do you have under $1000?"}],
+        },
+        upload=True,
+        idempotent=True,
+        begins_turn=True,
+        streams=True,
+        face=FACE,
+    ),
+    Route(
+        "GET",
+        AGAIN,
+        "chat",
+        again,
+        "Read a run again over AG-UI",
+        query={
+            "after": Parameter(
+                "the cursor of the last event that the client has; without it from the beginning", CursorText
+            ),
+            "turn": "the turn of the run, as the URL in RUN_STARTED has it",
+            "behind": Parameter("where in the turn the run begins, as the URL in RUN_STARTED has it", CursorText),
+            "answers": "what the run's request has answered, as the URL in RUN_STARTED has it",
+        },
+        streams=True,
+        face=FACE,
+    ),
+)

@@ -8,6 +8,11 @@ from bytebrew import KEEP_ALIVE, FaceTurn, MessageDelta, MessageRestarted, Think
 from .projection import UIMessageStream
 
 
+async def stored_events(turn: FaceTurn) -> list[TurnEvent]:
+    """The events of a turn that are stored now."""
+    return [one async for batch in turn.events(live=False) for one in batch]
+
+
 def settled(events: Iterable[TurnEvent]) -> list[TurnEvent]:
     """The events without the text and reasoning that a later `message_restart` among them makes clients drop."""
     kept: list[TurnEvent] = []

@@ -1,7 +1,6 @@
 """The routes that `useChat` calls, and two more: to stop a chat, and to read it when a page is loaded."""
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import msgspec
@@ -12,7 +11,6 @@ from bytebrew import (
     ConfirmationAsked,
     Conversations,
     Detail,
-    Engine,
     EngineError,
     Face,
     FaceTurn,
@@ -29,7 +27,7 @@ from bytebrew import (
 from .chats import Chat, find, place
 from .messages import ChatBody, Part, UIMessage, attachments, history, kept_parts
 from .projection import DONE, UIMessageStream, frame
-from .resumed import resumed
+from .resumed import resumed, stored_events
 from .transcript import Transcript, transcript
 
 HEADERS = {"x-vercel-ai-ui-message-stream": "v1", "x-accel-buffering": "no"}
@@ -52,9 +50,9 @@ def ending(error: EngineError) -> bytes:
 FACE = Face("AI SDK", refusal, ending)
 
 
-async def post_chat(engine: Engine, request: Request[ChatBody]) -> Stream:
+async def post_chat(request: Request[ChatBody]) -> Stream:
     """Answers the user's last message, or goes on behind the answers in the assistant's."""
-    chats, body = engine.state[CONVERSATIONS], request.body
+    chats, body = request.engine.state[CONVERSATIONS], request.body
     answered = next((one for one in body.all if one.id == body.message_id and one.role == "assistant"), body.all[-1])
     if answered.role == "assistant" and body.trigger == "submit-message":
         return await _go_on(chats, request, answered)
@@ -75,7 +73,7 @@ async def post_chat(engine: Engine, request: Request[ChatBody]) -> Stream:
         turn = await chats.begin(request, _new(schema, chat, body, to.before, fork=to.fork))
         if not repeats:
             return _stream(turn, project(turn, UIMessageStream(turn)))
-    stored = await _stored(turn)
+    stored = await stored_events(turn)
     return _stream(turn, resumed(turn, stored, UIMessageStream(turn, answered=_client_calls(stored))))
 
 
@@ -105,7 +103,7 @@ async def _go_on(chats: Conversations, request: Request[ChatBody], message: UIMe
     """Takes the results and answers in a message of the assistant; the turn's next response."""
     request.free_place()  # the turn is counted already
     turn = await chats.turn(request, message.id)
-    stored = await _stored(turn)
+    stored = await stored_events(turn)
     waiting = await _waiting(chats, request, turn)
     client_calls, questions = _client_calls(stored), _questions(stored)
     answers: set[str] = set()
@@ -140,13 +138,13 @@ def _result(part: Part) -> str:
     return part.output if isinstance(part.output, str) else msgspec.json.encode(part.output).decode()
 
 
-async def get_stream(engine: Engine, request: Request[None]) -> Stream | Reply:
+async def get_stream(request: Request[None]) -> Stream | Reply:
     """The turn that a chat runs, from its first event; 204 if it runs none."""
-    chats = engine.state[CONVERSATIONS]
+    chats = request.engine.state[CONVERSATIONS]
     turn = (await find(chats, request, request.path["schema"], request.path["id"])).newest
     if turn is None or turn.last is not None:
         return Reply(status=204)
-    stored = await _stored(turn)
+    stored = await stored_events(turn)
     waiting = await _waiting(chats, request, turn)
     last = stored[-1].number if stored else 0
     answered = _client_calls(stored) - waiting
@@ -154,23 +152,19 @@ async def get_stream(engine: Engine, request: Request[None]) -> Stream | Reply:
     return _stream(turn, resumed(turn, stored, stream))
 
 
-async def stop(engine: Engine, request: Request[None]) -> None:
+async def stop(request: Request[None]) -> None:
     """Cancels the turn that a chat runs; a body is not read."""
-    chats = engine.state[CONVERSATIONS]
+    chats = request.engine.state[CONVERSATIONS]
     turn = (await find(chats, request, request.path["schema"], request.path["id"])).newest
     if turn is not None and turn.last is None:
         await chats.cancel(request, turn.session_id)
 
 
-async def get_messages(engine: Engine, request: Request[None]) -> Transcript:
+async def get_messages(request: Request[None]) -> Transcript:
     """The messages of a chat, for the start of a page; without the answer of a turn that runs."""
-    chats = engine.state[CONVERSATIONS]
+    chats = request.engine.state[CONVERSATIONS]
     chat = await find(chats, request, request.path["schema"], request.path["id"])
     return await transcript(chats, request, chat.newest)
-
-
-async def _stored(turn: FaceTurn) -> list[TurnEvent]:
-    return [one async for batch in turn.events(live=False) for one in batch]
 
 
 async def _waiting(chats: Conversations, request: Request[Any], turn: FaceTurn) -> set[str]:
@@ -191,52 +185,50 @@ def _stream(turn: FaceTurn, frames: Any) -> Stream:
     return Stream(frames=frames, headers={**HEADERS, "x-session-id": turn.session_id, "x-turn-id": turn.id})
 
 
-def routes(engine: Engine) -> tuple[Route, ...]:
-    """The face's routes."""
-    return (
-        Route(
-            "POST",
-            CHAT,
-            "chat",
-            partial(post_chat, engine),
-            "Chat by useChat",
-            body=ChatBody,
-            example={
-                "id": "chat-1",
-                "messages": [{"id": "m-1", "role": "user", "parts": [{"type": "text", "text": "Hello"}]}],
-            },
-            upload=True,
-            streams=True,
-            idempotent=True,
-            begins_turn=True,
-            face=FACE,
-        ),
-        Route(
-            "GET",
-            f"{CHAT}/{{id}}/stream",
-            "chat",
-            partial(get_stream, engine),
-            "Resume the answer of a chat",
-            streams=True,
-            face=FACE,
-            also={204: None},
-        ),
-        Route(
-            "POST",
-            f"{CHAT}/{{id}}/stop",
-            "chat",
-            partial(stop, engine),
-            "Stop the answer of a chat",
-            status=204,
-            face=FACE,
-        ),
-        Route(
-            "GET",
-            f"{CHAT}/{{id}}",
-            "chat",
-            partial(get_messages, engine),
-            "Read the messages of a chat",
-            answer=Transcript,
-            face=FACE,
-        ),
-    )
+ROUTES = (
+    Route(
+        "POST",
+        CHAT,
+        "chat",
+        post_chat,
+        "Chat by useChat",
+        body=ChatBody,
+        example={
+            "id": "chat-1",
+            "messages": [{"id": "m-1", "role": "user", "parts": [{"type": "text", "text": "Hello"}]}],
+        },
+        upload=True,
+        streams=True,
+        idempotent=True,
+        begins_turn=True,
+        face=FACE,
+    ),
+    Route(
+        "GET",
+        f"{CHAT}/{{id}}/stream",
+        "chat",
+        get_stream,
+        "Resume the answer of a chat",
+        streams=True,
+        face=FACE,
+        also={204: None},
+    ),
+    Route(
+        "POST",
+        f"{CHAT}/{{id}}/stop",
+        "chat",
+        stop,
+        "Stop the answer of a chat",
+        status=204,
+        face=FACE,
+    ),
+    Route(
+        "GET",
+        f"{CHAT}/{{id}}",
+        "chat",
+        get_messages,
+        "Read the messages of a chat",
+        answer=Transcript,
+        face=FACE,
+    ),
+)

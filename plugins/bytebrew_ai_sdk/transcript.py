@@ -9,7 +9,7 @@ from bytebrew import Conversations, FaceTurn, PrecedingTurn, Request
 
 from .chats import kept, known_turn
 from .projection import Chunk, UIMessageStream
-from .resumed import settled
+from .resumed import settled, stored_events
 
 MOST_TURNS = 1000
 
@@ -57,9 +57,8 @@ def _question(turn: FaceTurn) -> Chunk:
 
 
 async def _answer(turn: FaceTurn) -> Chunk:
-    events = [one async for batch in turn.events(live=False) for one in batch]
     stream = UIMessageStream(turn, until=(turn.last or 0) + 1)
-    return folded(chunk for one in settled(events) for chunk in stream.chunks(one))
+    return folded(chunk for one in settled(await stored_events(turn)) for chunk in stream.chunks(one))
 
 
 def folded(chunks: Iterable[Chunk]) -> Chunk:

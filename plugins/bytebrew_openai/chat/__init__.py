@@ -2,10 +2,10 @@
 
 from bytebrew import Register, Route, hookimpl
 
-from .routes import routes
+from .routes import ROUTES
 
 
 @hookimpl
 def register_routes(register: Register[Route]) -> None:
-    for route in routes():
+    for route in ROUTES:
         register(route)

@@ -285,26 +285,24 @@ def _path(path: str) -> str:
     return path
 
 
-def routes() -> tuple[Route, ...]:
-    """The routes of the face."""
-    return (
-        Route("GET", "/v1/models", "chat", list_models, "List models", answer=Models, face=FACE),
-        Route("GET", "/v1/models/{id}", "chat", get_model, "Get a model", answer=Model, face=FACE),
-        Route(
-            "POST",
-            "/v1/chat/completions",
-            "chat",
-            complete,
-            "Create a chat completion",
-            body=Completion,
-            example={"model": "support", "messages": [{"role": "user", "content": "What do you sell?"}]},
-            answer=dict[str, Any],
-            upload=True,
-            idempotent=True,
-            begins_turn=True,
-            streams=True,
-            face=FACE,
-            headers={"X-Session-Id": "the session that the conversation continues, or a UUID that begins one"},
-            also={404: None},
-        ),
-    )
+ROUTES = (
+    Route("GET", "/v1/models", "chat", list_models, "List models", answer=Models, face=FACE),
+    Route("GET", "/v1/models/{id}", "chat", get_model, "Get a model", answer=Model, face=FACE),
+    Route(
+        "POST",
+        "/v1/chat/completions",
+        "chat",
+        complete,
+        "Create a chat completion",
+        body=Completion,
+        example={"model": "support", "messages": [{"role": "user", "content": "What do you sell?"}]},
+        answer=dict[str, Any],
+        upload=True,
+        idempotent=True,
+        begins_turn=True,
+        streams=True,
+        face=FACE,
+        headers={"X-Session-Id": "the session that the conversation continues, or a UUID that begins one"},
+        also={404: None},
+    ),
+)
