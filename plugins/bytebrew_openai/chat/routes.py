@@ -24,6 +24,7 @@ from bytebrew import (
     Stream,
     Unprocessable,
     __version__,
+    own_origin,
     parse_time,
     project,
 )
@@ -263,11 +264,9 @@ class _Request:
             raise
 
     def _kept(self) -> Kept:
-        headers = self._request.headers
-        secure = headers.get("x-forwarded-proto", "") == "https"
         format = self._body.format() or self._schema.response_format
         return Kept(
-            link=f"{'https' if secure else 'http'}://{headers.get('host', 'localhost')}/api/v1/approvals",
+            link=f"{own_origin(self._request)}/api/v1/approvals",
             as_tools=self._schema.approvals == "client_tool",
             whole=format is not None and format.type == "json_schema",
             fingerprint=f"bytebrew-{__version__}",
