@@ -62,13 +62,10 @@ FACE = Face(name="AG-UI", refusal=_refusal, ending=lambda error: frame(_error(er
 
 async def start(request: Request[RunInput]) -> Stream:
     """Runs an agent: answers the client's new messages, or goes on with a turn that has waited for the client."""
-    body = request.body
     try:
         return await _Started(request).stream()
     except RunRefused as refused:
-        started = {"type": "RUN_STARTED", "threadId": body.thread_id, "runId": body.run_id, "protocolVersion": VERSION}
-        frames = frame(started) + frame(_error(refused.code, str(refused)))
-        return Stream(frames=_once(frames))
+        return _run_of(request.body, _error(refused.code, str(refused)))
     except EngineError as error:
         error.details = tuple(Detail(_path(one.path), one.message) for one in error.details)
         raise
@@ -212,7 +209,8 @@ class _Started:
             return await self._begun(new, form=entry.interrupt_id)
         if self._message is not None:
             return await self._send_message()
-        return Stream(frames=_once(_dismissed(self._body)))
+        ids = {"threadId": self._body.thread_id, "runId": self._body.run_id}
+        return _run_of(self._body, {"type": "RUN_FINISHED", **ids, "outcome": {"type": "success"}})
 
     async def _continued(self) -> Stream:
         """Goes on behind results of the client's tools, or shows the rest of an answer that the client has in part."""
@@ -307,14 +305,14 @@ def _cursor(query: Mapping[str, str], name: str) -> tuple[int, ...]:
     return at
 
 
+def _run_of(body: RunInput, end: dict[str, Any]) -> Stream:
+    """A run without a turn, which ends as it begins."""
+    started = {"type": "RUN_STARTED", "threadId": body.thread_id, "runId": body.run_id, "protocolVersion": VERSION}
+    return Stream(frames=_once(frame(started) + frame(end)))
+
+
 async def _once(frames: bytes) -> AsyncGenerator[bytes, None]:
     yield frames
-
-
-def _dismissed(body: RunInput) -> bytes:
-    ids = {"threadId": body.thread_id, "runId": body.run_id}
-    started = {"type": "RUN_STARTED", **ids, "protocolVersion": VERSION}
-    return frame(started) + frame({"type": "RUN_FINISHED", **ids, "outcome": {"type": "success"}})
 
 
 def _nothing_new() -> InvalidRequest:
