@@ -4,6 +4,18 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 cache=.cache/peers
 
+# Each kind in a process of its own, as all wait for the network.
+if [ $# = 0 ]; then
+  for kind in python debian node; do
+    tests/peers/setup.sh "$kind" &
+    kinds="${kinds-} $!"
+  done
+  failed=0
+  for kind in $kinds; do wait "$kind" || failed=1; done
+  exit $failed
+fi
+kind=$1
+
 # up_to_date NAME PIN...: whether the peer is there with just these pins; if not, its remains are cleared away.
 up_to_date() {
   local name=$1
@@ -14,12 +26,15 @@ up_to_date() {
   return 1
 }
 
+# python_peer: an environment that the engine's own pip fills; a pip in each would take as long as what it installs.
 python_peer() {
+  [ "$kind" = python ] || return 0
   local name=$1
   shift
   up_to_date "$name" "$@" && return
-  "${PYTHON:-python3}" -m venv "$cache/$name"
-  "$cache/$name/bin/pip" install --quiet --disable-pip-version-check --no-deps --only-binary :all: "$@"
+  "${PYTHON:-python3}" -m venv --without-pip "$cache/$name"
+  .venv/bin/pip --python "$cache/$name/bin/python" install --quiet --disable-pip-version-check --no-deps --no-compile \
+    --only-binary :all: "$@"
   echo "$*" >"$cache/$name/pins"
 }
 
@@ -27,7 +42,7 @@ node_peer() {
   local name=$1
   shift
   up_to_date "$name" "$@" && return
-  npm install --silent --no-audit --no-fund --prefix "$cache/$name" "$@"
+  npm install --loglevel=error --no-audit --no-fund --prefix "$cache/$name" "$@" >/dev/null
   echo "$*" >"$cache/$name/pins"
 }
 
@@ -37,7 +52,7 @@ faces_peer() {
   lock=$(sha256sum tests/peers/faces/package-lock.json | head -c 64)
   up_to_date faces "$lock" && return
   cp tests/peers/faces/package.json tests/peers/faces/package-lock.json "$cache/faces"
-  npm ci --silent --no-audit --no-fund --prefix "$cache/faces"
+  npm ci --loglevel=error --no-audit --no-fund --prefix "$cache/faces" >/dev/null
   echo "$lock" >"$cache/faces/pins"
 }
 
@@ -128,7 +143,7 @@ python_peer langchain langchain-openai==1.7.4 annotated-types==0.8.0 anyio==4.16
   pydantic_core==2.50.5 PyYAML==6.0.4 regex==2026.11.19 requests==2.34.2 requests-toolbelt==1.0.0 sniffio==1.3.1 \
   tenacity==9.2.1 tiktoken==0.14.0 truststore==0.10.5 typing-inspection==0.4.5 typing_extensions==4.16.0 \
   urllib3==2.8.0 uuid_utils==0.19.0 websockets==17.4 xxhash==4.1.0 zstandard==0.25.0
-python_peer litellm --no-compile litellm==1.110.2 aiohappyeyeballs==2.7.1 aiohttp==3.14.5 aiosignal==1.4.0 \
+python_peer litellm litellm==1.110.2 aiohappyeyeballs==2.7.1 aiohttp==3.14.5 aiosignal==1.4.0 \
   annotated-types==0.8.0 anyio==4.16.0 attrs==26.1.0 certifi==2026.10.19.post1 charset-normalizer==3.5.3 \
   click==8.5.1 distro==1.9.0 fastuuid==0.14.0 filelock==4.3.1 frozenlist==1.8.0 fsspec==2026.9.0 h11==0.16.0 \
   h2==4.4.1 hpack==4.2.0 httpcore==1.0.9 httpcore2==2.16.2 httpx==0.28.1 httpx2==2.16.2 huggingface_hub==2.4.0 \
@@ -140,7 +155,9 @@ python_peer litellm --no-compile litellm==1.110.2 aiohappyeyeballs==2.7.1 aiohtt
   typing_extensions==4.16.0 urllib3==2.8.0 yarl==1.25.1 zipp==4.1.2
 
 # Proxies as people put them before an engine.
-if command -v apt-get >/dev/null; then
+if [ "$kind" != debian ]; then
+  :
+elif command -v apt-get >/dev/null; then
   [ -n "$(apt-cache search --names-only '^caddy$')" ] || [ "$(id -u)" != 0 ] || apt-get update --quiet=2
   debian_peer proxies nginx haproxy socat caddy liblua5.3-0 libopentracing-c-wrapper0 libopentracing1 libwrap0
   # A client of HTTP/2 that makes load.
@@ -152,7 +169,9 @@ else
 fi
 
 # Doubles of many vendors' wires, by someone else; the reference server of MCP.
-if command -v npm >/dev/null; then
+if [ "$kind" != node ]; then
+  :
+elif command -v npm >/dev/null; then
   node_peer aimock @copilotkit/aimock@1.43.0
   node_peer everything @modelcontextprotocol/server-everything@2026.8.31
   # Two linters of OpenAPI documents, and types of TypeScript that are made from one.
