@@ -33,6 +33,8 @@ from tests.plugins.generated_turns import SESSION, TURN, StoredTurn, Turn, turns
 EARLIER = "turn_0123456789abcdef01234567"
 KEPT = Kept(thread="thread-1", version="1.0", message="question", tools=("locate",))
 QUESTION = {"id": "question", "role": "user", "content": "What is it?"}
+PLACE = st.integers(0, 10**6)
+"""Where a stream is cut, modulo its length; drawn before a test, whose event loop would keep what a draw breaks off."""
 some = settings(max_examples=80, deadline=None)
 
 
@@ -74,14 +76,14 @@ async def test_the_runs_of_a_turn_are_as_the_specification_has_them(turn: Turn, 
 
 
 @some
-@given(turn=turns(), public=st.booleans(), data=st.data())
+@given(turn=turns(), public=st.booleans(), at=PLACE)
 async def test_a_run_that_is_cut_at_any_frame_goes_on_behind_its_cursor_with_the_same_bytes(
-    turn: Turn, public: bool, data: st.DataObject
+    turn: Turn, public: bool, at: int
 ) -> None:
     stored = StoredTurn(turn=turn, public=public)
     events = await turn_events(stored)
     whole = list(frames(Run(stored, KEPT, "run-1"), events))
-    cut = data.draw(st.integers(1, len(whole)))
+    cut = 1 + at % len(whole)
     [*_, last] = events_of(b"".join(whole[:cut]))
     after = read_cursor(last["metadata"]["bytebrew"]["cursor"])
     assert after
@@ -90,19 +92,19 @@ async def test_a_run_that_is_cut_at_any_frame_goes_on_behind_its_cursor_with_the
 
 
 @some
-@given(turn=turns(), public=st.booleans(), data=st.data())
+@given(turn=turns(), public=st.booleans(), at=PLACE, again_at=PLACE)
 async def test_a_client_that_has_part_of_an_answer_gets_the_rest_in_another_run(
-    turn: Turn, public: bool, data: st.DataObject
+    turn: Turn, public: bool, at: int, again_at: int
 ) -> None:
     stored = StoredTurn(turn=turn, public=public)
     events, calm, broken = await turn_events(stored), Thread(QUESTION), Thread(QUESTION)
     whole = list(frames(Run(stored, KEPT, "run-1"), events))
     calm.take(b"".join(whole))
-    cut = data.draw(st.integers(1, len(whole) - 1))
+    cut = 1 + at % (len(whole) - 1)
     broken.take(b"".join(whole[:cut]))
     for n in (2, 3):  # it may break off again
         again = list(frames(Run(stored, KEPT, f"run-{n}", behind=read_cursor(broken.cursor) or START), events))
-        part = again[: data.draw(st.integers(1, len(again) - 1))] if n == 2 and len(again) > 1 else again
+        part = again[: 1 + again_at % (len(again) - 1)] if n == 2 and len(again) > 1 else again
         broken.take(b"".join(part))
         if part is again:
             break
