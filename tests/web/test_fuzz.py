@@ -136,8 +136,8 @@ async def world(served: Served, mcp: Web, name: str) -> World:
         "versions": ["1", "2"],
         "ag-ui": [name],
         "ai-sdk": [name],
-        "threads": [session["session_id"]],
-        "runs": [session["turn_id"]],
+        "threads": [f"{name}-thread"],
+        "runs": [f"{name}-run"],
         "responses": [response["id"]],
     }
     for trigger in keys["schedules"]:
@@ -175,6 +175,10 @@ async def world(served: Served, mcp: Web, name: str) -> World:
     await engine.db.write(memory.store, at, "Likes fuzz", {}, None)
     keys["memory"] = [entry.id for entry in await engine.db.read(memory.entries, name, "", 1)]
     admin = await token_with(engine, "admin", name=f"{name}-admin")
+    said = {"id": "m", "role": "user", "content": "Hi"}
+    run = {"threadId": f"{name}-thread", "runId": f"{name}-run", "messages": [said]}
+    bearer_of_admin = {"Authorization": f"Bearer {admin.token}"}  # a run is found for its own caller alone
+    assert (await client.post(f"/ag-ui/{name}", json=run, headers=bearer_of_admin)).status_code == 200
     page = await token_with(engine, "public", name=f"{name}-page")
     user = sign(fresh({"sub": name, "scope": "chat"}), key)
     return World(
