@@ -14,12 +14,13 @@ PEER = Path(__file__).parents[2] / ".cache/peers/h2load/usr"
 LIBRARIES = ":".join(str(folder) for folder in PEER.glob("lib/*-linux-gnu*"))
 
 
+# at once no more than the 16 MB that a connection may hold unsent: the answer has half a megabyte
 @pytest.mark.parametrize(
     ("requests", "options"),
     [
         pytest.param(4000, ("-c", "2", "-m", "100"), id="small answers"),
         pytest.param(300, ("-c", "2", "-m", "10", "-w", "14", "-W", "15"), id="large answers through small windows"),
-        pytest.param(200, ("-c", "1", "-m", "40"), id="large answers at once"),
+        pytest.param(200, ("-c", "1", "-m", "24"), id="large answers at once"),
     ],
 )
 async def test_all_requests_of_h2load_are_answered(requests: int, options: tuple[str, ...]) -> None:
