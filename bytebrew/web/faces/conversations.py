@@ -17,7 +17,7 @@ from bytebrew.conversation import waiting_turns
 from bytebrew.conversation.turn import Turn
 from bytebrew.engine import Engine
 from bytebrew.store import confirmations, face_turns, forks, idempotency, sessions
-from bytebrew.store.configuration import schemas
+from bytebrew.store.configuration import agents, schemas
 from bytebrew.store.face_turns import StoredTurn
 from bytebrew.store.journal import OpenEventRange
 from bytebrew.store.sessions import ForkedFrom
@@ -50,20 +50,20 @@ class Conversations:
     async def schemas(self, request: Request[Any]) -> list[FaceSchema]:
         """The schemas with chat that the caller may use, by name."""
         allowed = request.actor.schemas
-        agents = await self._engine.agents()
+        every = await self._engine.agents()
         return [
-            _face_schema(one, agents)
+            _face_schema(one, every)
             for one in await self._engine.db.read(schemas.list_all)
             if one.chat_enabled and (allowed is None or one.name in allowed)
         ]
 
     async def schema(self, request: Request[Any], name: str) -> FaceSchema:
         """One of them, by name or id; NotFound or Forbidden for any other."""
-        found = await self._engine.db.read(schemas.get, name)
+        found, agent = await self._engine.db.read(_schema_and_agent, name)
         check_schema(request.actor, found.name)
         if not found.chat_enabled:
             raise chat.disabled(found.name)
-        return _face_schema(found, await self._engine.agents())
+        return _face_schema(found, [agent])
 
     async def begin(self, request: Request[Any], new: NewChat) -> FaceTurn:
         """Begins a turn; for a repeated Idempotency-Key the turn that it began."""
@@ -363,6 +363,11 @@ def _is_public(request: Request[Any], view: str) -> bool:
     """Whether the caller has the public view of what has a view."""
     actor = request.actor  # whoever approves calls must see them
     return actor.view == "public" or (view == "public" and not actor.scopes & {"admin", "approvals"})
+
+
+def _schema_and_agent(conn: Connection, name: str) -> tuple[Schema, Agent]:
+    schema = schemas.get(conn, name)
+    return schema, agents.get(conn, schema.entry_agent_name)
 
 
 def _face_schema(schema: Schema, agents: Iterable[Agent]) -> FaceSchema:

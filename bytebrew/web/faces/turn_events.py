@@ -7,7 +7,7 @@ import msgspec
 from msgspec import UNSET
 
 from bytebrew.base.errors import EngineError
-from bytebrew.contract.events import ClientToolCalled, ConfirmationAsked, Event, ToolFinished, ToolStarted
+from bytebrew.contract.events import ClientToolCalled, ConfirmationAsked, Event, MessageDelta, ToolFinished, ToolStarted
 from bytebrew.contract.face import TurnEvent
 from bytebrew.web import public_view
 
@@ -26,7 +26,8 @@ class EventDecoder:
         head, _, data = frame.partition(b"\ndata: ")
         number, _, name = head.rpartition(b"event: ")
         decoder = self._decoders.get(name)
-        at = int(number[4:].strip().rpartition(b":")[2]) if number else 0  # `id: 2:17` in the second epoch
+        # `id: 2:17` in the second epoch
+        at = int(number[number.rindex(b":") + 1 :]) if number else 0
         return at, decoder.decode(data) if decoder else None
 
 
@@ -81,7 +82,7 @@ async def turn_events(
                     number, event = decoder.decode(frame)
                     if event is None:
                         continue
-                    waits = turn.waits_after(event)
+                    waits = type(event) is not MessageDelta and turn.waits_after(event)  # most events are deltas
                     shown = public_view.typed(event) if public else event
                     if shown is not None or waits:
                         batch.append(TurnEvent(number, shown, waits, turn.waiting if waits else ()))

@@ -166,9 +166,12 @@ def response_format(body: NewResponse) -> ResponseFormat | None:
     return made
 
 
+_SENT = {one.encode_name: one.name for one in fields(NewResponse) if one.encode_name in _REPEATED}
+
+
 def repeated(body: NewResponse, tools: list[FunctionTool], previous: str | None) -> dict[str, Any]:
     """The fields of the request that its response has."""
-    given = {one.encode_name: getattr(body, one.name) for one in fields(body)}
+    given = {name: getattr(body, field) for name, field in _SENT.items()}
     return {
         **{name: usual if given[name] is None else given[name] for name, usual in _REPEATED.items()},
         "background": bool(body.background),
