@@ -132,7 +132,7 @@ class Conversations:
 
     async def turn(self, request: Request[Any], turn_id: str) -> FaceTurn:
         """A turn of a session of the caller; NotFound otherwise."""
-        stored = await self._engine.db.read(face_turns.get, turn_id)
+        stored = await self._engine.db.glance(face_turns.get, turn_id)
         if stored is None or not self._may_see(request, stored):
             raise NotFound(f"There is no turn '{turn_id[:255]}'")
         return await self._shown(request, stored)
@@ -144,14 +144,15 @@ class Conversations:
 
     async def newest(self, request: Request[Any], session_id: str) -> FaceTurn | None:
         """The newest turn of a session; None if it has none, or there is no such session."""
-        stored = await self._engine.db.read(face_turns.newest, canonical_id(session_id))
+        stored = await self._engine.db.glance(face_turns.newest, canonical_id(session_id))
         return await self._shown(request, stored) if stored is not None and self._may_see(request, stored) else None
 
     async def find(
         self, request: Request[Any], schema: str, keys: Sequence[str], *, user_sub: str | None = None
     ) -> list[FaceTurn]:
         """The caller's turns in a schema with one of the keys, for an end user or all: the 20 newest of a key."""
-        found = await self._engine.db.read(face_turns.find, request.actor.subject, user_sub, schema, keys)
+        look = self._engine.db.glance if len(keys) == 1 else self._engine.db.read
+        found = await look(face_turns.find, request.actor.subject, user_sub, schema, keys)
         return [await self._shown(request, one) for one in found if self._may_see(request, one)]
 
     async def open_calls(self, request: Request[Any], session_id: str) -> list[OpenCall]:
@@ -256,7 +257,7 @@ class Conversations:
 
     async def _enter(self, request: Request[Any], session_id: str) -> None:
         """Sets the view of a session of the caller; NotFound for any other."""
-        found = await self._engine.db.read(face_turns.view, session_id)
+        found = await self._engine.db.glance(face_turns.view, session_id)
         owner, schema, view, by_agent = found or (None, "", "full", False)
         owner = None if by_agent and _is_public(request, view) else owner
         sessions.check_owner(request.actor, owner, session_id)
@@ -279,7 +280,7 @@ class Conversations:
         self._set_view(request, stored.view)
         running = self._engine.runner.turns.get(stored.id)
         if running is None and stored.last is None:  # it has ended since it was read
-            ended = await self._engine.db.read(face_turns.get, stored.id)
+            ended = await self._engine.db.glance(face_turns.get, stored.id)
             stored = ended or stored
         return _Turn(self, stored, running, public=request.actor.view == "public")
 
