@@ -7,7 +7,7 @@ import msgspec
 from msgspec import UNSET
 from msgspec.json import encode
 
-from bytebrew import EngineError, ErrorEvent, FaceTurn, Reply, TurnEvent, Usage, parse_time
+from bytebrew import EngineError, ErrorEvent, FaceTurn, MessageDelta, Reply, TurnEvent, Usage, parse_time
 
 from .answers import Answer, Answers, Kept, tool_call
 from .errors import Failure, error_object, refusal
@@ -49,6 +49,8 @@ class Chunks:
         deltas = self._fold.add(event)
         if len(self._fold.all) - 1 != self._n:
             return b""
+        if self._begun and len(deltas) == 1 and type(event.event) is MessageDelta:  # nearly all events are these
+            return self._chunk(deltas[0])
         answer = self._fold.all[-1]
         if not self._begun and (deltas or answer.finish is not None):
             self._begun = True
@@ -66,7 +68,8 @@ class Chunks:
         return b"".join(made)
 
     def _chunk(self, delta: dict[str, Any], finish: str | None = None) -> bytes:
-        return b'%b%b,"logprobs":null,"finish_reason":%b%b' % (self._begin, encode(delta), encode(finish), self._end)
+        ends = b"null" if finish is None else encode(finish)
+        return b'%b%b,"logprobs":null,"finish_reason":%b%b' % (self._begin, encode(delta), ends, self._end)
 
 
 async def whole(turn: FaceTurn, n: int) -> Reply:

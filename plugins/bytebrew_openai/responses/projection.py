@@ -69,7 +69,7 @@ class ResponseProjection:
         self._open: dict[str, Any] | None = None
         self._pieces: list[str] = []
         self._text_ended = False  # the open message is whole, and what follows says why it ends
-        self._place = b""  # of the open message, as its deltas have it
+        self._place = b""  # of the open message, as its deltas have it; empty where none may follow
         self._calls: dict[str, ToolStarted] = {}
         self._approvals: dict[str, str] = {}
         self._known: set[str] = set()
@@ -126,6 +126,12 @@ class ResponseProjection:
 
     def frames(self, turn_event: TurnEvent) -> bytes:
         """The stream events of the turn's next event."""
+        event = turn_event.event
+        if self._place and type(event) is MessageDelta and event.agent is UNSET:  # nearly all events are these
+            self._answer.append(event.content)
+            self._pieces.append(event.content)
+            self.waits = False
+            return self._delta(event.content)
         if self.ended:
             return b""
         if not self.inside:
@@ -199,7 +205,7 @@ class ResponseProjection:
                 self._answer = [event.content]
                 yield from self._restart(number, event.content)
             case MessageDone():
-                self._text_ended = self._open is not None
+                self._text_ended, self._place = self._open is not None, b""
             case ToolStarted():
                 self._note(event)
             case ToolFinished():
@@ -282,7 +288,7 @@ class ResponseProjection:
             yield self._part("response.reasoning_summary_text.done", text=text)
             yield self._part("response.reasoning_summary_part.done", part=part)
         item["status"] = status
-        self._open, self._pieces, self._text_ended = None, [], False
+        self._open, self._pieces, self._text_ended, self._place = None, [], False, b""
         yield self._finish(item)
 
     def _restart(self, number: int, content: str) -> Iterator[bytes]:
