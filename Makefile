@@ -13,7 +13,7 @@ WORKERS := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHON
 
-.PHONY: help run test test-peers test-faults test-faults-all test-fuzz chaos check fix docs bench dist stale
+.PHONY: help run test test-peers test-faults test-faults-all test-fuzz chaos check fix docs vendored bench dist stale
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /	/' | sort
@@ -61,6 +61,9 @@ fix: $(VENV)/.dev ## Mend what lint and format can
 docs: $(VENV)/.dev ## Write docs/settings.md and the types of the TypeScript client from the code
 	$(BIN)/python scripts/settings_page.py
 	$(BIN)/python -m scripts.client_types
+
+vendored: $(VENV)/.dev ## Fetch the libraries that the page ships, as their pins say
+	$(BIN)/python scripts/vendored.py
 
 bench: $(VENV)/.dev ## Measure the engine against a bare pass-through, as ratios in one run
 	$(BIN)/python -m tests.bench

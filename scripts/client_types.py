@@ -3,7 +3,7 @@
 import json
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,21 +26,21 @@ _REF = re.compile(r'"#/components/schemas/(\w+)"')
 _NAME = re.compile(r"[A-Za-z_]\w*")
 
 
-def text() -> str:
-    """The file as the engine with its bundled plugins has it."""
+def text(roots: Sequence[str] = ROOTS) -> str:
+    """The types that some components reach, as the engine with its bundled plugins has them; all without roots."""
     with tempfile.TemporaryDirectory() as folder:
         engine = Engine({"BYTEBREW_DATA_DIR": folder})
         kinds = [*dict.fromkeys([*EVENTS, *engine.events])]
         routes = [route for route in every(engine) if route.face is None]
         schemas = document(routes, "", kinds)["components"]["schemas"]
     by_name = {kind.__name__: kind for kind in kinds}
-    declared = [_declared(name, schemas[name], by_name.get(name)) for name in _reached(schemas)]
+    declared = [_declared(name, schemas[name], by_name.get(name)) for name in _reached(schemas, roots or [*schemas])]
     return "\n".join([HEAD, *declared, _events(kinds)])
 
 
-def _reached(schemas: Mapping[str, Any]) -> list[str]:
+def _reached(schemas: Mapping[str, Any], roots: Sequence[str]) -> list[str]:
     """The components that the roots reach, by name, but those of frames: the union of events stands for these."""
-    waiting, reached = [*ROOTS], set[str]()
+    waiting, reached = [*roots], set[str]()
     while waiting:
         name = waiting.pop()
         if name not in reached:

@@ -40,8 +40,8 @@ BINDABLE = {"chat", "tasks", "approvals", "public"}
 
 
 def table(engine: Engine) -> list[Route]:
-    """Every route that the engine serves."""
-    return list(every(engine))
+    """Every route of the API; the addresses of pages are in `tests/plugins/test_page.py`."""
+    return [route for route in every(engine) if not route.page]
 
 
 def installed() -> list[Route]:

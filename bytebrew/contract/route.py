@@ -197,7 +197,7 @@ class Route:
     the head of a request whether rate limits count it.
 
     `face` is set if the route speaks another protocol: its errors are in that, and it applies the view of its caller by
-    `CONVERSATIONS`.
+    `CONVERSATIONS`. A `page` is for people to look at, and not in the API document.
 
     The other fields are for the API document. `query` and `headers` are the parameters that the route reads, each as a
     description or a Parameter; other parameters in a query string are rejected. `example` is a body that creates
@@ -229,6 +229,7 @@ class Route:
     resource_metadata: str = ""
     counts: Callable[[Request[Any]], bool] | None = None
     face: Face | None = None
+    page: bool = False
     query: Mapping[str, str | Parameter] = field(default_factory=dict)
     headers: Mapping[str, str | Parameter] = field(default_factory=dict)
     example: Mapping[str, Any] | None = None

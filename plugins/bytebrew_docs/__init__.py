@@ -1,4 +1,4 @@
-"""The HTML pages of the engine: an index, and the API reference with an example of each call."""
+"""The API reference as an HTML page, with an example of each call."""
 
 from bytebrew import Engine, Register, Route, hookimpl
 

@@ -1,12 +1,11 @@
-"""The pages that an engine shows to people: `/`, and the API at `/docs`; without another host and without a build."""
+"""The API for people to read, at `/docs`; without another host and without a build."""
 
 from functools import cache
 from pathlib import Path
 
-from bytebrew import API_DOCUMENT, Engine, NotFound, Reply, Request, Route, __version__
+from bytebrew import API_DOCUMENT, Engine, NotFound, Reply, Request, Route
 
 from . import docs_page
-from .front_page import Front, front, shown
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; "
@@ -29,13 +28,6 @@ def routes(engine: Engine) -> tuple[Route, ...]:
     def parts(name: str) -> bytes:
         return (Path(__file__).parent / name).read_bytes()
 
-    async def get_front(request: Request[None]) -> Reply:
-        """Where things are: a page for browsers, JSON for everybody else."""
-        varies = {"vary": "accept"}
-        if "text/html" in request.headers.get("accept", ""):
-            return Reply(body=shown(front(__version__)).encode(), headers=_HTML | varies)
-        return Reply(body=front(__version__), headers=varies)
-
     async def get_reference(request: Request[None]) -> Reply:
         """The document as a page for people."""
         return Reply(body=api(), headers=_HTML)
@@ -48,16 +40,6 @@ def routes(engine: Engine) -> tuple[Route, ...]:
         return Reply(body=parts(name), headers={"content-type": f"{_PARTS[name]}; charset=utf-8"} | _FRESH)
 
     return (
-        Route(
-            method="GET",
-            path="/",
-            scope=None,
-            run=get_front,
-            summary="Where things are",
-            overridable=True,
-            answer=Front,
-            gives=("text/html",),
-        ),
         Route(
             method="GET",
             path="/docs",

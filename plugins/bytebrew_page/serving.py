@@ -1,0 +1,107 @@
+"""The routes of the page: one document for every address, and the files that it loads."""
+
+from collections.abc import Iterator
+
+from msgspec import Struct
+
+from bytebrew import NotFound, Reply, Request, Route, __version__
+
+from . import files
+
+PAGES = (
+    *("chat", "sessions", "tasks", "agents", "schemas", "models", "tools", "knowledge", "usage", "keys"),
+    *("audit", "config", "settings", "plugins", "start", "admin"),
+)
+"""The first words of the page's addresses; the inbox is `/`, and `/admin` is another name of it."""
+FILES = "/page"
+POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "connect-src 'self'",
+        "img-src 'self' data: blob:",
+        "frame-ancestors 'none'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "require-trusted-types-for 'script'",
+        "trusted-types lit-html dompurify bytebrew",
+    )
+)
+"""The Content-Security-Policy: nothing from elsewhere, nothing inline, and no markup but through two libraries."""
+_DOCUMENT = {
+    "content-type": "text/html; charset=utf-8",
+    "content-security-policy": POLICY,
+    "cache-control": "no-cache",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "cross-origin-opener-policy": "same-origin",
+}
+_FOR_GOOD = "public, max-age=31536000, immutable"
+
+
+class Front(Struct, frozen=True, kw_only=True):
+    """Where things are, as paths of this engine."""
+
+    name: str = "ByteBrew"
+    version: str = __version__
+    page: str = "/"
+    api: str = "/api/v1"
+    health: str = "/api/v1/health"
+    openapi: str = "/api/v1/openapi.json"
+    docs: str = "/docs"
+
+
+async def get_page(request: Request[None]) -> Reply:
+    """The document, whose script draws what the address names."""
+    return Reply(body=files.index(f"{FILES}/{files.digest()}"), headers=_DOCUMENT)
+
+
+async def get_front(request: Request[None]) -> Reply:
+    """The page for browsers, and for everybody else where things are, as JSON."""
+    if "text/html" in request.headers.get("accept", ""):
+        reply = await get_page(request)
+        return Reply(body=reply.body, headers=reply.headers | {"vary": "accept"})
+    return Reply(body=Front(), headers={"vary": "accept"})
+
+
+async def get_file(request: Request[None]) -> Reply:
+    """A file of the page; under another digest it is the file of today, which is not to be kept."""
+    name = request.path["file"]
+    if name not in files.named():
+        raise NotFound(f"The page has no file '{name[:100]}'")
+    found, kept = files.file(name), request.path["digest"] == files.digest()
+    headers = {
+        "content-type": found.content_type,
+        "cache-control": _FOR_GOOD if kept else "no-cache",
+        "vary": "accept-encoding",
+        "x-content-type-options": "nosniff",
+    }
+    if "gzip" in request.headers.get("accept-encoding", ""):
+        return Reply(body=found.compressed, headers=headers | {"content-encoding": "gzip"})
+    return Reply(body=found.plain, headers=headers)
+
+
+def routes() -> Iterator[Route]:
+    """The routes of the page, none of which needs a credential: what it shows comes from the API."""
+    yield Route(
+        "GET",
+        "/",
+        None,
+        get_front,
+        "The page, or where things are",
+        overridable=True,
+        answer=Front,
+        gives=("text/html",),
+    )
+    paths = [path for name in PAGES for path in (f"/{name}", f"/{name}/{{rest:path}}")]
+    for path in paths:
+        yield Route("GET", path, None, get_page, f"The page at {path}", overridable=True, page=True)
+    yield Route(
+        "GET",
+        f"{FILES}/{{digest}}/{{file:path}}",
+        None,
+        get_file,
+        "A file of the page",
+        page=True,
+    )

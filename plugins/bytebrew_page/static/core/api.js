@@ -1,0 +1,89 @@
+// The client of the REST API: what every page asks and changes goes through here.
+import { token } from "./session.js";
+
+/** A refusal, with the status, the engine's code and words, and the paths of what is wrong in the request. */
+export class ApiError extends Error {
+  /**
+   * @param {number} status 0 if the engine did not answer at all
+   * @param {{ error?: string, message?: string, details?: { path: string, message: string, line?: number, column?: number }[], [more: string]: any }} body
+   */
+  constructor(status, body) {
+    super(body.message ?? "The engine does not answer");
+    this.status = status;
+    this.code = body.error ?? "";
+    this.details = body.details ?? [];
+    this.body = body;
+  }
+}
+
+/** Events of the connection, for the shell: `unauthorized` with a `retry`, `lost`, `answered`. */
+export const connection = new EventTarget();
+
+/**
+ * @typedef {object} Options
+ * @property {Record<string, string | number | boolean | null | undefined>} [query] empty values are left out
+ * @property {any} [json] the body
+ * @property {BodyInit} [body] a body that is not JSON
+ * @property {Record<string, string>} [headers]
+ * @property {AbortSignal} [signal]
+ */
+
+/** A path with its parameters; those without a value are left out. @param {string} path @param {Options["query"]} query */
+export function address(path, query = {}) {
+  const kept = Object.entries(query).filter(([, value]) => value !== undefined && value !== null && value !== "");
+  const text = new URLSearchParams(kept.map(([name, value]) => [name, String(value)])).toString();
+  return `/api/v1${path}${text ? `?${text}` : ""}`;
+}
+
+/**
+ * An answer of the API, whatever its type. A 401 waits for somebody to sign in, and is then asked again.
+ * @param {string} method
+ * @param {string} path behind `/api/v1`
+ * @param {Options} options
+ * @returns {Promise<Response>}
+ * @throws {ApiError}
+ */
+export async function request(method, path, options = {}) {
+  /** @type {Record<string, string>} */
+  const headers = { ...options.headers };
+  if (token()) headers.authorization = `Bearer ${token()}`;
+  if (options.json !== undefined) headers["content-type"] = "application/json";
+  const body = options.json !== undefined ? JSON.stringify(options.json) : options.body;
+  let response;
+  try {
+    response = await fetch(address(path, options.query), { method, headers, body, signal: options.signal });
+  } catch (error) {
+    if (/** @type {Error} */ (error).name === "AbortError") throw error;
+    connection.dispatchEvent(new CustomEvent("lost"));
+    throw new ApiError(0, {});
+  }
+  connection.dispatchEvent(new CustomEvent("answered"));
+  if (response.ok) return response;
+  const refusal = await response.json().catch(() => ({ message: `The engine answers ${response.status}` }));
+  if (response.status !== 401) throw new ApiError(response.status, refusal);
+  await new Promise((signedIn) => connection.dispatchEvent(new CustomEvent("unauthorized", { detail: signedIn })));
+  return request(method, path, options);
+}
+
+/** @param {string} method @param {string} path @param {Options} options @returns {Promise<any>} */
+async function json(method, path, options) {
+  const response = await request(method, path, options);
+  return response.status === 204 ? null : response.json();
+}
+
+/** The API; each call gives the decoded answer, null for a 204. */
+export const api = {
+  /** @param {string} path @param {Options["query"]} [query] @param {AbortSignal} [signal] */
+  get: (path, query, signal) => json("GET", path, { query, signal }),
+  /** @param {string} path @param {any} [body] @param {Options} [options] */
+  post: (path, body, options = {}) => json("POST", path, { ...options, json: body }),
+  /** @param {string} path @param {any} body @param {Options} [options] */
+  put: (path, body, options = {}) => json("PUT", path, { ...options, json: body }),
+  /** @param {string} path @param {any} body @param {Options} [options] */
+  patch: (path, body, options = {}) => json("PATCH", path, { ...options, json: body }),
+  /** @param {string} path @param {Options} [options] */
+  delete: (path, options = {}) => json("DELETE", path, options),
+};
+
+/** A part of a path. @param {string} text */
+export const part = (text) => encodeURIComponent(text);

@@ -1,0 +1,124 @@
+// Server-Sent Events over fetch: one chat or one session's events, which go on by number after whatever breaks.
+import { ApiError, connection, request } from "./api.js";
+
+/** An event of the journal: its number, its name and its decoded data. */
+/** @typedef {{ id: number, event: string, data: any }} JournalEvent */
+
+const WAITS = [0, 500, 1000, 2000, 5000];
+const LAST = new Set(["done", "error"]);
+
+/**
+ * The frames of a stream; lines end with CR, LF or CRLF alone, as the standard has it.
+ * @param {ReadableStream<Uint8Array>} body
+ * @returns {AsyncGenerator<{ id: string, event: string, data: string }>}
+ */
+export async function* frames(body) {
+  const reader = body.pipeThrough(/** @type {any} */ (new TextDecoderStream())).getReader();
+  let text = "";
+  let id = "";
+  let event = "";
+  /** @type {string[]} */
+  let data = [];
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      text += value;
+      for (;;) {
+        const end = text.search(/[\r\n]/);
+        if (end < 0 || (text[end] === "\r" && end === text.length - 1)) break; // the LF of a CRLF may be under way
+        const line = text.slice(0, end);
+        text = text.slice(end + (text.startsWith("\r\n", end) ? 2 : 1));
+        if (line === "") {
+          if (data.length) yield { id, event: event || "message", data: data.join("\n") };
+          event = "";
+          data = [];
+          continue;
+        }
+        const [name, rest] = split(line);
+        if (name === "data") data.push(rest);
+        else if (name === "event") event = rest;
+        else if (name === "id") id = rest;
+      }
+    }
+  } finally {
+    reader.cancel().catch(() => {}); // whoever stops reading closes the connection
+  }
+}
+
+/** @param {string} line */
+function split(line) {
+  const colon = line.indexOf(":");
+  if (colon < 0) return [line, ""];
+  return [line.slice(0, colon), line.slice(colon + (line[colon + 1] === " " ? 2 : 1))];
+}
+
+/**
+ * The events of a session after a number, for ever: over broken connections, and over restarts of the engine.
+ * @param {string} session
+ * @param {{ after?: number, query?: Record<string, string>, signal: AbortSignal, onstate?: (state: "open" | "broken") => void }} options
+ * @returns {AsyncGenerator<JournalEvent>}
+ */
+export async function* follow(session, { after = 0, query = {}, signal, onstate }) {
+  let tries = 0;
+  for (;;) {
+    try {
+      const path = `/sessions/${encodeURIComponent(session)}/events`;
+      const response = await request("GET", path, { query: { ...query, after }, signal });
+      for await (const frame of frames(/** @type {ReadableStream<Uint8Array>} */ (response.body))) {
+        if (tries !== -1) onstate?.("open");
+        tries = -1;
+        after = Number(frame.id.split("-").at(-1)) || after;
+        yield { id: after, event: frame.event, data: JSON.parse(frame.data) };
+      }
+    } catch (error) {
+      if (signal.aborted) return;
+      if (error instanceof ApiError && error.status >= 400 && error.status < 500) throw error;
+    }
+    if (signal.aborted) return;
+    onstate?.("broken");
+    tries += 1;
+    await pause(WAITS[Math.min(tries, WAITS.length - 1)] * (0.75 + Math.random() / 2), signal);
+  }
+}
+
+/**
+ * A chat: its own stream first, then the session's events from the number where that broke, until its turn has ended.
+ * @param {string} path `/schemas/{name}/chat` or another that begins a turn
+ * @param {any} body
+ * @param {{ signal: AbortSignal, headers?: Record<string, string>, onsession?: (session: string, turn: string) => void, onstate?: (state: "open" | "broken") => void }} options
+ * @returns {AsyncGenerator<JournalEvent>}
+ */
+export async function* chat(path, body, { signal, headers = {}, onsession, onstate }) {
+  const response = await request("POST", path, { json: body, headers, signal });
+  const session = response.headers.get("x-session-id") ?? "";
+  onsession?.(session, response.headers.get("x-turn-id") ?? "");
+  let after = 0;
+  try {
+    for await (const frame of frames(/** @type {ReadableStream<Uint8Array>} */ (response.body))) {
+      after = Number(frame.id.split("-").at(-1)) || after;
+      const event = { id: after, event: frame.event, data: JSON.parse(frame.data) };
+      yield event;
+      if (LAST.has(event.event)) return;
+    }
+  } catch (error) {
+    if (signal.aborted) return;
+    if (error instanceof ApiError) throw error;
+    connection.dispatchEvent(new CustomEvent("lost"));
+  }
+  if (signal.aborted) return;
+  onstate?.("broken");
+  const subagents = body.subagents ? "true" : "";
+  for await (const event of follow(session, { after, query: { subagents }, signal, onstate })) {
+    yield event;
+    if (LAST.has(event.event)) return;
+  }
+}
+
+/** @param {number} delay @param {AbortSignal} signal @returns {Promise<void>} */
+function pause(delay, signal) {
+  return new Promise((go) => {
+    const timer = setTimeout(go, delay);
+    signal.addEventListener("abort", () => (clearTimeout(timer), go()), { once: true });
+  });
+}
