@@ -12,7 +12,7 @@ import msgspec
 
 from bytebrew.base import settings
 from bytebrew.base.errors import BootError, SettingsError
-from bytebrew.base.formats import narrowed
+from bytebrew.base.formats import narrowed, now
 from bytebrew.base.http_client.client import Http
 from bytebrew.base.machine import descriptors
 from bytebrew.base.machine.clock import WallClock
@@ -113,7 +113,7 @@ class Engine:
         self.forgettings = Forgettings(self.db, self.journal, self.runner, self.tasks, self.replays, self.personal_data)
 
         self._declare_config()
-        self.started = time.monotonic()
+        self.started, self.started_at = time.monotonic(), now()
         self._clearing: anyio.CancelScope
         self._forgetting: anyio.CancelScope
         self._replaying: anyio.CancelScope

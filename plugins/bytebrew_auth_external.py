@@ -3,6 +3,7 @@
 import logging
 import math
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +21,7 @@ from bytebrew import (
     StateKey,
     Unauthorized,
     hookimpl,
+    rfc3339,
 )
 
 log = logging.getLogger(__name__)
@@ -80,7 +82,8 @@ class ExternalMode(AuthMode):
         subject = claims.get("sub")
         if not isinstance(subject, str) or not 0 < len(subject) <= 255:
             raise Unauthorized("Invalid token: its sub is missing or too long")
-        return Actor(subject=f"user:{subject}", name=subject, kind="user", scopes=self._scopes(claims))
+        scopes, until = self._scopes(claims), _time(claims["exp"])
+        return Actor(subject=f"user:{subject}", name=subject, kind="user", scopes=scopes, expires_at=until)
 
     def _scopes(self, claims: dict[str, Any]) -> frozenset[str]:
         claim = next((claims[name] for name in ("scope", "scopes") if claims.get(name) is not None), None)
@@ -112,6 +115,14 @@ class ExternalMode(AuthMode):
         if self._keys and time.monotonic() - self._broken_since > BROKEN_SECONDS:
             log.error("BYTEBREW_JWT_PUBLIC_KEY_PATH: %s has no key, so no JWT is good until it has", path)
             self._keys = {}
+
+
+def _time(seconds: float) -> str:
+    """When a JWT ends; "" for a time that no calendar has."""
+    try:
+        return rfc3339(datetime.fromtimestamp(seconds, UTC))
+    except (OverflowError, ValueError, OSError):
+        return ""
 
 
 def _version(path: Path) -> tuple[int, int, int]:

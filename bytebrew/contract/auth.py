@@ -72,7 +72,7 @@ class Actor(Struct, frozen=True, kw_only=True):
 
     `subject` owns sessions and tasks and is unique across all kinds of credentials; `schemas` limits a chat token to
     some schemas, None is no limit. The `view` "public" shows nothing of how an answer came about: no tools, reasoning,
-    internal names or cost.
+    internal names or cost. `expires_at` is when the credential ends, "" if that is never or not known.
     """
 
     subject: str
@@ -81,6 +81,7 @@ class Actor(Struct, frozen=True, kw_only=True):
     scopes: frozenset[str]
     schemas: tuple[str, ...] | None = None
     view: View = "full"
+    expires_at: str = ""
 
     @property
     def is_admin(self) -> bool:

@@ -48,8 +48,9 @@ class LocalMode(AuthMode):
 
     async def authenticate(self, token: str) -> Actor | None:
         """The local admin."""
-        await self.claims(token)
-        return Actor(subject=f"user:{SUBJECT}", name=SUBJECT, kind="user", scopes=frozenset({"admin"}))
+        until = _time((await self.claims(token))["exp"])
+        scopes = frozenset({"admin"})
+        return Actor(subject=f"user:{SUBJECT}", name=SUBJECT, kind="user", scopes=scopes, expires_at=until)
 
     def link(self, url: str) -> str:
         """The URL of the page that opens a session with the sign-in token."""
@@ -102,5 +103,8 @@ def _signed(keys: KeyPair, begun: dict[str, Any], now: float, seconds: float) ->
     kept: dict[str, Any] = {name: begun[name] for name in ("auth_time", "sid", "gen") if name in begun}
     kept.setdefault("auth_time", begun.get("iat", issued))
     token = bytebrew.sign({"sub": SUBJECT, "tenant_id": "", "iat": issued, "exp": expires, **kept}, key)
-    until = datetime.fromtimestamp(expires, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return LocalSession(access_token=token, expires_at=until)
+    return LocalSession(access_token=token, expires_at=_time(expires))
+
+
+def _time(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -62,6 +62,7 @@ def actor(conn: Connection, token: str) -> tuple[Actor, bool] | None:
         scopes=frozenset(row["scopes"].split()),
         schemas=tuple(msgspec.json.decode(row["schemas"])) if row["schemas"] else None,
         view=row["view"],
+        expires_at=row["expires_at"] or "",
     )
     used = row["last_used_at"]
     return who, used is None or not 0 <= (moment - parse_time(used)).total_seconds() < 60

@@ -20,6 +20,7 @@ from bytebrew import (
     View,
     new_uuid,
     parse_time,
+    rfc3339,
 )
 
 PREFIX = "bbv_"
@@ -86,6 +87,7 @@ class Visitors:
             scopes=frozenset({"chat"}),
             schemas=stored.schemas,
             view=stored.view,
+            expires_at=rfc3339(datetime.fromtimestamp(visitor.expires, UTC)),
         )
 
 

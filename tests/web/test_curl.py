@@ -276,6 +276,6 @@ def test_the_documented_task_and_webhook(sh: Shell) -> None:
 
 def test_health(sh: Shell) -> None:
     answer = sh.json("curl http://localhost:8443/api/v1/health")
-    assert set(answer) == {"status", "version", "agents_count", "uptime"}
+    assert set(answer) == {"status", "version", "agents_count", "uptime", "started_at"}
     assert (answer["status"], answer["version"], answer["agents_count"]) == ("ok", "1.0.0", 1)
     assert re.fullmatch(r"(\d+h)?(\d+m)?\d+s", answer["uptime"])

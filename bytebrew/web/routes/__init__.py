@@ -12,6 +12,7 @@ from bytebrew.web.api_document import openapi
 from bytebrew.web.routes import (
     agents,
     approvals,
+    callers,
     capabilities,
     chat,
     config,
@@ -45,6 +46,7 @@ def core_routes(engine: Engine) -> tuple[Route, ...]:
         *approvals.routes(engine),
         *tasks.routes(engine),
         *users.routes(engine),
+        *callers.routes(engine),
         *replays.routes(engine),
         *tools.routes(engine),
         *settings.routes(engine),

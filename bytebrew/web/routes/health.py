@@ -26,7 +26,8 @@ _PROBE = "health.probe"
 class Health(Struct, frozen=True, kw_only=True):
     """Whether the engine serves: `ok`, or under 503 `draining` or `degraded`, where `database` says what it lacks.
 
-    `overloaded` is a 200: what runs goes on, and `overload` says why no more begins for the moment.
+    `overloaded` is a 200: what runs goes on, and `overload` says why no more begins for the moment. `started_at` is
+    another if the engine was started again meanwhile.
 
     `database` and `disk_free_bytes` are there too if the request says `deep=true`, which takes the scope `config`.
     """
@@ -35,6 +36,7 @@ class Health(Struct, frozen=True, kw_only=True):
     version: str
     agents_count: int
     uptime: str
+    started_at: str
     overload: str | UnsetType = UNSET
     database: str | UnsetType = UNSET
     disk_free_bytes: int | UnsetType = UNSET
@@ -58,6 +60,7 @@ async def health(engine: Engine, request: Request[None]) -> Reply:
         version=__version__,
         agents_count=count,
         uptime=uptime(time.monotonic() - engine.started),
+        started_at=engine.started_at,
         overload=overload or UNSET,
         database=fault or ("ok" if deep else UNSET),
         disk_free_bytes=shutil.disk_usage(engine.data_dir).free if deep else UNSET,

@@ -33,7 +33,7 @@ async def test_anyone_may_ask_whether_the_engine_serves(served: tuple[Engine, ht
         for headers in ({}, bearing("nonsense"), bearing("bb_" + "0" * 64)):
             answer = await client.get(f"{HEALTH}{query}", headers=headers)
             assert answer.status_code == 200
-            assert answer.json().keys() == {"status", "version", "agents_count", "uptime"}
+            assert answer.json().keys() == {"status", "version", "agents_count", "uptime", "started_at"}
 
 
 @pytest.mark.parametrize("deep", ["true", "1", "yes", "TRUE"])
