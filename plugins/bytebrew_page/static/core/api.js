@@ -16,8 +16,23 @@ export class ApiError extends Error {
   }
 }
 
-/** Events of the connection, for the shell: `unauthorized` with a `retry`, `lost`, `answered`. */
+/** Events of the connection: `unauthorized` with what is to be called once somebody has signed in, `lost`, `answered`, `back`. */
 export const connection = new EventTarget();
+
+/** @type {Promise<void> | null} */
+let signingIn = null;
+
+/** Waits until somebody has signed in; all requests wait for the same. */
+function signedIn() {
+  signingIn ??= new Promise((resolve) => {
+    const done = () => {
+      signingIn = null;
+      resolve();
+    };
+    connection.dispatchEvent(new CustomEvent("unauthorized", { detail: done }));
+  });
+  return signingIn;
+}
 
 /**
  * @typedef {object} Options
@@ -44,9 +59,11 @@ export function address(path, query = {}) {
  * @throws {ApiError}
  */
 export async function request(method, path, options = {}) {
+  if (signingIn) await signingIn;
   /** @type {Record<string, string>} */
   const headers = { ...options.headers };
-  if (token()) headers.authorization = `Bearer ${token()}`;
+  const sent = token();
+  if (sent) headers.authorization = `Bearer ${sent}`;
   if (options.json !== undefined) headers["content-type"] = "application/json";
   const body = options.json !== undefined ? JSON.stringify(options.json) : options.body;
   let response;
@@ -61,7 +78,7 @@ export async function request(method, path, options = {}) {
   if (response.ok) return response;
   const refusal = await response.json().catch(() => ({ message: `The engine answers ${response.status}` }));
   if (response.status !== 401) throw new ApiError(response.status, refusal);
-  await new Promise((signedIn) => connection.dispatchEvent(new CustomEvent("unauthorized", { detail: signedIn })));
+  if (token() === sent) await signedIn();
   return request(method, path, options);
 }
 

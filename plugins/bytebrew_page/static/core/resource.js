@@ -62,9 +62,15 @@ export class Resource {
   }
 }
 
+const NO_ROUTE = "There is nothing at /api/v1/";
+
 /** An error where what failed would stand. @param {Error} error @param {Date | null} at @param {() => void} again */
 export function failed(error, at, again) {
   const code = /** @type {any} */ (error).code;
+  if (error.message.startsWith(NO_ROUTE))
+    return html`<div class="note">
+      This engine runs without the plugin for this. <a href="/plugins">Plugins</a> shows which ones are off.
+    </div>`;
   return html`<div class="note fail" role="alert">
     ${error.message} ${code ? html`<code>${code}</code>` : ""}
     ${at ? html`<span class="meta">What you see is from ${clock(at.toISOString())}.</span>` : ""}

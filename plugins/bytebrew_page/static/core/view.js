@@ -72,6 +72,13 @@ export class Page extends View {
 
   set title(_) {}
 
+  update() {
+    super.update();
+    queueMicrotask(() => {
+      if (this.isConnected) document.title = `${this.title} · ByteBrew`;
+    });
+  }
+
   /** The reader is at another address of this page. */
   moved() {
     this.update();
