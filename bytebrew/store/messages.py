@@ -52,10 +52,12 @@ class Summary(Struct, frozen=True, kw_only=True):
 class Entry(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A message as clients read it; `broken_off` says how its turn ended where the answer did not come to its end.
 
-    It is `invalid` for an answer that the response format does not allow, which the next one replaces.
+    It is `invalid` for an answer that the response format does not allow, which the next one replaces. `turn_id` is the
+    turn that a message belongs to: one that steered a turn belongs to that.
     """
 
     id: str
+    turn_id: str
     role: str
     content: str
     created_at: str
@@ -103,13 +105,13 @@ def last_number(conn: Connection, session_id: str) -> int:
 def entries(conn: Connection, session_id: str, after: int = 0, limit: int = _ALL) -> list[Entry]:
     """The session's messages after a number, oldest first, up to a megabyte plus one message."""
     rows = _ascending(conn, session_id, after, _ALL)
-    return [_entry(row["n"], row["body"], row["created_at"]) for row in bounded(islice(rows, limit))]
+    return [_entry(row) for row in bounded(islice(rows, limit))]
 
 
 def newest(conn: Connection, session_id: str, limit: int) -> list[Entry]:
     """The session's last messages, oldest first, up to a megabyte plus one message."""
     rows = bounded(islice(_descending(conn, session_id, 0), limit))
-    return [_entry(row["n"], row["body"], row["created_at"]) for row in rows][::-1]
+    return [_entry(row) for row in rows][::-1]
 
 
 _ROWS = "select n, turn_id, body, tokens, created_at from messages where session_id = ? and n > ? and n < ? order by n"
@@ -142,13 +144,14 @@ def _within(part: forks.Range, after: int, before: int) -> tuple[int, int]:
     return max(after, part.first_message - 1), min(before, part.last_message + 1)
 
 
-def _entry(n: int, body: str, created_at: str) -> Entry:
-    message = _decode(body)
+def _entry(row: Row) -> Entry:
+    message = _decode(row["body"])
     return Entry(
-        id=str(n),
+        id=str(row["n"]),
+        turn_id=row["turn_id"],
         role=message.role,
         content=message.content,
-        created_at=created_at,
+        created_at=row["created_at"],
         thinking=message.thinking,
         tool_calls=tuple(
             {"tool": call.tool, "input": call.input, "call_id": call.call_id} for call in message.tool_calls

@@ -102,6 +102,7 @@ class SessionMessage:
     """A message of a session; `broken_off` says how its turn ended where the answer did not come to its end."""
 
     id: str = ""
+    turn_id: str = ""
     role: str = ""
     content: str = ""
     created_at: str = ""

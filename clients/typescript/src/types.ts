@@ -618,10 +618,12 @@ export interface Steered {
 /**
  * A message as clients read it; `broken_off` says how its turn ended where the answer did not come to its end.
  *
- * It is `invalid` for an answer that the response format does not allow, which the next one replaces.
+ * It is `invalid` for an answer that the response format does not allow, which the next one replaces. `turn_id` is the
+ * turn that a message belongs to: one that steered a turn belongs to that.
  */
 export interface Message {
   id: string;
+  turn_id: string;
   role: string;
   content: string;
   created_at: string;

@@ -22,8 +22,8 @@ OPTIONS = {
     "types": [],
 }
 SHIMS = {
-    "marked/lib/marked.esm.d.ts": 'export * from "../../../marked/lib/marked.js";',
-    "uplot/dist/uPlot.esm.d.ts": 'export { default } from "../../../uplot/dist/uPlot.js";',
+    "marked/lib/marked.esm.d.ts": 'export * from "../../../../marked/lib/marked.js";',
+    "uplot/dist/uPlot.esm.d.ts": 'export { default } from "../../../../uplot/dist/uPlot.js";',
 }
 """Types of files whose package has them under another name."""
 

@@ -42,6 +42,18 @@ async def test_pages_go_through_all_sessions_newest_first() -> None:
         assert (odd["page"], odd["per_page"], len(odd["data"])) == (1, 100, 5)
 
 
+async def test_a_message_names_its_turn() -> None:
+    async with served_engine() as (_, client):
+        first = (await client.post(CHAT, json={"message": "hello", "stream": False})).json()
+        session = first["session_id"]
+        body = {"message": "and you", "stream": False, "session_id": session}
+        answers = [first, (await client.post(CHAT, json=body)).json()]
+        rows = (await client.get(f"{URL}/{session}/messages")).json()
+        assert [(row["role"], row["turn_id"]) for row in rows] == [
+            (role, answer["turn_id"]) for answer in answers for role in ("user", "assistant")
+        ]
+
+
 async def test_filters_narrow_the_list() -> None:
     async with served_engine() as (_, client):
         await say(client, "one", user_sub="u1")

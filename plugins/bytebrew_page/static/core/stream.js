@@ -4,6 +4,9 @@ import { ApiError, connection, request } from "./api.js";
 /** An event of the journal: its number, its name and its decoded data. */
 /** @typedef {{ id: number, event: string, data: any }} JournalEvent */
 
+/** The number in the id of an event, whose epoch stands before it in a restored database. @param {string} id */
+export const numberOf = (id) => Number(id.split(":").at(-1)) || 0;
+
 const WAITS = [0, 500, 1000, 2000, 5000];
 const LAST = new Set(["done", "error"]);
 
@@ -56,7 +59,7 @@ function split(line) {
 /**
  * The events of a session after a number, for ever: over broken connections, and over restarts of the engine.
  * @param {string} session
- * @param {{ after?: number, query?: Record<string, string>, signal: AbortSignal, onstate?: (state: "open" | "broken") => void }} options
+ * @param {{ after?: number | string, query?: Record<string, string>, signal: AbortSignal, onstate?: (state: "open" | "broken") => void }} options
  * @returns {AsyncGenerator<JournalEvent>}
  */
 export async function* follow(session, { after = 0, query = {}, signal, onstate }) {
@@ -65,11 +68,12 @@ export async function* follow(session, { after = 0, query = {}, signal, onstate 
     try {
       const path = `/sessions/${encodeURIComponent(session)}/events`;
       const response = await request("GET", path, { query: { ...query, after }, signal });
+      tries = -1;
+      onstate?.("open");
       for await (const frame of frames(/** @type {ReadableStream<Uint8Array>} */ (response.body))) {
-        if (tries !== -1) onstate?.("open");
-        tries = -1;
-        after = Number(frame.id.split("-").at(-1)) || after;
-        yield { id: after, event: frame.event, data: JSON.parse(frame.data) };
+        if (!frame.id) continue; // of the stream and not of the session
+        after = frame.id;
+        yield { id: numberOf(frame.id), event: frame.event, data: JSON.parse(frame.data) };
       }
     } catch (error) {
       if (signal.aborted) return;
@@ -93,11 +97,12 @@ export async function* chat(path, body, { signal, headers = {}, onsession, onsta
   const response = await request("POST", path, { json: body, headers, signal });
   const session = response.headers.get("x-session-id") ?? "";
   onsession?.(session, response.headers.get("x-turn-id") ?? "");
-  let after = 0;
+  let after = "0";
   try {
     for await (const frame of frames(/** @type {ReadableStream<Uint8Array>} */ (response.body))) {
-      after = Number(frame.id.split("-").at(-1)) || after;
-      const event = { id: after, event: frame.event, data: JSON.parse(frame.data) };
+      const event = { id: numberOf(frame.id), event: frame.event, data: JSON.parse(frame.data) };
+      if (!frame.id && event.event === "error") break; // of the stream: the turn may go on
+      after = frame.id || after;
       yield event;
       if (LAST.has(event.event)) return;
     }
@@ -108,8 +113,7 @@ export async function* chat(path, body, { signal, headers = {}, onsession, onsta
   }
   if (signal.aborted) return;
   onstate?.("broken");
-  const subagents = body.subagents ? "true" : "";
-  for await (const event of follow(session, { after, query: { subagents }, signal, onstate })) {
+  for await (const event of follow(session, { after, signal, onstate })) {
     yield event;
     if (LAST.has(event.event)) return;
   }

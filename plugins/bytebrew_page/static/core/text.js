@@ -52,6 +52,27 @@ export function shown(value) {
   return parts;
 }
 
+/** A sequence that Unicode has as one emoji, whose joiners hide nothing; spaces that typography has between words. */
+const HARMLESS = new RegExp("\\p{RGI_Emoji}|[\u00a0\u202f]", "gv");
+
+/** A text that people and models say to each other: as `shown`, but for what belongs to an emoji. @param {unknown} value */
+export function talk(value) {
+  const text = String(value);
+  if (!suspicious(text)) return [text];
+  const parts = [];
+  let last = 0;
+  for (const hit of text.matchAll(HARMLESS)) {
+    if (hit.index > last) parts.push(...shown(text.slice(last, hit.index)));
+    parts.push(hit[0]);
+    last = hit.index + hit[0].length;
+  }
+  parts.push(...shown(text.slice(last)));
+  return parts;
+}
+
+/** Whether a text has anything to be named or underlined. @param {string} text */
+export const suspicious = (text) => oddCount(text) > 0 || /[\u0370-\u052f]/.test(text);
+
 /** @param {string} text @returns {unknown[]} */
 function mixed(text) {
   if (!/[\u0370-\u052f]/.test(text)) return [text];

@@ -31,7 +31,7 @@ const STATES = {
   unverified: ["unverified", DOTTED, "not verified"],
 };
 
-/** A state by its name; other words where the page has better ones. @param {string} name @param {string} [words] */
+/** A state by its name; other words where the page has better ones. @param {string} name @param {unknown} [words] */
 export function state(name, words) {
   const [kind, shape, word] = STATES[name] ?? ["queued", DASHED, name];
   return html`<span class="state ${kind}"
