@@ -42,7 +42,7 @@ def opened(
 
     `allowed` are words of those that the test brings about itself.
     """
-    context = chromium.new_context(base_url=url, viewport=WIDE, **{"reduced_motion": "reduce", **options})
+    context = chromium.new_context(base_url=url, **{"viewport": WIDE, "reduced_motion": "reduce", **options})
     context.set_default_timeout(10_000)
     if script:
         context.add_init_script(script)
