@@ -19,9 +19,9 @@ from bytebrew.config.validate import Content, Item, parse, unchanged
 from bytebrew.config.versions import ENGINE, keep_all
 from bytebrew.config.yaml_tree import InvalidConfig, Problems, contents, write
 from bytebrew.contract.auth import Actor
-from bytebrew.contract.configuration.config_section import ConfigDialect, ConfigSection, Node, Problem
+from bytebrew.contract.configuration.config_section import ConfigDialect, ConfigSection, ManagedBy, Node, Problem
 from bytebrew.contract.connection import Connection
-from bytebrew.contract.engine import Engine
+from bytebrew.contract.engine import Engine, StateKey
 from bytebrew.contract.route import Record, check_name, unrecorded
 
 log = logging.getLogger(__name__)
@@ -33,6 +33,8 @@ HEADER = """\
 OPERATOR = Actor(subject="operator", name="operator", kind="token", scopes=frozenset({"admin"}))
 """The actor of changes at boot and from the command line."""
 State = Mapping[str, Mapping[str, Any]]
+MANAGED: StateKey[Mapping[tuple[str, str], ManagedBy]] = StateKey("items of the configuration file")
+"""The items of BYTEBREW_CONFIG by section and name."""
 
 
 class PreconditionFailed(EngineError):
@@ -318,15 +320,18 @@ async def take_in(
 
     `record` receives the Plan.
     """
-    plan = await _applied(engine, raw, actor, record, **options)
+    content = await _parsed(engine, raw)
+    plan = await _applied(engine, content, actor, record, **options)
     if not options.get("dry_run"):
         await reconnect(engine, {change.section for change in plan.changes if change.action != "unchanged"})
     return plan
 
 
-async def _applied(engine: ConfiguredEngine, raw: bytes, actor: Actor, record: Record, **options: Any) -> Plan:
-    content = await anyio.to_thread.run_sync(parse, raw, engine.sections, engine.dialects)
+async def _parsed(engine: ConfiguredEngine, raw: bytes) -> Content:
+    return await anyio.to_thread.run_sync(parse, raw, engine.sections, engine.dialects)
 
+
+async def _applied(engine: ConfiguredEngine, content: Content, actor: Actor, record: Record, **options: Any) -> Plan:
     def work(conn: Connection) -> Plan | EngineError:
         try:
             plan = apply(conn, engine, content, actor, **options)
@@ -354,9 +359,20 @@ async def reconnect(engine: ConfiguredEngine, keys: Collection[str]) -> None:
 async def load(engine: ConfiguredEngine, path: Path, record: Record = unrecorded) -> None:
     """Imports the file of BYTEBREW_CONFIG; raises as `apply` does, and Unprocessable if it cannot be read."""
     raw = await anyio.to_thread.run_sync(contents, path, engine.settings.core.max_body_bytes)
-    plan = await _applied(engine, raw, OPERATOR, record)
+    content = await _parsed(engine, raw)
+    plan = await _applied(engine, content, OPERATOR, record)
+    engine.state[MANAGED] = {
+        (key, name): ManagedBy(file=path.name, line=item.place.line)
+        for key, items in content.items.items()
+        for name, item in items.items()
+    }
     for line in lines(path, plan.warnings):
         log.warning("%s", line)
+
+
+def managed_by(engine: Engine, section: str, name: str) -> ManagedBy | None:
+    """Where the loaded configuration file has an item; None if it has not."""
+    return engine.state[MANAGED].get((section, name)) if MANAGED in engine.state else None
 
 
 async def boot(engine: ConfiguredEngine, path: Path) -> None:

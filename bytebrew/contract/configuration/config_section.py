@@ -20,6 +20,13 @@ class Problem(Detail, frozen=True):
     column: int
 
 
+class ManagedBy(Struct, frozen=True, kw_only=True):
+    """Where an item is in the configuration file that the engine loads, which sets it again at the next start."""
+
+    file: str
+    line: int
+
+
 class Place(NamedTuple):
     """A position in the file; line and column count from 1."""
 

@@ -87,6 +87,12 @@ def newest_of(conn: Connection, section: str, name: str) -> Stored | None:
     return _stored(row) if row else None
 
 
+def number_of(conn: Connection, section: str, name: str) -> int:
+    """The number of the newest version of an item, 0 if it has none."""
+    sql = "select max(n) from versions where section = ? and name = ?"
+    return int(conn.execute(sql, (section, name)).fetchone()[0] or 0)
+
+
 def add(
     conn: Connection,
     section: str,

@@ -57,7 +57,7 @@ def core_routes(engine: Engine) -> tuple[Route, ...]:
 def every(engine: Engine) -> tuple[Route, ...]:
     """All routes of an engine: the core's, the plugins', and the API document, which it stores under API_DOCUMENT."""
     routes = [*core_routes(engine), *engine.routes]
-    routes += versions.routes(engine, routes)
+    routes = [*versions.tagged(engine, routes), *versions.routes(engine, routes)]
     events = [*dict.fromkeys([*openapi.EVENTS, *engine.events])]
     document: Callable[[], Mapping[str, Any]] = cache(partial(openapi.document, routes, __version__, events))
     routes.append(openapi.route(document))

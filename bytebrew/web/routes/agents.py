@@ -7,6 +7,8 @@ from msgspec import Struct, defstruct, structs
 
 from bytebrew.base.formats import narrowed
 from bytebrew.config.agent_warnings import missing
+from bytebrew.config.import_export import managed_by
+from bytebrew.contract.configuration.config_section import ManagedBy
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.entities import Agent, AgentPatch, Live, NewAgent
 from bytebrew.contract.route import Request, Route
@@ -14,11 +16,12 @@ from bytebrew.engine import Engine
 from bytebrew.store.configuration import agents
 from bytebrew.store.configuration.agents import AgentLists
 from bytebrew.store.configuration.capabilities import CapabilityTypes
-from bytebrew.store.sqlite.database import Database
+
+_Owner = Live[ManagedBy | None]
 
 
 class AgentRow(Struct, frozen=True, kw_only=True):
-    """An agent in the list."""
+    """An agent in the list, with what it names and the engine does not have yet as `warnings`."""
 
     id: str
     name: str
@@ -26,6 +29,11 @@ class AgentRow(Struct, frozen=True, kw_only=True):
     model: str | None
     lifecycle: str
     tools_count: int
+    confirm_before: tuple[str, ...]
+    can_spawn: tuple[str, ...]
+    version: int
+    managed_by: ManagedBy | None
+    warnings: tuple[str, ...]
 
 
 class AgentAnswers:
@@ -33,7 +41,7 @@ class AgentAnswers:
 
     def __init__(self, types: CapabilityTypes, lists: AgentLists) -> None:
         self._types = {one.flag: one.name for one in types.values() if one.flag}
-        flags = [(flag, bool) for flag in self._types]
+        flags: list[tuple[str, Any]] = [(flag, bool) for flag in self._types]
         self.row: Any = narrowed(AgentRow, *flags)
         own: dict[str, list[Any]] = {
             "lists": [(name, tuple[str, ...]) for name in lists],
@@ -41,30 +49,32 @@ class AgentAnswers:
             "version": [],  # a PUT stores the new one only after its answer is made
         }
         fields = [one for field in structs.fields(Agent) for one in own.get(field.name, [(field.name, field.type)])]
-        fields += [("system_prompt", str), ("tools_count", int), *flags, ("warnings", Live[tuple[str, ...]])]
+        fields += [("system_prompt", str), ("tools_count", int), *flags]
+        fields += [("managed_by", _Owner), ("warnings", Live[tuple[str, ...]])]
         doc = "An agent with all its fields; `warnings` say what it names and the engine does not have yet."
+        doc += " `managed_by` is where the configuration file has it, null if it has not."
         self.detail: Any = defstruct("AgentDetail", fields, namespace={"__doc__": doc}, frozen=True, kw_only=True)
 
-    def row_of(self, agent: Agent) -> AgentRow:
-        """The agent in the list."""
-        row: AgentRow = self._made(self.row, agent)
-        return row
+    def rows_of(self, conn: Connection, engine: Engine) -> list[AgentRow]:
+        """All agents as in the list."""
+        return [self._made(self.row, conn, engine, agent) for agent in agents.list_all(conn)]
 
     def detail_of(self, conn: Connection, engine: Engine, agent: Agent) -> Struct:
         """The agent with all its fields."""
-        detail: Struct = self._made(self.detail, agent, warnings=tuple(missing(conn, engine, agent)))
+        detail: Struct = self._made(self.detail, conn, engine, agent)
         return detail
 
-    def _made(self, kind: Any, agent: Agent, **more: Any) -> Any:
-        more |= {flag: agent.capability(type) is not None for flag, type in self._types.items()}
+    def _made(self, kind: Any, conn: Connection, engine: Engine, agent: Agent) -> Any:
+        more: dict[str, Any] = {flag: agent.capability(type) is not None for flag, type in self._types.items()}
         more |= {**agent.lists, "system_prompt": agent.system, "tools_count": len(agent.tools)}
+        more |= {"managed_by": managed_by(engine, "agents", agent.name), "warnings": (*missing(conn, engine, agent),)}
         names: tuple[str, ...] = kind.__struct_fields__
         return kind(**{name: more[name] if name in more else getattr(agent, name) for name in names})
 
 
-async def list_agents(db: Database, answers: AgentAnswers, request: Request[None]) -> list[AgentRow]:
+async def list_agents(engine: Engine, answers: AgentAnswers, request: Request[None]) -> list[AgentRow]:
     """Every agent by name."""
-    return [answers.row_of(agent) for agent in await db.scan(agents.list_all)]
+    return await engine.db.scan(answers.rows_of, engine)
 
 
 async def get_agent(engine: Engine, answers: AgentAnswers, request: Request[None]) -> Struct:
@@ -101,7 +111,7 @@ def routes(engine: Engine) -> tuple[Route, ...]:
             "GET",
             "/api/v1/agents",
             "agents:read",
-            partial(list_agents, engine.db, answers),
+            partial(list_agents, engine, answers),
             "List agents",
             answer=list[answers.row],  # type: ignore[name-defined]
         ),
