@@ -261,6 +261,11 @@ class Engine:
         await self.drain(0)
         await self._stack.aclose()
 
+    @property
+    def draining(self) -> bool:
+        """Whether the engine is about to stop."""
+        return self.runner.draining
+
     async def drain(self, seconds: float) -> None:
         """Rejects new work and waits for running work; after the time limit the rest is left to the next start."""
         self.runner.draining = True

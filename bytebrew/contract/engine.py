@@ -213,6 +213,10 @@ class Engine(Protocol):
     """What a plugin may use of the engine; the database and HTTP client work from `startup` to `shutdown`."""
 
     @property
+    def draining(self) -> bool:
+        """Whether the engine is about to stop: nothing new begins, and open ends of streams close."""
+
+    @property
     def settings(self) -> Settings:
         """The settings of the process: `core` has the engine's own, `of(Table)` those that a plugin registered."""
 

@@ -74,6 +74,7 @@ async def get_file(request: Request[None]) -> Reply:
     headers = {
         "content-type": found.content_type,
         "cache-control": _FOR_GOOD if kept else "no-cache",
+        "content-security-policy": POLICY,  # a worker has that of its script
         "vary": "accept-encoding",
         "x-content-type-options": "nosniff",
     }

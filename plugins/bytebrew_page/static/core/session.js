@@ -11,6 +11,9 @@ let current = JSON.parse(sessionStorage.getItem(KEY) ?? "null");
 /** @type {ReturnType<typeof setTimeout> | undefined} */
 let timer;
 
+/** Dispatches `changed` after each change of the token. */
+export const sessions = new EventTarget();
+
 /** The bearer token of requests, "" if nobody is signed in. */
 export const token = () => current?.token ?? "";
 
@@ -19,6 +22,7 @@ export function keep(credential) {
   current = credential;
   if (credential) sessionStorage.setItem(KEY, JSON.stringify(credential));
   else sessionStorage.removeItem(KEY);
+  sessions.dispatchEvent(new Event("changed"));
   clearTimeout(timer);
   if (!credential?.expires_at) return;
   const left = new Date(credential.expires_at).getTime() - Date.now();

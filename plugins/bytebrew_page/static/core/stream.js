@@ -1,5 +1,6 @@
 // Server-Sent Events over fetch: one chat or one session's events, which go on by number after whatever breaks.
 import { ApiError, connection, request } from "./api.js";
+import { frames } from "./sse.js";
 
 /** An event of the journal: its number, its name and its decoded data. */
 /** @typedef {{ id: number, event: string, data: any }} JournalEvent */
@@ -9,52 +10,6 @@ export const numberOf = (id) => Number(id.split(":").at(-1)) || 0;
 
 const WAITS = [0, 500, 1000, 2000, 5000];
 const LAST = new Set(["done", "error"]);
-
-/**
- * The frames of a stream; lines end with CR, LF or CRLF alone, as the standard has it.
- * @param {ReadableStream<Uint8Array>} body
- * @returns {AsyncGenerator<{ id: string, event: string, data: string }>}
- */
-export async function* frames(body) {
-  const reader = body.pipeThrough(/** @type {any} */ (new TextDecoderStream())).getReader();
-  let text = "";
-  let id = "";
-  let event = "";
-  /** @type {string[]} */
-  let data = [];
-  try {
-    for (;;) {
-      const { done, value } = await reader.read();
-      if (done) return;
-      text += value;
-      for (;;) {
-        const end = text.search(/[\r\n]/);
-        if (end < 0 || (text[end] === "\r" && end === text.length - 1)) break; // the LF of a CRLF may be under way
-        const line = text.slice(0, end);
-        text = text.slice(end + (text.startsWith("\r\n", end) ? 2 : 1));
-        if (line === "") {
-          if (data.length) yield { id, event: event || "message", data: data.join("\n") };
-          event = "";
-          data = [];
-          continue;
-        }
-        const [name, rest] = split(line);
-        if (name === "data") data.push(rest);
-        else if (name === "event") event = rest;
-        else if (name === "id") id = rest;
-      }
-    }
-  } finally {
-    reader.cancel().catch(() => {}); // whoever stops reading closes the connection
-  }
-}
-
-/** @param {string} line */
-function split(line) {
-  const colon = line.indexOf(":");
-  if (colon < 0) return [line, ""];
-  return [line.slice(0, colon), line.slice(colon + (line[colon + 1] === " " ? 2 : 1))];
-}
 
 /**
  * The events of a session after a number, for ever: over broken connections, and over restarts of the engine.
