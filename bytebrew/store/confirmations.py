@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from itertools import islice
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -20,6 +20,7 @@ Kind = Literal["confirm", "unknown_outcome", "client_tool"]
 """A question to a person about a call, or the call of a tool that the client runs, whose answer is the result."""
 Status = Literal["pending", "approved", "rejected", "spent", "expired", "cancelled"]
 Verdict = Literal["approve", "reject", "retry", "mark_done", "fail"]
+C = TypeVar("C", bound="Confirmation")
 
 
 class Confirmation(Struct, frozen=True, kw_only=True):
@@ -27,8 +28,9 @@ class Confirmation(Struct, frozen=True, kw_only=True):
 
     `session_id` is the session that a person sees, also where a sub-agent asks. `source` is where the tool comes from,
     `risk` how much harm it says that it can do, `input` the arguments that were asked about, `edited` those that a
-    person put in their place; `args_digest` is over the source, the tool and the exact arguments. `spent` is
-    an approval whose call has begun, or a call of the client that has its result, with the verdict mark_done or fail.
+    person put in their place, `input_schema` the JSON Schema that the tool had for them; `args_digest` is over the
+    source, the tool and the exact arguments. `spent` is an approval whose call has begun, or a call of the client that
+    has its result, with the verdict mark_done or fail.
     """
 
     id: str
@@ -50,10 +52,37 @@ class Confirmation(Struct, frozen=True, kw_only=True):
     answered_at: str | None
     created_at: str
     expires_at: str | None
+    input_schema: dict[str, Any] | None = None
 
 
-_SELECT = """select id, session_id, turn_id, call_id, kind, agent, source, tool, risk, input, args_digest, status,
-  verdict, edited, reason, answered_by, answered_at, created_at, expires_at from confirmations"""
+class ConfirmationDetail(Confirmation, frozen=True, kw_only=True):
+    """A question with what a person needs to know to answer it.
+
+    `agent_version` is the version of the agent that asks, `turn` the number of the person's own turn in the session,
+    `last_user_message` the beginning of its message, and `task_id` the task that it works on.
+    """
+
+    schema: str
+    user_sub: str
+    session_title: str
+    agent_version: int
+    turn: int
+    last_user_message: str
+    task_id: str | None
+
+
+MESSAGE_LENGTH = 2000
+"""Characters of the user's message that a question shows."""
+_COLUMNS = """id, session_id, turn_id, call_id, kind, agent, source, tool, risk, input, args_digest, status,
+  verdict, edited, reason, answered_by, answered_at, created_at, expires_at, input_schema"""
+_SELECT = f"select {_COLUMNS} from confirmations"
+_QUESTIONS = f"""select {", ".join(f"c.{name.strip()}" for name in _COLUMNS.split(","))}, s.schema, s.user_sub,
+  s.title as session_title, t.agent_version, substr(r.message, 1, {MESSAGE_LENGTH}) as last_user_message,
+  (select count(*) from turns n where n.session_id = r.session_id and n.seq <= r.seq and n.status <> 'absorbed')
+  as turn,
+  (select k.id from tasks k where k.session_id = c.session_id and k.turn_id = r.id order by k.seq limit 1) as task_id
+  from confirmations c join sessions s on s.id = c.session_id join turns t on t.id = c.turn_id
+  join turns r on r.id = t.root_turn_id"""
 
 
 def digest(source: str, tool: str, input: dict[str, Any]) -> str:
@@ -61,7 +90,7 @@ def digest(source: str, tool: str, input: dict[str, Any]) -> str:
     return hashlib.sha256(msgspec.json.encode([source, tool, input], order="deterministic")).hexdigest()
 
 
-def shown(question: Confirmation) -> Confirmation:
+def shown(question: C) -> C:
     """The question for display, with invisible characters escaped."""
     edited = None if question.edited is None else visible(question.edited)
     return replace(question, tool=visible(question.tool), input=visible(question.input), edited=edited)
@@ -95,6 +124,16 @@ def find(
     if row is None or session_id not in (None, row["session_id"]):
         return None
     return struct_of(row, Confirmation) if row else None
+
+
+def find_question(conn: Connection, key: str, schemas: Sequence[str] | None = None) -> ConfirmationDetail:
+    """A question to a person by id; `schemas` restricts the session. NotFound otherwise."""
+    within, names = _within(schemas, "c.session_id")
+    sql = f"{_QUESTIONS} where c.id = ? and c.kind <> 'client_tool' and {within}"
+    row = conn.execute(sql, (key, *names)).fetchone()
+    if row is None:
+        raise NotFound(f"There is no question '{key[:255]}'")
+    return struct_of(row, ConfirmationDetail)
 
 
 def about(conn: Connection, call_id: str, session_id: str, schemas: Sequence[str] | None = None) -> list[Confirmation]:
@@ -167,7 +206,7 @@ def spend(conn: Connection, confirmation_id: str) -> bool:
 
 def page(
     conn: Connection, status: str, after: str, limit: int, schemas: Sequence[str] | None = None, offset: int = 0
-) -> tuple[list[Confirmation], str | None]:
+) -> tuple[list[ConfirmationDetail], str | None]:
     """Questions to people with a status, oldest first, from an offset after `after`.
 
     `schemas` restricts the sessions. A page has at most a megabyte; the returned id is the `after` of the next page, if
@@ -176,12 +215,13 @@ def page(
     place = conn.execute("select seq from confirmations where id = ?", (after,)).fetchone() if after else (0,)
     if place is None:
         raise NotFound(f"There is no question '{after[:255]}' any more; read the list from the start")
-    within, names = _within(schemas)
+    within, names = _within(schemas, "c.session_id")
     rows = conn.execute(
-        f"{_SELECT} where status = ? and seq > ? and kind <> 'client_tool' and {within} order by seq limit ? offset ?",
+        f"""{_QUESTIONS} where c.status = ? and c.seq > ? and c.kind <> 'client_tool' and {within}
+        order by c.seq limit ? offset ?""",
         (status, place[0], *names, limit + 1, offset),
     )
-    found = [struct_of(row, Confirmation) for row in bounded(islice(rows, limit))]
+    found = [struct_of(row, ConfirmationDetail) for row in bounded(islice(rows, limit))]
     return found, found[-1].id if rows.fetchone() else None
 
 
@@ -193,9 +233,9 @@ def count(conn: Connection, status: str, schemas: Sequence[str] | None = None) -
     return found
 
 
-def _within(schemas: Sequence[str] | None) -> tuple[str, Sequence[str]]:
+def _within(schemas: Sequence[str] | None, session: str = "session_id") -> tuple[str, Sequence[str]]:
     """The condition that a question's session belongs to one of the schemas, and its values."""
     if schemas is None:
         return "true", ()
-    condition = f"s.id = session_id and s.schema in ({placeholders(schemas)})"
-    return f"exists (select 1 from sessions s where {condition})", schemas
+    condition = f"x.id = {session} and x.schema in ({placeholders(schemas)})"
+    return f"exists (select 1 from sessions x where {condition})", schemas

@@ -66,6 +66,7 @@ class Confirmations:
             answered_at=None,
             created_at=now(),
             expires_at=rfc3339(datetime.now(UTC) + timedelta(seconds=self._ttl)) if self._ttl < inf else None,
+            input_schema=None if tool is None else tool.input_schema,
         )
 
     def announce(self, turn: Turn, question: Confirmation) -> None:

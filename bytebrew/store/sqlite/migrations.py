@@ -210,6 +210,9 @@ _APPROVALS = """
 alter table schemas add column approvals text not null default 'text';
 """
 
+# the fields that a person's edits of arguments are checked against
+_ARGUMENTS = "alter table confirmations add column input_schema text;"
+
 CORE = tuple(
     enumerate(
         (
@@ -243,6 +246,7 @@ CORE = tuple(
             _ACTIVE,
             _FACES,
             _APPROVALS,
+            _ARGUMENTS,
         ),
         1,
     )

@@ -12,7 +12,7 @@ from bytebrew.contract.route import Parameter, Request, Route, choice
 from bytebrew.conversation.tools.confirmations import Confirmations
 from bytebrew.engine import Engine
 from bytebrew.store import confirmations, sessions
-from bytebrew.store.confirmations import Confirmation, Status
+from bytebrew.store.confirmations import Confirmation, ConfirmationDetail, Status
 from bytebrew.store.sqlite.database import Database
 
 Answers = Annotated[tuple[Annotated[str, Meta(max_length=10_000)], ...], Meta(min_length=1, max_length=2)]
@@ -100,7 +100,7 @@ class Answered(Struct, frozen=True, kw_only=True):
     status: str = "ok"
 
 
-class Inbox(Page[Confirmation], frozen=True, kw_only=True):
+class Inbox(Page[ConfirmationDetail], frozen=True, kw_only=True):
     """A page of questions, oldest first."""
 
 
@@ -183,6 +183,12 @@ async def list_approvals(db: Database, request: Request[None]) -> Inbox:
     return Inbox(data=[*map(confirmations.shown, found)], total=total, limit=limit, offset=offset, next=more)
 
 
+async def get_approval(db: Database, request: Request[None]) -> ConfirmationDetail:
+    """One question, whatever became of it; a token that is bound to schemas sees those of their sessions."""
+    question = await db.read(confirmations.find_question, request.path["id"], request.actor.schemas)
+    return confirmations.shown(question)
+
+
 def routes(engine: Engine) -> tuple[Route, ...]:
     """The routes, bound to the parts of an engine that they use."""
     return (
@@ -212,6 +218,14 @@ def routes(engine: Engine) -> tuple[Route, ...]:
             },
             answer=Inbox,
             also={404: None},
+        ),
+        Route(
+            "GET",
+            "/api/v1/approvals/{id}",
+            "approvals",
+            partial(get_approval, engine.db),
+            "Get a question",
+            answer=ConfirmationDetail,
         ),
         Route(
             "POST",

@@ -127,8 +127,9 @@ export interface ClientToolCalled {
  *
  * `session_id` is the session that a person sees, also where a sub-agent asks. `source` is where the tool comes from,
  * `risk` how much harm it says that it can do, `input` the arguments that were asked about, `edited` those that a
- * person put in their place; `args_digest` is over the source, the tool and the exact arguments. `spent` is
- * an approval whose call has begun, or a call of the client that has its result, with the verdict mark_done or fail.
+ * person put in their place, `input_schema` the JSON Schema that the tool had for them; `args_digest` is over the
+ * source, the tool and the exact arguments. `spent` is an approval whose call has begun, or a call of the client that
+ * has its result, with the verdict mark_done or fail.
  */
 export interface Confirmation {
   id: string;
@@ -150,6 +151,7 @@ export interface Confirmation {
   answered_at: string | null;
   created_at: string;
   expires_at: string | null;
+  input_schema: Record<string, unknown> | null;
 }
 
 /**
@@ -176,6 +178,42 @@ export interface ConfirmationAsked {
   expires_at: string | null;
   agent?: string;
   parent_call_id?: string;
+}
+
+/**
+ * A question with what a person needs to know to answer it.
+ *
+ * `agent_version` is the version of the agent that asks, `turn` the number of the person's own turn in the session,
+ * `last_user_message` the beginning of its message, and `task_id` the task that it works on.
+ */
+export interface ConfirmationDetail {
+  id: string;
+  session_id: string;
+  turn_id: string;
+  call_id: string;
+  kind: "client_tool" | "confirm" | "unknown_outcome";
+  agent: string;
+  source: string;
+  tool: string;
+  risk: "caution" | "dangerous" | "safe";
+  input: Record<string, unknown>;
+  args_digest: string;
+  status: "approved" | "cancelled" | "expired" | "pending" | "rejected" | "spent";
+  verdict: "approve" | "fail" | "mark_done" | "reject" | "retry" | null;
+  edited: Record<string, unknown> | null;
+  reason: string;
+  answered_by: string | null;
+  answered_at: string | null;
+  created_at: string;
+  expires_at: string | null;
+  input_schema: Record<string, unknown> | null;
+  schema: string;
+  user_sub: string;
+  session_title: string;
+  agent_version: number;
+  turn: number;
+  last_user_message: string;
+  task_id: string | null;
 }
 
 /**
@@ -353,7 +391,7 @@ export interface FormAnswer {
 
 /** A page of questions, oldest first. */
 export interface Inbox {
-  data: Confirmation[];
+  data: ConfirmationDetail[];
   total: number;
   limit: number;
   offset: number;

@@ -260,3 +260,32 @@ async def test_a_deleted_session_takes_its_questions_along(served: Served) -> No
         f"/api/v1/approvals/{served.asked['confirmation_id']}/respond", json={"answers": ["approve"]}
     )
     refused_as(gone, 404, "not_found")
+
+
+async def test_a_question_says_for_whom_it_is_and_what_its_arguments_may_be(served: Served) -> None:
+    [listed] = (await served.client.get("/api/v1/approvals")).json()["data"]
+    found = (await served.client.get(f"/api/v1/approvals/{served.asked['confirmation_id']}")).json()
+    assert found == listed
+    assert (found["schema"], found["agent_version"], found["turn"]) == ("test", 1, 1)
+    assert found["last_user_message"]
+    assert found["task_id"] is None
+    assert found["input_schema"]["properties"]["amount"]["type"] == "integer"
+
+
+async def test_a_question_can_be_read_once_it_is_answered(served: Served) -> None:
+    asked = served.asked["confirmation_id"]
+    await answer(served.client, served.talk.session_id, asked, "reject")
+    await served.talk.end()
+    found = (await served.client.get(f"/api/v1/approvals/{asked}")).json()
+    assert (found["status"], found["verdict"]) == ("rejected", "reject")
+    assert found["answered_by"].startswith("token:")
+
+
+async def test_a_question_is_shown_only_to_who_may_answer_it(served: Served) -> None:
+    path = f"/api/v1/approvals/{served.asked['confirmation_id']}"
+    refused_as(await served.client.get("/api/v1/approvals/conf_none"), 404, "not_found")
+    refused_as(await served.client.get(path, headers=await token(served.client, "chat")), 403, "forbidden")
+    body = {"name": "bound", "scopes": ["approvals"], "schemas": ["other"]}
+    await served.client.post("/api/v1/schemas", json={"name": "other", "entry_agent": "test"})
+    bound = (await served.client.post("/api/v1/auth/tokens", json=body)).json()["token"]
+    refused_as(await served.client.get(path, headers={"authorization": f"Bearer {bound}"}), 404, "not_found")
