@@ -104,3 +104,7 @@ export const api = {
 
 /** A part of a path. @param {string} text */
 export const part = (text) => encodeURIComponent(text);
+
+/** A new Idempotency-Key: a request that is sent again with it is carried out once. */
+export const newKey = () =>
+  Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");

@@ -3,7 +3,10 @@ import { html } from "../vendor/lit-html/lit-html.js";
 
 /** Direction marks, zero width, controls, variation selectors, tags, spaces that look like others, lone surrogates. */
 const ODD =
-  /[\u0000-\u0008\u000b-\u001f\u007f-\u00a0\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb]|[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]|\udb40[\udc00-\udfff]/g;
+  /[\u0000-\u0008\u000b-\u001f\u007f-\u00a0\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2000-\u200f\u2028-\u202f\u205f-\u206f\u2800\u3000\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb]|[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]|\udb40[\udc00-\udfff]|\ud82f[\udca0-\udca3]|\ud834[\udd73-\udd7a]/g;
+const MARK = /\[U\+([0-9A-F]{4,6})\]/g;
+/** So many hidden characters of a text get an element of their own; the engine's marks name those behind them. */
+const MOST_MARKED = 2000;
 /** @type {Record<number, string>} */
 const NAMES = {
   0x00a0: "NBSP",
@@ -36,16 +39,39 @@ const SCRIPTS = [
 /** How many characters of a text hide, or turn others around. @param {string} text */
 export const oddCount = (text) => (text.match(ODD) ?? []).length;
 
+/** @param {string} character */
+function named(character) {
+  const code = character.codePointAt(0) ?? 0;
+  return `U+${code.toString(16).toUpperCase().padStart(4, "0")}`;
+}
+
+/** A text with the engine's marks, such as `[U+202E]`, for such characters: what a field may hold. @param {string} text */
+export const marked = (text) =>
+  text.replace(/\[(?=U\+[0-9A-F]{4,6}\])/g, "[U+005B]").replace(ODD, (hidden) => `[${named(hidden)}]`);
+
+/** The value that the engine's marks stand for, in all its texts and keys. @param {any} value @returns {any} */
+export function exact(value) {
+  if (typeof value === "string") return value.replace(MARK, (mark, code) => character(mark, Number.parseInt(code, 16)));
+  if (Array.isArray(value)) return value.map(exact);
+  if (value === null || typeof value !== "object") return value;
+  return Object.fromEntries(Object.entries(value).map(([name, one]) => [exact(name), exact(one)]));
+}
+
+/** @param {string} mark @param {number} code */
+const character = (mark, code) => (code <= 0x10ffff ? String.fromCodePoint(code) : mark);
+
 /** A text in which each such character is named, and each word that mixes scripts underlined. @param {unknown} value */
 export function shown(value) {
   const text = String(value);
   const parts = [];
   let last = 0;
+  let count = 0;
   for (const hit of text.matchAll(ODD)) {
     if (hit.index > last) parts.push(...mixed(text.slice(last, hit.index)));
-    const code = hit[0].codePointAt(0) ?? 0;
-    const hex = `U+${code.toString(16).toUpperCase().padStart(4, "0")}`;
-    parts.push(html`<span class="odd" title="hidden character ${hex}">${NAMES[code] ?? hex}</span>`);
+    if (++count > MOST_MARKED) return [...parts, marked(text.slice(hit.index))];
+    const code = named(hit[0]);
+    const name = NAMES[hit[0].codePointAt(0) ?? 0] ?? code;
+    parts.push(html`<span class="odd" title="hidden character ${code}">${name}</span>`);
     last = hit.index + hit[0].length;
   }
   parts.push(...mixed(text.slice(last)));
