@@ -170,7 +170,8 @@ else
 fi
 
 # What drives a browser, in the environment of the tests themselves.
-[ "$kind" != python ] || .venv/bin/python -c 'import playwright' 2>/dev/null || scripts/venv.sh .venv '.[test,check,browser]'
+[ "$kind" != python ] || .venv/bin/python -c 'import playwright' 2>/dev/null ||
+  .venv/bin/pip install --quiet --disable-pip-version-check --editable '.[browser]'
 
 # Doubles of many vendors' wires, by someone else; the reference server of MCP.
 if [ "$kind" != node ]; then
