@@ -38,6 +38,7 @@ _DOCUMENT = {
     "cross-origin-opener-policy": "same-origin",
 }
 _FOR_GOOD = "public, max-age=31536000, immutable"
+_STATE = {"<any>": "what the page shows: filters, tabs and selections are in its address"}
 
 
 class Front(Struct, frozen=True, kw_only=True):
@@ -91,13 +92,14 @@ def routes() -> Iterator[Route]:
         None,
         get_front,
         "The page, or where things are",
+        query=_STATE,
         overridable=True,
         answer=Front,
         gives=("text/html",),
     )
     paths = [path for name in PAGES for path in (f"/{name}", f"/{name}/{{rest:path}}")]
     for path in paths:
-        yield Route("GET", path, None, get_page, f"The page at {path}", overridable=True, page=True)
+        yield Route("GET", path, None, get_page, f"The page at {path}", query=_STATE, overridable=True, page=True)
     yield Route(
         "GET",
         f"{FILES}/{{digest}}/{{file:path}}",

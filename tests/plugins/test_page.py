@@ -29,7 +29,8 @@ async def test_programs_learn_at_the_root_where_things_are_and_each_is_there() -
 
 
 @pytest.mark.parametrize(
-    "path", ["/", *(f"/{name}" for name in PAGES), "/sessions/5f3a9c1e", "/tools/mcp/shop/find/it"]
+    "path",
+    ["/", *(f"/{name}" for name in PAGES), "/sessions/5f3a9c1e?turn=3", "/tools/mcp/shop/find/it", "/?kind=drift"],
 )
 async def test_a_browser_gets_the_document_of_the_page_at_every_address(path: str) -> None:
     async with served_engine() as (_, http):
