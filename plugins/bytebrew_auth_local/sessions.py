@@ -42,6 +42,8 @@ class LocalMode(AuthMode):
     def load(self, engine: Engine, keys: Path) -> None:
         """Loads the key pair and creates the sign-in token; the data folder must exist."""
         self._db, self._keys = engine.db, KeyPair(keys)
+        has_page = any(route.path == "/" and "text/html" in route.gives for route in engine.routes)
+        self._opens = "/" if has_page else "/sign-in"
         self.sign_in_token = SignInToken(engine.data_dir)
         self.attempts = AttemptLimiter()
         self.owners = PeerCheckQueue(engine.data_dir)
@@ -53,8 +55,8 @@ class LocalMode(AuthMode):
         return Actor(subject=f"user:{SUBJECT}", name=SUBJECT, kind="user", scopes=scopes, expires_at=until)
 
     def link(self, url: str) -> str:
-        """The URL of the page that opens a session with the sign-in token."""
-        return f"{url}/sign-in#t={self.sign_in_token.token}"
+        """The URL of the page that opens a session with the sign-in token: the engine's own, if it has one."""
+        return f"{url}{self._opens}#t={self.sign_in_token.token}"
 
     async def claims(self, token: str) -> dict[str, Any]:
         """The claims of a live session; raises Unauthorized."""

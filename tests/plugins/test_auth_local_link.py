@@ -151,12 +151,18 @@ def test_the_link_is_printed_to_a_person_and_never_into_a_log(tmp_path: Path) ->
         url = running.stdout.readline().decode().rsplit(" ", 1)[1].strip()
         shown = os.read(mine, 10_000).decode()
         [link] = re.findall(r"http://\S+#t=\S+", shown)
-        assert link == f"{url}/sign-in#t={(tmp_path / 'b' / FILE).read_text().strip()}"
+        assert link == f"{url}/#t={(tmp_path / 'b' / FILE).read_text().strip()}"
     finally:
         running.kill()
         running.communicate()
         os.close(mine)
         os.close(its)
+
+
+async def test_without_the_page_the_link_opens_one_that_shows_the_token(tmp_path: Path) -> None:
+    async with served_engine(data=tmp_path, settings={"BYTEBREW_DISABLED_PLUGINS": "page"}) as (engine, _):
+        token = (tmp_path / FILE).read_text().strip()
+        assert engine.auth_mode.link("http://here") == f"http://here/sign-in#t={token}"
 
 
 async def test_who_could_make_room_gets_in_where_the_disk_takes_nothing_more(tmp_path: Path) -> None:

@@ -217,7 +217,7 @@ class App extends View {
     }
     if (this.#signedIn && !this.#asking)
       return html`<div class="lost">
-        <span class="grow">You are signed out. What you see stays as it is.</span>
+        <span class="grow">You are signed out.${this.#page?.isConnected ? " What you see stays as it is." : ""}</span>
         <button class="btn" type="button" @click=${() => this.#ask()}>Sign in</button>
       </div>`;
     if (watch.notice === "updated")

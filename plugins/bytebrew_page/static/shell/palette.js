@@ -97,12 +97,13 @@ function filtered(rows, text) {
 export function palette(shell) {
   const left = new AbortController();
   const fixed = [...pages(), ...acts(shell), ...recent().map((one) => row("Recent", one.words, one.icon, one.url))];
+  const first = fixed.filter((one) => one.group !== "Go to" || one.meta); // those that are wanted most often
   /** @type {Row[]} */
   let names = [];
   /** @type {Row[]} */
   let found = [];
   /** @type {Row[]} */
-  let rows = fixed;
+  let rows = first;
   let text = "";
   let at = 0;
   let timer = 0;
@@ -110,7 +111,7 @@ export function palette(shell) {
   let redraw = () => {};
   const refresh = () => {
     const before = rows[at];
-    rows = text ? [...byId(text), ...filtered([...fixed, ...names], text), ...found] : fixed;
+    rows = text ? [...byId(text), ...filtered([...fixed, ...names], text), ...found] : first;
     at = Math.max(0, rows.indexOf(before));
     redraw();
   };
