@@ -310,6 +310,8 @@ class Traffic(NamedTuple):
 
 API_DOCUMENT = StateKey[Callable[[], Mapping[str, Any]]]("api_document")
 """Returns the OpenAPI document of an engine that is served over HTTP; read-only."""
+FRONT_PAGE = StateKey[str]("front_page")
+"""The path of the page for operators, if a plugin has one; the link that signs in opens it."""
 TRAFFIC = StateKey[Callable[[], Traffic]]("traffic")
 """Returns the traffic of an engine that is served over HTTP."""
 

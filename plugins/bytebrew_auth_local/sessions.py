@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 import bytebrew
-from bytebrew import Actor, AuthMode, Conflict, Engine, StateKey, Unauthorized, new_uuid
+from bytebrew import FRONT_PAGE, Actor, AuthMode, Conflict, Engine, StateKey, Unauthorized, new_uuid
 
 from . import ended_sessions
 from .attempt_limiter import AttemptLimiter
@@ -42,8 +42,8 @@ class LocalMode(AuthMode):
     def load(self, engine: Engine, keys: Path) -> None:
         """Loads the key pair and creates the sign-in token; the data folder must exist."""
         self._db, self._keys = engine.db, KeyPair(keys)
-        has_page = any(route.path == "/" and "text/html" in route.gives for route in engine.routes)
-        self._opens = "/" if has_page else "/sign-in"
+        has_page = FRONT_PAGE in engine.state
+        self._opens = engine.state[FRONT_PAGE] if has_page else "/sign-in"
         self.sign_in_token = SignInToken(engine.data_dir)
         self.attempts = AttemptLimiter()
         self.owners = PeerCheckQueue(engine.data_dir)
