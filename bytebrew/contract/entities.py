@@ -299,9 +299,9 @@ class TaskPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Task(Struct, frozen=True, kw_only=True):
     """A task; `result` and `error` say how it ended, `session_id` is where it is worked on.
 
-    It needs input while a question of its session waits for a person. `agent_name` is another name of `agent`. `digest`
-    is over what a person approves: title, description, criteria, agent, schema, mode and blockers. In the texts of one
-    that needs an approval, or has had one, an invisible character is shown by its number, as in `[U+202E]`.
+    It needs input while questions of its session wait, first that of `confirmation_id`. `agent_name` is `agent`.
+    `digest` is over what a person approves: title, description, criteria, agent, schema, mode, blockers. A task that is
+    or was to be approved shows invisible characters as `[U+202E]`. `cost_usd` is of the turns of a background task.
     """
 
     id: str
@@ -323,6 +323,8 @@ class Task(Struct, frozen=True, kw_only=True):
     result: str | None
     error: str | None
     attempts: Live[int]
+    cost_usd: Live[float | None]
+    confirmation_id: Live[str | None]
     created_at: str
     approved_at: str | None
     started_at: str | None

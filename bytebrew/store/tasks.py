@@ -1,5 +1,7 @@
 """SQL for tasks: work that an agent does without anybody waiting for it."""
 
+from typing import get_args
+
 from msgspec import Struct
 from msgspec.structs import asdict
 
@@ -7,13 +9,14 @@ from bytebrew.base.errors import Conflict, Detail, InvalidRequest, NotFound, Unp
 from bytebrew.base.formats import new_id, new_uuid, now
 from bytebrew.contract.auth import Actor
 from bytebrew.contract.connection import Connection, Row, insert
-from bytebrew.contract.entities import NewTask, Task, TaskSource
+from bytebrew.contract.entities import NewTask, Task, TaskSource, TaskStatus
 from bytebrew.contract.lists import Listing, Page, Selection, rows_of
 from bytebrew.store import sessions, task_queue
 from bytebrew.store.configuration import schemas
 from bytebrew.store.sqlite.dialect import indexed_by
 from bytebrew.store.task_approvals import task_of
 
+STATUSES: tuple[TaskStatus, ...] = get_args(TaskStatus)
 ENDED = frozenset({"completed", "failed", "cancelled"})
 MAX_NESTING = 10
 TASKS = Listing(table="tasks", order=("seq",), kinds=("agent", "status", "source"), unit="thousand", kept="owner")
@@ -36,11 +39,19 @@ class Claim(Struct, frozen=True, kw_only=True):
 _ASKING = "'pending' in (select c.status from confirmations c where c.session_id = {0}.session_id)"
 _STATUS = f"""case when {{0}}.status = 'in_progress' and {{0}}.turn_id is not null and {_ASKING}
   then 'needs_input' else {{0}}.status end"""
+_COST = """case when t.mode = 'background'
+  then (select sum(u.cost_usd) from turns u where u.session_id = t.session_id) end"""
+_QUESTION = """case when t.status = 'in_progress' and t.turn_id is not null
+  then (select c.id from confirmations c where c.session_id = t.session_id and c.status = 'pending'
+  and c.kind <> 'client_tool' order by c.seq limit 1) end"""
 _SELECT = f"""select t.id, t.title, t.description, t.agent, t.agent as agent_name, t.schema,
   {_STATUS.format("t")} as status, t.source, t.mode, t.priority, t.acceptance_criteria, t.blocked_by, t.parent_task_id,
   t.callback_url,
-  t.session_id, t.result, t.error, t.attempts, t.created_at, t.approved_at, t.started_at, t.completed_at, t.owner,
+  t.session_id, t.result, t.error, t.attempts, {_COST} as cost_usd, {_QUESTION} as confirmation_id,
+  t.created_at, t.approved_at, t.started_at, t.completed_at, t.owner,
   t.turn_id, t.seq, t.approved_digest, t.revised from tasks t"""
+_CLAIMED = _SELECT.replace(_COST, "null").replace(_QUESTION, "null")
+"""A worker needs to know neither."""
 
 
 def create(
@@ -139,15 +150,7 @@ class Filter(Struct, frozen=True, kw_only=True):
 
 def page(conn: Connection, actor: Actor, wanted: Filter, offset: int, limit: int) -> Page[Task]:
     """The tasks that the actor may see."""
-    stored = wanted.status.replace("needs_input", "in_progress")
-    kinds = {"agent": wanted.agent, "status": stored, "source": wanted.source}
-    keys = {"session_id": wanted.session_id, "owner": "" if actor.is_admin else actor.subject}
-    chosen = Selection(
-        kinds={name: value for name, value in kinds.items() if value},
-        keys={name: value for name, value in keys.items() if value},
-        also=f"{_STATUS.format('listed')} = '{wanted.status}'" if stored == "in_progress" else "",
-    )
-    after = None
+    chosen, after = _chosen(actor, wanted), None
     if wanted.after:
         try:
             after = (row_of(conn, wanted.after, actor)["seq"],)
@@ -158,6 +161,22 @@ def page(conn: Connection, actor: Actor, wanted: Filter, offset: int, limit: int
     more = len(places) > len(found)
     total, following = TASKS.total(conn, chosen), found[-1].id if more else None
     return Page(data=found, total=total, limit=limit, offset=offset, next=following)
+
+
+def _chosen(actor: Actor, wanted: Filter) -> Selection:
+    stored = wanted.status.replace("needs_input", "in_progress")
+    kinds = {"agent": wanted.agent, "status": stored, "source": wanted.source}
+    keys = {"session_id": wanted.session_id, "owner": "" if actor.is_admin else actor.subject}
+    return Selection(
+        kinds={name: value for name, value in kinds.items() if value},
+        keys={name: value for name, value in keys.items() if value},
+        also=f"{_STATUS.format('listed')} = '{wanted.status}'" if stored == "in_progress" else "",
+    )
+
+
+def counts(conn: Connection, actor: Actor, agent: str, source: str) -> dict[str, int]:
+    """How many tasks of each status the actor may see, of an agent and a source unless these are empty."""
+    return {one: TASKS.total(conn, _chosen(actor, Filter(status=one, agent=agent, source=source))) for one in STATUSES}
 
 
 def subtasks(conn: Connection, task_id: str) -> list[Task]:
@@ -202,7 +221,7 @@ def claim(conn: Connection, per_agent: int) -> Claim | None:
 
 
 def _claim(conn: Connection, task_id: str) -> Claim:
-    row = row_of(conn, task_id, None)
+    row = conn.execute(f"{_CLAIMED} where t.id = ?", (task_id,)).fetchone()
     sql = "select s.user_sub from tasks t join sessions s on s.id = t.made_in where t.id = ?"
     made_for = conn.execute(sql, (task_id,)).fetchone()
     user_sub = made_for["user_sub"] if made_for else ""

@@ -205,7 +205,7 @@ def value(part: Any, kinds: Mapping[str, type[Event]]) -> Any:
         error = sentence("turn_failed")[1] if part.error else part.error
         if part.source == "agent":  # what it is about is the input of a tool
             part = replace(part, title="", description="", acceptance_criteria=())
-        return replace(part, agent="", agent_name="", error=error)
+        return replace(part, agent="", agent_name="", error=error, cost_usd=None)
     raise Forbidden("The public view does not show this", code="forbidden")
 
 

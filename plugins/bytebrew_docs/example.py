@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 from msgspec.json import encode
 from msgspec.json import format as indented
@@ -112,7 +113,7 @@ def _filled(path: str) -> str:
 
 def _query(operation: Mapping[str, Any], schemas: Schemas) -> str:
     given = [
-        f"{one['name']}={one.get('example', sample(one['schema'], schemas))}"
+        f"{one['name']}={quote(str(one.get('example', sample(one['schema'], schemas))), safe='/:@,')}"
         for one in operation.get("parameters", ())
         if one["in"] == "query" and (one["required"] or "example" in one)
     ]

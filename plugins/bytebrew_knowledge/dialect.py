@@ -23,6 +23,10 @@ RANKED = f"""with found as materialized (
     select w.rowid as id, json_extract(p.value, '$[1]') * bm25(knowledge_words, 0.0, 1.5, 1.0) as score
     from json_each(:weights) p cross join {MATCHES.format(words="json_extract(p.value, '$[0]')")})
   select sum(score) as score, id from found group by id order by score, id limit :limit"""  # noqa: S608
+MARKED = """select w.rowid as id, highlight(knowledge_words, 1, char(2), char(3)) as heading,
+  highlight(knowledge_words, 2, char(2), char(3)) as text from json_each(:ids) p
+  cross join knowledge_words w on w.rowid = p.value where w.knowledge_words match :words"""
+"""Chunks whose words that match are between the characters 2 and 3."""
 OTHERS = f"select w.rowid as id from {MATCHES.format(words=':words')} limit :limit"  # noqa: S608
 COUNT = "select count(*) from knowledge_words where knowledge_words match ?"
 PERSONS = """select id, blob from knowledge_files

@@ -7,8 +7,9 @@ from msgspec import Meta, Struct
 
 from bytebrew import Connection, Detail, InvalidRequest, Parameter, Request, Route
 
-from . import bases, files
+from . import bases, chunks, files
 from .bases import Base, BasePatch, NewBase
+from .chunks import Chunk
 from .files import File
 from .knowledge import KNOWLEDGE
 from .search import Hit, Query
@@ -112,6 +113,14 @@ async def list_files(request: Request[None]) -> list[File]:
 async def get_file(request: Request[None]) -> File:
     """One file, with the progress of its indexing."""
     return await request.engine.db.read(files.get, [await _base_id(request)], request.path["file_id"])
+
+
+async def list_chunks(request: Request[None]) -> list[Chunk]:
+    """The parts of a file as they are searched, from the position `first`."""
+    first = _number(request.query, "first", 1, 0, 10**9)
+    limit = _number(request.query, "limit", 10, 1, 50)
+    base_id, file_id = await _base_id(request), request.path["file_id"]
+    return await request.engine.db.read(chunks.of_file, base_id, file_id, first, limit)
 
 
 async def upload_file(request: Request[AsyncIterator[bytes]]) -> File:
@@ -223,6 +232,10 @@ _SEARCH = {
     "file": "only in this file, by name or id",
     "metadata.<name>": "only in files whose metadata has this value",
 }
+_CHUNKS = {
+    "first": Parameter("the position of the first, 1 unless told", Annotated[int, Meta(ge=0, le=10**9)] | Literal[""]),
+    "limit": Parameter("most chunks, 10 unless told, up to 50", Annotated[int, Meta(ge=1, le=50)] | Literal[""]),
+}
 _UPDATE: dict[str, Any] = {
     "body": BasePatch,
     "example": {"description": "How we work, since 2026"},
@@ -266,6 +279,7 @@ ROUTES = (
     _route("GET", _FILES, list_files, "List the files of a knowledge base", answer=list[File]),
     _route("POST", _FILES, upload_file, "Upload a file", action="kb_file.create", **_UPLOAD),
     _route("GET", _FILE, get_file, "Get a file of a knowledge base", answer=File),
+    _route("GET", f"{_FILE}/chunks", list_chunks, "List the chunks of a file", query=_CHUNKS, answer=list[Chunk]),
     _route("DELETE", _FILE, delete_file, "Delete a file of a knowledge base", action="kb_file.delete", status=204),
     _route("POST", f"{_FILE}/reindex", reindex_file, "Index a file again", action="kb_file.reindex", **_STARTED),
     _route("GET", f"{_AGENT}/status", agent_status, "Get the state of an agent's knowledge", answer=AgentStatus),

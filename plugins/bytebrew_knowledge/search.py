@@ -3,7 +3,7 @@
 import math
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -40,7 +40,12 @@ class Query(Struct, frozen=True, kw_only=True):
 
 
 class Hit(Struct, frozen=True, kw_only=True):
-    """A chunk that was found; `position` is its place in the file, `similarity` is null where no vector tells it."""
+    """A chunk that was found; `position` is its place in the file, `similarity` is null where no vector tells it.
+
+    `score` sums up two ranks, from 1: `word_rank` among the 50 chunks whose words fit best, `vector_rank` by likeness;
+    each is null where the chunk is not ranked. `matched_terms` are words of the heading and
+    the text that match one of the query's, in lower case.
+    """
 
     base_id: str
     file_id: str
@@ -50,6 +55,9 @@ class Hit(Struct, frozen=True, kw_only=True):
     text: str
     score: float
     similarity: float | None
+    word_rank: int | None
+    vector_rank: int | None
+    matched_terms: list[str]
     metadata: dict[str, str]
 
 
@@ -138,7 +146,19 @@ async def _ranked(
         scores = {chunk: score for chunk, score in scores.items() if like.get(chunk, 1) >= query.threshold}
     order = sorted(scores, key=lambda chunk: (-scores[chunk], by_words.get(chunk, CANDIDATES), chunk))[: query.limit]
     rows = await engine.db.read(_rows, params, order)
-    hits = [_hit(rows[chunk], scores[chunk], like.get(chunk)) for chunk in order if chunk in rows]
+    matched = await engine.db.read(search_terms.matching, order, query.text)
+    hits = [
+        _hit(
+            rows[chunk],
+            score=round(scores[chunk], 6),
+            similarity=None if (likeness := like.get(chunk)) is None else round(likeness, 4),
+            word_rank=by_words.get(chunk),
+            vector_rank=by_likeness.get(chunk),
+            matched_terms=matched.get(chunk, []),
+        )
+        for chunk in order
+        if chunk in rows
+    ]
     return hits, len(hits) == len(order)
 
 
@@ -208,7 +228,7 @@ def _rows(conn: Connection, params: Mapping[str, str], order: Sequence[int]) -> 
     return {row["id"]: row for row in conn.execute(_HITS, {**params, "ids": ids})}
 
 
-def _hit(row: Row, score: float, similarity: float | None) -> Hit:
+def _hit(row: Row, **why: Any) -> Hit:
     values = {**dict(row), "metadata": msgspec.json.decode(row["metadata"])}
     del values["id"]
-    return Hit(**values, score=round(score, 6), similarity=None if similarity is None else round(similarity, 4))
+    return Hit(**values, **why)

@@ -13,10 +13,11 @@ import msgspec
 
 from bytebrew import Connection
 
-from .dialect import COUNT, OTHERS, RANKED
+from .dialect import COUNT, MARKED, OTHERS, RANKED
 
 CANDIDATES = 50
 """Best matches of each kind of search that are merged."""
+_MARKED = re.compile("\x02([^\x02\x03]+)\x03")
 MAX_TERMS = 64
 MOST_BASES = 16
 """A search over more bases uses the document frequencies of the whole index."""
@@ -57,6 +58,18 @@ def _weighed(
 def base_term(base_id: str) -> str:
     """The term that marks the chunks of a base in the index."""
     return base_id.replace("-", "")
+
+
+def matching(conn: Connection, ids: Sequence[int], text: str) -> dict[int, list[str]]:
+    """The words of chunks that a term of the text matches, in lower case and in the order in which they come."""
+    if not (terms := _terms(text)):
+        return {}
+    params = {"ids": msgspec.json.encode(ids).decode(), "words": f"{{heading text}} : ({_any(terms)})"}
+    found: dict[int, list[str]] = {}
+    for row in conn.execute(MARKED, params):
+        words = _MARKED.findall(f"{row['heading']} {row['text']}".lower())
+        found[row["id"]] = [*dict.fromkeys(words)]
+    return found
 
 
 def _terms(text: str) -> list[str]:

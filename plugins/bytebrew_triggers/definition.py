@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -84,7 +84,14 @@ def changes(patch: Struct) -> dict[str, Any]:
     return {name: value for name, value in msgspec.structs.asdict(patch).items() if value is not UNSET}
 
 
-def next_moment(schedule: NewSchedule, after: datetime) -> datetime:
+class Timing(NamedTuple):
+    """When a schedule fires."""
+
+    cron: str
+    timezone: str
+
+
+def next_moment(schedule: NewSchedule | Timing, after: datetime) -> datetime:
     """The first time of a schedule after another; InvalidRequest if there is none.
 
     As in Debian's cron, a time in the hour that daylight saving skips fires right after it, and one in the repeated

@@ -9,8 +9,9 @@ from msgspec.structs import asdict
 
 from bytebrew import Connection, Live, Parameter, Request, Route, Row
 
-from . import store
-from .definition import NewSchedule, NewWebhook, SchedulePatch, WebhookPatch
+from . import deliveries, store
+from .definition import NewSchedule, NewWebhook, SchedulePatch, Timing, WebhookPatch
+from .deliveries import Delivery
 from .schedules import Schedules
 from .signed_requests import SIGNATURE, STANDARD_ID, STANDARD_SIGNATURE, STANDARD_TIMESTAMP, TIMESTAMP
 from .store import SCHEDULE, WEBHOOK, Kind
@@ -29,6 +30,12 @@ class Schedule(NewSchedule, frozen=True, kw_only=True, omit_defaults=False):
     last_error: Live[str | None]
     created_at: str
     updated_at: Live[str]
+
+
+class Preview(Struct, frozen=True, kw_only=True):
+    """When a schedule would fire next, in UTC."""
+
+    moments: list[str]
 
 
 class Webhook(Struct, frozen=True, kw_only=True):
@@ -61,6 +68,16 @@ _EXAMPLES: Mapping[Any, Mapping[str, Any]] = {
 }
 
 
+_PREVIEW = {
+    "cron": Parameter(
+        "minute, hour, day, month, weekday",
+        Annotated[str, Meta(max_length=200, examples=["0 9 * * MON-FRI"])],
+        required=True,
+    ),
+    "timezone": "a time zone of the IANA database, UTC unless told",
+}
+
+
 class ScheduleRoutes:
     """The routes of schedules; changes take effect at once."""
 
@@ -88,6 +105,23 @@ class ScheduleRoutes:
         schedule = await request.write(lambda conn: _schedule(update(conn, name, request.body)))
         self.schedules.wake()
         return schedule
+
+    async def preview_schedule(self, request: Request[None]) -> Preview:
+        """The next three times of a `cron` in a `timezone`, before it is a schedule's."""
+        query = request.query
+        timing = Timing(cron=query.get("cron", ""), timezone=query.get("timezone") or "UTC")
+        return Preview(moments=[_written(moment) for moment in self.schedules.moments(timing, 3)])
+
+    async def run_schedule(self, request: Request[None]) -> Received:
+        """A task of the schedule at once, also while it is disabled; its next time stays."""
+
+        def run(conn: Connection) -> Received:
+            task = self.schedules.run(conn, request.path["name"])
+            return Received(task_id=task.id, status=task.status)
+
+        made = await request.write(run)
+        request.engine.tasks.wake()
+        return made
 
     async def delete_schedule(self, request: Request[None]) -> None:
         """Removes a schedule; the tasks that it made stay."""
@@ -122,6 +156,13 @@ class WebhookRoutes:
         update, name = self.webhooks.update, request.path["name"]
         return await request.write(lambda conn: Webhook(**_fields(update(conn, name, request.body), WEBHOOK)))
 
+    async def list_deliveries(self, request: Request[None]) -> list[Delivery]:
+        """The last requests to a webhook, newest first: 50 that were signed, and since the engine's start others."""
+        name = request.path["name"]
+        await request.engine.db.read(store.get, WEBHOOK, name)
+        found = await request.engine.db.read(deliveries.stored, name) + self.webhooks.refused.of(name)
+        return sorted(found, key=lambda delivery: delivery.at, reverse=True)[: deliveries.MOST]
+
     async def delete_webhook(self, request: Request[None]) -> None:
         """Removes a webhook; the tasks that it made stay."""
         await request.write(store.delete, WEBHOOK, request.path["name"])
@@ -139,10 +180,13 @@ def routes(schedules: Schedules, webhooks: Webhooks) -> Iterator[Route]:
     new: dict[str, Any] = {"status": 201, "idempotent": True}
     yield route("GET", many, s.list_schedules, "List schedules", answer=list[Schedule])
     yield route("POST", many, s.create_schedule, "Create a schedule", body=NewSchedule, answer=Schedule, **new)
+    yield route("GET", f"{many}/preview", s.preview_schedule, "Preview a schedule", query=_PREVIEW, answer=Preview)
     yield route("GET", one, s.get_schedule, "Get a schedule", answer=Schedule)
     for method in ("PUT", "PATCH"):
         yield route(method, one, s.update_schedule, "Update a schedule", body=SchedulePatch, answer=Schedule)
     yield route("DELETE", one, s.delete_schedule, "Delete a schedule", status=204)
+    summary = "Run a schedule now"
+    yield route("POST", f"{one}/run", s.run_schedule, summary, answer=Received, status=202, idempotent=True)
     many, one = "/api/v1/webhooks", "/api/v1/webhooks/{name}"
     yield route("GET", many, w.list_webhooks, "List webhooks", answer=list[Webhook])
     yield route("POST", many, w.create_webhook, "Create a webhook", body=NewWebhook, answer=CreatedWebhook, **new)
@@ -150,6 +194,7 @@ def routes(schedules: Schedules, webhooks: Webhooks) -> Iterator[Route]:
     for method in ("PUT", "PATCH"):
         yield route(method, one, w.update_webhook, "Update a webhook", body=WebhookPatch, answer=Webhook)
     yield route("DELETE", one, w.delete_webhook, "Delete a webhook", status=204)
+    yield route("GET", f"{one}/deliveries", w.list_deliveries, "List a webhook's deliveries", answer=list[Delivery])
     summary = "Make a task by a signed request"
     signed: dict[str, Any] = {
         "stream_body": True,
@@ -173,7 +218,11 @@ def _fields(row: Row, kind: Kind) -> dict[str, Any]:
     return fields
 
 
+def _written(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def _schedule(row: Row) -> Schedule:
     moment = row["next_at"]
-    next_at = None if moment is None else datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    next_at = None if moment is None else _written(datetime.fromtimestamp(moment, UTC))
     return Schedule(**_fields(row, SCHEDULE), next_at=next_at)

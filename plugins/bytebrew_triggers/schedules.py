@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 
 from msgspec.structs import replace
 
-from bytebrew import Connection, Engine, EngineError, NewTask, Row, StateKey, rfc3339
+from bytebrew import Connection, Engine, EngineError, NewTask, Row, StateKey, Task, rfc3339
 
 from . import store
-from .definition import NewSchedule, SchedulePatch, changes, next_moment
+from .definition import NewSchedule, SchedulePatch, Timing, changes, next_moment
 from .store import SCHEDULE
 
 log = logging.getLogger(__name__)
@@ -66,6 +66,21 @@ class Schedules:
         self._engine.tasks.check(conn, schedule.agent, schedule.schema)
         return moment.timestamp()
 
+    def moments(self, timing: Timing, count: int) -> list[datetime]:
+        """The next times at which such a schedule would fire; fewer if it ends before."""
+        found = [next_moment(timing, self._clock())]
+        with suppress(EngineError):
+            while len(found) < count:
+                found.append(next_moment(timing, found[-1]))
+        return found
+
+    def run(self, conn: Connection, name: str) -> Task:
+        """A task of a schedule out of turn; the schedule's next time stays."""
+        row = store.get(conn, SCHEDULE, name)
+        task = self._engine.tasks.add(conn, _task(store.definition(row, SCHEDULE)), row["owner"], "schedule")
+        store.put(conn, SCHEDULE, name, last_task_id=task.id, last_error=None, last_at=rfc3339(self._clock()))
+        return task
+
     async def fire(self) -> float:
         """Creates the tasks that are due; returns the seconds until the next ones."""
         moment = self._clock()
@@ -104,15 +119,9 @@ class Schedules:
                 log.info("schedule %s was due while the engine was down; skipped", schedule.name)
                 store.put(conn, SCHEDULE, schedule.name, next_at=next_at)
                 continue
-            new = NewTask(
-                agent=schedule.agent,
-                title=schedule.title or schedule.name,
-                description=schedule.message,
-                schema=schedule.schema,
-            )
             task_id = fault = None
             try:
-                task_id = self._engine.tasks.add(conn, new, row["owner"], "schedule").id
+                task_id = self._engine.tasks.add(conn, _task(schedule), row["owner"], "schedule").id
             except EngineError as error:
                 log.warning("schedule %s makes no task: %s", schedule.name, error)
                 fault = error.message
@@ -134,6 +143,15 @@ class Schedules:
             with suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, seconds)):
                     await self._changed.wait()
+
+
+def _task(schedule: NewSchedule) -> NewTask:
+    return NewTask(
+        agent=schedule.agent,
+        title=schedule.title or schedule.name,
+        description=schedule.message,
+        schema=schedule.schema,
+    )
 
 
 SCHEDULES = StateKey[Schedules]("schedules")

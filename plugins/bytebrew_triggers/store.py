@@ -47,6 +47,20 @@ create index triggers_signatures_expiring on triggers_signatures (expires_at);
 """,
     ),
     Migration(2, "alter table triggers_signatures add column answer text;"),
+    Migration(
+        3,
+        """
+create table triggers_deliveries (
+  n integer primary key,
+  webhook text not null references triggers_webhooks (name) on delete cascade,
+  at text not null,
+  status integer not null,
+  reason text,
+  task_id text
+) strict;
+create index triggers_deliveries_webhook on triggers_deliveries (webhook, n);
+""",
+    ),
 )
 KEPT_SECONDS = 3600.0
 """Seconds for which an expired signature is kept, because the clock may be set back, or the window extended."""

@@ -30,7 +30,7 @@ from bytebrew import (
     resolved,
 )
 
-from . import store
+from . import deliveries, store
 from .definition import LEAST_SECRET, NewWebhook, WebhookPatch, changes
 from .signed_requests import UNSIGNED, Claim, claim
 from .store import WEBHOOK
@@ -62,6 +62,7 @@ class Webhooks:
     def __init__(self, engine: Engine, clock: Callable[[], datetime]) -> None:
         self._engine = engine
         self._clock = clock
+        self.refused = deliveries.Refused()
 
     def create(self, conn: Connection, new: NewWebhook, owner: str) -> tuple[Row, str]:
         """Creates a webhook whose tasks belong to the owner; returns it and its secret."""
@@ -95,18 +96,25 @@ class Webhooks:
         """
         engine, name = self._engine, request.path["name"]
         window = engine.settings.of(WebhookSettings).webhook_window
-        sent = claim(request.headers, self._clock().timestamp(), window)
-        row = await engine.db.read(store.find, WEBHOOK, name)
-        if row is None:
-            raise Unauthorized(UNSIGNED)
-        secret = self._secret(name, row["sealed_secret"])
-        body = b"".join([piece async for piece in request.body])
-        mark = sent.mark(secret, body)
+        try:
+            sent = claim(request.headers, self._clock().timestamp(), window)
+            row = await engine.db.read(store.find, WEBHOOK, name)
+            if row is None:
+                raise Unauthorized(UNSIGNED)
+            secret = self._secret(name, row["sealed_secret"])
+            body = b"".join([piece async for piece in request.body])
+            mark = sent.mark(secret, body)
+        except Unauthorized as error:
+            self.refused.add(name, error)
+            raise
 
         def fire(conn: Connection) -> Received | EngineError:
             made = self._fire(conn, name, sent, mark, window, body)
             if isinstance(made, Received):
+                deliveries.keep(conn, name, 202, task_id=made.task_id)
                 request.record(conn, made)
+            else:
+                deliveries.keep(conn, name, made.status, made.message)
             return made
 
         made = await engine.db.write(fire)
@@ -129,13 +137,13 @@ class Webhooks:
         row = store.get(conn, WEBHOOK, name)
         webhook: NewWebhook = store.definition(row, WEBHOOK)
         if not webhook.enabled:
-            raise NotFound(f"The webhook '{name}' is disabled")
+            return NotFound(f"The webhook '{name}' is disabled")
         moment = self._clock().timestamp()
         expires_at = moment + ID_SECONDS if sent.message_id else sent.stamp + window
         if not store.is_new(conn, name, mark, expires_at, moment):
             if sent.message_id:
                 return msgspec.json.decode(store.answer_of(conn, name, mark), type=Received)
-            raise Conflict("This very request has come before, and its task was made", code="replayed")
+            return Conflict("This very request has come before, and its task was made", code="replayed")
         new = NewTask(
             agent=webhook.agent,
             title=" ".join(rendered(webhook.title, body).split())[:256] or webhook.name,

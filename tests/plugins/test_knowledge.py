@@ -283,6 +283,32 @@ async def test_a_file_of_the_same_name_takes_the_place_of_the_one_before() -> No
                 await anyio.sleep(0.02)
 
 
+async def test_a_hit_says_which_words_match_and_what_stands_around_it() -> None:
+    text = "# One\n\nTea is made.\n\n# Making tea\n\nMakers of TEA make tea.\n\n# Three\n\nCoffee."
+    async with served_engine() as (_, client):
+        await create(client)
+        await put(client, "a.md", text)
+        [file] = (await settled(client)).values()
+        hits = await found(client, "tea makes")
+        assert [(hit["heading"], hit["word_rank"], hit["vector_rank"], hit["matched_terms"]) for hit in hits] == [
+            ("Making tea", 1, None, ["making", "tea", "make"]),
+            ("One", 2, None, ["tea"]),
+        ]
+        url = f"{BASES}/docs/files/{file['id']}/chunks"
+        around = (await client.get(url, params={"first": hits[0]["position"] - 1, "limit": 3})).json()
+        assert [(chunk["position"], chunk["heading"]) for chunk in around] == [
+            (1, "One"),
+            (2, "Making tea"),
+            (3, "Three"),
+        ]
+        assert around[2]["text"] == "Coffee."
+        assert (await client.get(url, params={"first": 3})).json() == around[2:]
+        for wrong in ({"first": -1}, {"limit": 51}):
+            answer = await client.get(url, params=wrong)
+            assert check_refusal(answer)["details"][0]["path"] == f"$.{next(iter(wrong))}"
+        assert (await client.get(f"{BASES}/docs/files/nothing/chunks")).status_code == 404
+
+
 async def test_a_meaning_is_found_whose_words_are_not_there() -> None:
     meanings = Meanings()
     async with served_engine(providing(meanings)) as (_, client):

@@ -330,6 +330,34 @@ async def test_a_schedule_that_does_not_fit_is_refused(fields: dict[str, Any], s
         refused_as(await client.post(SCHEDULES, json=body), 409, "conflict")
 
 
+async def test_a_schedule_is_previewed_before_it_is_made() -> None:
+    async with engine_at(Clock()) as (_, client):
+        query = {"cron": "30 9 * * MON", "timezone": "Europe/Berlin"}
+        found = (await client.get(f"{SCHEDULES}/preview", params=query)).json()
+        assert found == {"moments": ["2026-03-23T08:30:00Z", "2026-03-30T07:30:00Z", "2026-04-06T07:30:00Z"]}
+        for wrong, path in (({"cron": "never"}, "$.cron"), ({"cron": "* * * * *", "timezone": "Mars"}, "$.timezone")):
+            refused_as(await client.get(f"{SCHEDULES}/preview", params=wrong), 400, "invalid_request", path)
+
+
+async def test_a_schedule_runs_out_of_turn_and_keeps_its_own() -> None:
+    async with engine_at(Clock()) as (_, client):
+        new = await made(client, SCHEDULES, name="tea", cron="0 13 * * *", message="Make some", enabled=False)
+        key = {"Idempotency-Key": "once"}
+        for _ in range(2):
+            answer = await client.post(f"{SCHEDULES}/tea/run", headers=key)
+            assert answer.status_code == 202, answer.text
+        [task] = await tasks(client, "schedule")
+        assert answer.json() == {"task_id": task["id"], "status": "pending"}
+        assert (task["title"], task["description"]) == ("tea", "Make some")
+        after = (await client.get(f"{SCHEDULES}/tea")).json()
+        assert (after["last_task_id"], after["next_at"]) == (task["id"], new["next_at"])
+        refused_as(await client.post(f"{SCHEDULES}/nothing/run"), 404, "not_found")
+        await client.post("/api/v1/agents", json={"name": "spare"})
+        await client.patch(f"{SCHEDULES}/tea", json={"agent": "spare"})
+        await client.delete("/api/v1/agents/spare")
+        refused_as(await client.post(f"{SCHEDULES}/tea/run"), 422, "unprocessable", "$.agent")
+
+
 CLOCKED = """
 import time
 from datetime import datetime, timedelta
@@ -428,6 +456,43 @@ async def test_a_signed_request_makes_a_task() -> None:
         assert (task["title"], task["description"]) == ("Order 7", f"See {body.decode()}")
         webhook = (await client.get(f"{WEBHOOKS}/orders")).json()
         assert (webhook["last_task_id"], webhook["last_error"]) == (task["id"], None)
+
+
+async def deliveries(client: httpx.AsyncClient, name: str = "orders") -> list[tuple[int, str | None, str | None]]:
+    """What the last requests were answered, newest first."""
+    answer = await client.get(f"{WEBHOOKS}/{name}/deliveries")
+    assert answer.status_code == 200, answer.text
+    return [(one["status"], one["reason"], one["task_id"]) for one in answer.json()]
+
+
+async def test_deliveries_say_what_came_of_each_request() -> None:
+    async with engine_at(Clock()) as (_, client):
+        await made(client, WEBHOOKS, name="orders", secret=SECRET)
+        await made(client, WEBHOOKS, name="quiet", secret=SECRET)
+        task_id = (await send(client)).json()["task_id"]
+        replayed = check_refusal(await send(client))["message"]
+        unsigned = check_refusal(await send(client, headers=signed(b"{}", secret=SECRET + "!")))["message"]
+        late = check_refusal(await send(client, headers=signed(b"{}", NOON - timedelta(hours=1))))["message"]
+        await client.patch(f"{WEBHOOKS}/orders", json={"enabled": False})
+        disabled = check_refusal(await send(client, b"[]"))["message"]
+        expected = [(404, disabled), (401, late), (401, unsigned), (409, replayed)]
+        assert await deliveries(client) == [*((*one, None) for one in expected), (202, None, task_id)]
+        assert await deliveries(client, "quiet") == []
+        refused_as(await client.get(f"{WEBHOOKS}/nothing/deliveries"), 404, "not_found")
+
+
+async def test_the_last_50_signed_deliveries_are_kept_whatever_strangers_send() -> None:
+    async with engine_at(Clock()) as (engine, client):
+        await made(client, WEBHOOKS, name="orders", secret=SECRET)
+        for n in range(53):
+            await send(client, str(n).encode())
+        stored = await engine.db.read(lambda conn: conn.execute("select count(*) from triggers_deliveries").fetchone())
+        assert stored[0] == 50
+        found = await deliveries(client)
+        assert [one[2] for one in found] == [task["id"] for task in (await tasks(client))[:2:-1]]
+        await client.delete(f"{WEBHOOKS}/orders")
+        stored = await engine.db.read(lambda conn: conn.execute("select count(*) from triggers_deliveries").fetchone())
+        assert stored[0] == 0
 
 
 async def test_a_body_of_any_kind_is_taken_as_it_is() -> None:

@@ -261,6 +261,7 @@ WORDS = {
 NEEDED = {
     "/api/v1/rate-limits/usage": "?key_header=X-Fuzz&key_value=1",
     "/api/v1/knowledge-bases/{id}/search": "?q=apples",
+    "/api/v1/schedules/preview": "?cron=0+9+*+*+*",
 }
 """Query strings without which a route refuses everybody."""
 

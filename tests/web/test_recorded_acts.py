@@ -257,6 +257,7 @@ class World:
         yield act("POST schedules", {"name": "new", "cron": "0 9 1 1 *", "agent": "b"})
         yield act("PUT schedules/{name}", {"title": "x"}, "spare")
         yield act("PATCH schedules/{name}", {"title": "y"}, "spare")
+        yield act("POST schedules/{name}/run", None, "spare")
         yield act("POST schedules/{name}/rollback", {"version": 1}, "spare")
         yield act("DELETE schedules/{name}", None, "spare")
         yield act("POST webhooks", {"name": "new", "agent": "b"})

@@ -37,6 +37,19 @@ class TaskPage(NumberedPage[Task], frozen=True, kw_only=True):
     tasks: list[Task]
 
 
+class Counts(Struct, frozen=True, kw_only=True):
+    """How many tasks there are of each status."""
+
+    draft: int
+    approved: int
+    pending: int
+    in_progress: int
+    needs_input: int
+    completed: int
+    failed: int
+    cancelled: int
+
+
 class CreatedTask(Task, frozen=True, kw_only=True):
     """A new task; `task_id` is another name of its id."""
 
@@ -115,6 +128,13 @@ async def list_tasks(db: Database, request: Request[None]) -> TaskPage:
     found = await db.scan(tasks.page, request.actor, wanted, offset, limit)
     rows = [*map(shown, found.data)]
     return TaskPage(tasks=rows, data=rows, next=found.next, **page_numbers(found.total, limit, offset))
+
+
+async def count_tasks(db: Database, request: Request[None]) -> Counts:
+    """How many tasks there are of each status, in all or of an `agent` or `source`."""
+    query = request.query
+    found = await db.scan(tasks.counts, request.actor, query.get("agent", ""), query.get("source", ""))
+    return Counts(**found)
 
 
 async def get_task(db: Database, request: Request[None]) -> Task:
@@ -214,6 +234,7 @@ _LIST: Mapping[str, str | Parameter] = {
     "per_page": Parameter("as limit", int | str),
     "after": "the last task of the page before",
 }
+_COUNT = {name: _LIST[name] for name in ("agent", "source")}
 _EXAMPLES: Mapping[Any, Mapping[str, Any]] = {
     NewTask: {"agent": "support", "title": "Market analysis Q1", "require_approval": True},
     TaskPatch: {"title": "Market analysis Q1 and Q2"},
@@ -257,6 +278,7 @@ def routes(engine: Engine) -> tuple[Route, ...]:
     return (
         _route("POST", "/api/v1/tasks", create, "Create a task", CreatedTask, NewTask, 201, idempotent=True),
         _route("GET", "/api/v1/tasks", list_all, "List tasks", TaskPage, query=_LIST, also=no_such),
+        _route("GET", "/api/v1/tasks/counts", partial(count_tasks, db), "Count tasks", Counts, query=_COUNT),
         _route("GET", _TASK, get, "Get a task", Task),
         _route("PUT", _TASK, update, "Change a task", Task, TaskPatch),
         _route("PATCH", _TASK, update, "Change a task", Task, TaskPatch),

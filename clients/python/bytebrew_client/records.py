@@ -240,6 +240,8 @@ class Task:
     result: str | None = None
     error: str | None = None
     attempts: int = 0
+    cost_usd: float | None = None
+    confirmation_id: str | None = None
     created_at: str = ""
     approved_at: str | None = None
     started_at: str | None = None

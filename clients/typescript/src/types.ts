@@ -251,6 +251,8 @@ export interface CreatedTask {
   result: string | null;
   error: string | null;
   attempts: number;
+  cost_usd: number | null;
+  confirmation_id: string | null;
   created_at: string;
   approved_at: string | null;
   started_at: string | null;
@@ -716,9 +718,9 @@ export interface Summary {
 /**
  * A task; `result` and `error` say how it ended, `session_id` is where it is worked on.
  *
- * It needs input while a question of its session waits for a person. `agent_name` is another name of `agent`. `digest`
- * is over what a person approves: title, description, criteria, agent, schema, mode and blockers. In the texts of one
- * that needs an approval, or has had one, an invisible character is shown by its number, as in `[U+202E]`.
+ * It needs input while questions of its session wait, first that of `confirmation_id`. `agent_name` is `agent`.
+ * `digest` is over what a person approves: title, description, criteria, agent, schema, mode, blockers. A task that is
+ * or was to be approved shows invisible characters as `[U+202E]`. `cost_usd` is of the turns of a background task.
  */
 export interface Task {
   id: string;
@@ -741,6 +743,8 @@ export interface Task {
   result: string | null;
   error: string | null;
   attempts: number;
+  cost_usd: number | null;
+  confirmation_id: string | null;
   created_at: string;
   approved_at: string | null;
   started_at: string | null;

@@ -5,12 +5,13 @@ import json
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import anyio
 import httpx
 import pytest
 
+from bytebrew.contract.entities import TaskStatus
 from bytebrew.engine import Engine
 from bytebrew.testing import ADMIN
 from tests.conversation.test_confirmations import Talk, configure, engine_on
@@ -194,6 +195,41 @@ async def test_a_list_is_filtered_and_has_pages_newest_first(idle: httpx.AsyncCl
     session_id = (await one(idle, ids[1]))["session_id"]
     assert await found(session_id=session_id) == [ids[1]]
     refused_as(await idle.get(TASKS, params={"status": "escalated"}), 400, "invalid_request", "$.status")
+
+
+async def test_tasks_are_counted_by_status(served: Served) -> None:
+    client = served.client
+
+    async def counts(by: Any = client, **query: str) -> dict[str, int]:
+        found = (await by.get(f"{TASKS}/counts", params=query)).json()
+        assert [*found] == [*get_args(TaskStatus)]
+        return {status: count for status, count in found.items() if count}
+
+    await client.post("/api/v1/agents", json={"name": "spare"})
+    asking = await made(client, [[["sign", {"name": "ada"}]], [None]])
+    await until(client, asking["id"], "needs_input")
+    await until(client, (await made(client))["id"], "completed")
+    for _ in range(2):
+        await made(client, agent="spare", require_approval=True)
+    assert await counts() == {"draft": 2, "needs_input": 1, "completed": 1}
+    assert await counts(agent="spare") == {"draft": 2}
+    assert await counts(source="webhook") == {}
+    own = await token_with(served.engine, "tasks")
+    headers = {"Authorization": f"Bearer {own.token}"}
+    async with httpx.AsyncClient(base_url=client.base_url, headers=headers, timeout=30) as other:
+        await made(other, mode="interactive")
+        assert await counts(other) == {"pending": 1}
+    assert await counts() == {"draft": 2, "pending": 1, "needs_input": 1, "completed": 1}
+
+
+async def test_a_task_costs_what_its_turns_cost(served: Served) -> None:
+    task = await made(served.client)
+    assert (task["cost_usd"], task["confirmation_id"]) == (None, None)
+    done = await until(served.client, task["id"], "completed")
+    assert done["cost_usd"] is None  # the model has no price
+    sql = "update turns set cost_usd = 0.25 where session_id = ?"
+    await served.engine.db.write(lambda conn: conn.execute(sql, (task["session_id"],)))
+    assert (await one(served.client, task["id"]))["cost_usd"] == 0.25
 
 
 async def test_an_unknown_task_is_not_there(idle: httpx.AsyncClient) -> None:
@@ -492,13 +528,14 @@ async def test_a_task_needs_input_while_a_question_waits(served: Served) -> None
     for verb in ("start", "approve", "complete"):
         refused_as(await act(client, task["id"], verb), 409, "bad_transition")
     assert await one(client, task["id"]) == waiting
+    assert waiting["confirmation_id"].startswith("conf_")
     answered = await act(client, task["id"], "input", answers=["approve", "go on"])
     assert answered.status_code == 200
     body = answered.json()
     assert (body["status"], body["approved"], body["confirmation"]["reason"]) == ("ok", True, "go on")
-    assert body["confirmation_id"].startswith("conf_")
+    assert body["confirmation_id"] == waiting["confirmation_id"]
     done = await until(client, task["id"], "completed")
-    assert done["result"] == "signed by ada"
+    assert (done["result"], done["confirmation_id"]) == ("signed by ada", None)
     again = await act(client, task["id"], "input", answers=["approve"])
     refused_as(again, 409, "no_single_question")
     same = await act(client, task["id"], "input", answers=["approve"], confirmation_id=body["confirmation_id"])
