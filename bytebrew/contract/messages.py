@@ -164,7 +164,8 @@ class Spent(Struct, frozen=True):
     """The tokens of one model call; `model` is the configured one that answered, `model_name` its vendor's name.
 
     `started_at` and `finished_at` are in seconds since 1970, retries included. `stop` is why the answer ended, empty if
-    it did not. `purpose` is what the call was for: a step of the turn, or a summary of older turns.
+    it did not. `purpose` is what the call was for: a step of the turn, or a summary of older turns. `first_token_at`
+    is when the answer began, 0 if it did not.
     """
 
     model: str
@@ -175,3 +176,4 @@ class Spent(Struct, frozen=True):
     finished_at: float = 0.0
     stop: StopReason | Literal[""] = ""
     purpose: Literal["step", "summary"] = "step"
+    first_token_at: float = 0.0

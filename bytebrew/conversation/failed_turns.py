@@ -117,7 +117,7 @@ async def fail_now(
     last = journal.append(entries, error_event(session_id, turn_id, error))
 
     def close(conn: Connection) -> None:
-        open_turns.close(conn, turn_id, last, error.status, unsaved)
+        open_turns.close(conn, turn_id, last, error.status, error.code, unsaved)
         publish(conn, notifications.turn_failed(conn, turn_id, error))
 
     await journal.write(entries, close)

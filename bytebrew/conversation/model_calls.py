@@ -336,7 +336,7 @@ class Models:
             )
             raise ProviderError(message, code="model_unavailable", retry_after=max(1.0, breaker.remaining()))
         called = model.provider.type, model.base.model_name, time.time()
-        counted = False
+        counted, begun = False, 0.0
         try:
             events = stream_answer(model.provider, model.addressed(request), self._http, retries=self._retries)
             async with aclosing(events):
@@ -346,10 +346,11 @@ class Models:
                         usage = Usage(*(min(max(0, count), MOST_TOKENS) for count in astuple(event)[:-1]))
                         cost = model.price.of(usage) if model.price else None
                         usage = replace(usage, cost_usd=cost)
-                        yield Spent(model.name, usage, *called, time.time())
+                        yield Spent(model.name, usage, *called, time.time(), first_token_at=begun)
                     else:
                         if type(event) is Stop and not counted:  # the vendor counts no tokens: the call is stored still
-                            yield Spent(model.name, Usage(), *called, time.time())
+                            yield Spent(model.name, Usage(), *called, time.time(), first_token_at=begun)
+                        begun = begun or time.time()
                         yield event
             if breaker is not None:
                 breaker.succeeded()

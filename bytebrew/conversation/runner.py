@@ -287,7 +287,7 @@ class Runner:
         await turn.record(self._finish, turn, turn.last)
 
     def _finish(self, conn: Connection, unsaved: turns.Unsaved, turn: Turn, last: int) -> None:
-        fault = turn.failure.status if turn.failure else None
-        turns.finish(conn, unsaved, turn.id, turn.session_id, turn.status, last, turn.usage, fault)
+        fault = (turn.failure.status, turn.failure.code) if turn.failure else ()
+        turns.finish(conn, unsaved, turn.id, turn.session_id, turn.status, last, turn.usage, *fault)
         if turn.failure is not None:
             self._publish(conn, notifications.turn_failed(conn, turn.id, turn.failure))

@@ -2,12 +2,12 @@
 
 import asyncio
 import logging
-import zlib
 from collections import deque
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
+from time import time
 from typing import Any, ParamSpec, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
@@ -16,15 +16,14 @@ import msgspec
 from bytebrew.base.errors import Draining, EngineError, NotFound, StorageError
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.events import Event
-from bytebrew.store import forks
+from bytebrew.store.queries.events import FORKED, INSERT, NEWEST, last_number, read_events
 from bytebrew.store.sqlite.database import Database, Work
 from bytebrew.store.sqlite.write_queue import Rows
 
 P = ParamSpec("P")
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
-INSERT = "insert into events (session_id, n, type, data) values"
-_INSERTS = {size: f"{INSERT} {', '.join(['(?, ?, ?, ?)'] * size)}" for size in (64, 8, 1)}
+_INSERTS = {size: f"{INSERT} {', '.join(['(?, ?, ?, ?, ?)'] * size)}" for size in (64, 8, 1)}
 _FRAME = b"id: %d\nevent: %s\ndata: %s\n\n"
 HEARTBEAT_SECONDS = 15.0
 PING = b": ping\n\n"
@@ -35,11 +34,6 @@ TAIL_BYTES = 128 * 1024
 
 Followers that are further behind read the database, a page at a time.
 """
-PACKED = "packed"
-"""The type of a row with compressed consecutive events; its number is that of the last one."""
-_PACK_EVENTS, _PACK_BYTES = 256, 256 * 1024
-_pack = msgspec.msgpack.Encoder().encode
-_unpack = msgspec.msgpack.Decoder(list[tuple[int, str, bytes]]).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -106,14 +100,14 @@ class Log:
                 self.last = self.committed = await db.read(last_number, self.session_id)
                 self._loaded = True
 
-    def add(self, event: Event) -> tuple[str, int, str, bytes]:
-        """The row of the event, with the next number."""
+    def add(self, event: Event) -> tuple[str, int, str, bytes, int]:
+        """The row of the event, with the next number and the time."""
         data = _encode(event)
         self.last += 1
         framed = frame(self.last, event.name, data, self._form)
         self._frames.append(framed)
         self._bytes += len(framed)
-        return (self.session_id, self.last, event.name, data)
+        return (self.session_id, self.last, event.name, data, int(time() * 1000))
 
     def commit(self, number: int) -> None:
         """Marks the events up to a number as committed, evicts old ones from memory and wakes the followers."""
@@ -237,7 +231,7 @@ class Journal:
         for row in rows:
             session_id, n = row[0], row[1]
             if (before := last.get(session_id)) is None:
-                before = conn.execute(_NEWEST, (session_id,)).fetchone()[0]
+                before = conn.execute(NEWEST, (session_id,)).fetchone()[0]
                 if removing or not before:
                     before = before or _check_session(conn, session_id)
             if n != before + 1:
@@ -290,7 +284,7 @@ class Journal:
                     rows = await self._db.read(read_events, log.session_id, at, reached)
                     if not rows or rows[0][0] != at + 1:  # the removal of a session deletes its first events first
                         raise NotFound("The session was deleted")
-                    chunk = b"".join([frame(n, name, data, self._form) for n, name, data in rows])
+                    chunk = b"".join([frame(n, name, data, self._form) for n, name, data, _ in rows])
                     reached = rows[-1][0]
                 at = reached
                 yield chunk
@@ -315,84 +309,15 @@ class Journal:
             self._end(self._logs[session_id], NotFound("The session was deleted"))
 
 
-def last_number(conn: Connection, session_id: str) -> int:
-    """The number of the session's last event; 0 if it has none or is being deleted."""
-    removed = conn.execute("select 1 from removals where session_id = ?", (session_id,)).fetchone() is not None
-    if removed:
-        return 0
-    newest = conn.execute(_NEWEST, (session_id,)).fetchone()[0]
-    row = None if newest else conn.execute(_FORKED, (session_id,)).fetchone()
-    return newest or (row[0] if row else 0)
-
-
-_NEWEST = "select max(n) from events where session_id = ?"
-_FORKED = "select forked_after from sessions where id = ?"
-
-
 def _check_session(conn: Connection, session_id: str) -> int:
     """The number of the last event that a fork shares, 0 for no fork.
 
     Raises NotFound if the session is deleted, or is being deleted.
     """
-    sql = f"{_FORKED} and id not in (select session_id from removals)"
+    sql = f"{FORKED} and id not in (select session_id from removals)"
     if (row := conn.execute(sql, (session_id,)).fetchone()) is None:
         raise NotFound("The session was deleted")
     return int(row[0])
-
-
-def read_events(
-    conn: Connection, session_id: str, after: int, through: int, limit: int = 500
-) -> list[tuple[int, str, bytes]]:
-    """The events above `after` up to `through`: at most `limit`, and at most 256 KB plus one event."""
-    events = unpacked(conn, session_id, after, through, limit)
-    first = next(events, None)
-    if (first is None or first[0] > after + 1) and after < through:  # perhaps a fork, whose first events others hold
-        part = forks.range_of(conn, session_id, after + 1)
-        if part is not None:
-            events = unpacked(conn, part.holder, after, min(through, part.last_event), limit)
-            first = next(events, None)
-    found: list[tuple[int, str, bytes]] = []
-    size = 0
-    while first is not None:
-        found.append(first)
-        size += len(first[2])
-        if size > 256 * 1024 or len(found) == limit:
-            break
-        first = next(events, None)
-    return found
-
-
-def unpacked(
-    conn: Connection, session_id: str, after: int, through: int, limit: int
-) -> Iterator[tuple[int, str, bytes]]:
-    """The events in a session's own rows, of which at most `limit` are read."""
-    sql = "select n, type, data from events where session_id = ? and n > ? and n <= ? order by n limit ?"
-    for row in conn.execute(sql, (session_id, after, through, limit)):
-        if row["type"] == PACKED:
-            yield from (one for one in _unpack(zlib.decompress(row["data"])) if one[0] > after)
-        else:
-            yield tuple(row)
-
-
-def pack(conn: Connection, session_id: str, first: int, last: int) -> int:
-    """Compresses the next few hundred events of a finished turn into one row; returns their number.
-
-    `read_events` returns the same bytes as before.
-    """
-    found: list[tuple[int, str, bytes]] = []
-    size = 0
-    sql = "select n, type, data from events where session_id = ? and n between ? and ? and type <> ? order by n limit ?"
-    for n, name, data in conn.execute(sql, (session_id, first, last, PACKED, _PACK_EVENTS)):
-        found.append((n, name, data))
-        size += len(data)
-        if size > _PACK_BYTES:
-            break
-    if found:
-        begin, end = found[0][0], found[-1][0]
-        conn.execute("delete from events where session_id = ? and n between ? and ?", (session_id, begin, end))
-        packed = zlib.compress(_pack(found))
-        conn.execute(f"{INSERT} (?, ?, ?, ?)", (session_id, end, PACKED, packed))
-    return len(found)
 
 
 def frame(number: int, event: str, data: bytes, form: bytes = _FRAME) -> bytes:

@@ -61,11 +61,13 @@ class ResumePoint(Struct, frozen=True):
     calls: dict[str, str]
 
 
-def close(conn: Connection, turn_id: str, last_event: int, failure: int, unsaved: turns.Unsaved | None = None) -> None:
+def close(
+    conn: Connection, turn_id: str, last_event: int, failure: int, code: str, unsaved: turns.Unsaved | None = None
+) -> None:
     """Marks a turn that cannot be resumed as failed, with the usage of it and of the turns below it.
 
-    `failure` is its HTTP status. The text of its unsaved messages, or else of the deltas that clients have received, is
-    stored as a message; tool calls are left out, as they never started.
+    `failure` and `code` are the HTTP status and the code of its error. The text of its unsaved messages, or else of the
+    deltas that clients have received, is stored as a message; tool calls are left out, as they never started.
     """
     moment = now()
     conn.execute(CLOSE_QUESTIONS, (turn_id,))
@@ -81,9 +83,9 @@ def close(conn: Connection, turn_id: str, last_event: int, failure: int, unsaved
     if unsaved is not None:
         turns.spend(conn, unsaved, turn_id)
     conn.execute(
-        f"""update turns set status = 'failed', failure = ?, first_event = coalesce(first_event, ?), last_event = ?,
-        finished_at = ?, ({COUNTS}) = (?, ?, ?, ?, ?, ?) where id = ?""",
-        (failure, last_event, last_event, moment, *astuple(spent(conn, turn_id)), turn_id),
+        f"""update turns set status = 'failed', failure = ?, code = ?, first_event = coalesce(first_event, ?),
+        last_event = ?, finished_at = ?, ({COUNTS}) = (?, ?, ?, ?, ?, ?) where id = ?""",
+        (failure, code, last_event, last_event, moment, *astuple(spent(conn, turn_id)), turn_id),
     )
 
 

@@ -15,9 +15,10 @@ from bytebrew.base.machine.clock import WallClock
 from bytebrew.contract.configuration.runtime_option import Option, expired_before
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.hookspecs import Step
-from bytebrew.store import idempotency, journal, sessions
+from bytebrew.store import idempotency, sessions
 from bytebrew.store.configuration import versions
 from bytebrew.store.journal import Journal
+from bytebrew.store.queries import events
 from bytebrew.store.sqlite.database import Database
 from bytebrew.store.sqlite.pragmas import checkpoint, file_bytes, shrink, transaction, truncate_log
 
@@ -103,7 +104,7 @@ def pack_events(conn: Connection, after: Place = START) -> WalkResult:
         (expired_before(conn, EVENTS), SLICE),
     ).fetchall()
     for turn in turns:
-        while count := journal.pack(conn, turn["session_id"], turn["first_event"] or 0, turn["last_event"] or 0):
+        while count := events.pack(conn, turn["session_id"], turn["first_event"] or 0, turn["last_event"] or 0):
             spent += count
             if _enough(spent, begun):
                 return WalkResult(packed, after)

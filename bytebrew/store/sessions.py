@@ -9,7 +9,7 @@ from bytebrew.base.formats import now
 from bytebrew.contract.auth import Actor
 from bytebrew.contract.connection import Connection, Row
 from bytebrew.contract.entities import Live
-from bytebrew.contract.lists import Listing, Page, Selection, rows_of
+from bytebrew.contract.lists import Listing
 from bytebrew.contract.messages import Usage
 
 AT_ONCE = 2000
@@ -85,14 +85,19 @@ class Filter(Struct, frozen=True, kw_only=True):
     since: str = ""
     until: str = ""
     after: str = ""
+    q: str = ""
+    error: str = ""
+    tool: str = ""
+    sort: str = ""
 
 
-_SELECT = """select s.id, s.agent, s.schema, s.title, s.status, s.user_sub, s.created_at, s.updated_at,
+SELECT = """select s.id, s.agent, s.schema, s.title, s.status, s.user_sub, s.created_at, s.updated_at,
   coalesce((select max(m.n) from messages m where m.session_id = s.id), s.forked_messages) as message_count,
   s.forked_from, s.forked_after from sessions s"""
 
 
-def _session(row: Row) -> Session:
+def session_of(row: Row) -> Session:
+    """The session of a row with the columns of SELECT."""
     columns = dict(row)
     after = columns.pop("forked_after")
     origin = columns.pop("forked_from")
@@ -123,30 +128,7 @@ def below(conn: Connection, session_id: str) -> list[str]:
 def get(conn: Connection, session_id: str, actor: Actor) -> Session:
     """A session that the actor may see; NotFound otherwise."""
     check_owner(actor, owner(conn, session_id), session_id)
-    return _session(conn.execute(f"{_SELECT} where s.id = ?", (session_id,)).fetchone())
-
-
-def page(conn: Connection, actor: Actor, wanted: Filter, offset: int, limit: int) -> Page[Session]:
-    """The sessions that the actor may see."""
-    keys = {"user_sub": wanted.user_sub, "owner": "" if actor.is_admin else actor.subject}
-    chosen = Selection(
-        kinds={name: value for name in SESSIONS.kinds if (value := getattr(wanted, name))},
-        keys={name: value for name, value in keys.items() if value},
-        since=wanted.since,
-        until=wanted.until,
-    )
-    after = None
-    if wanted.after:
-        try:
-            check_owner(actor, owner(conn, wanted.after), wanted.after)
-        except NotFound as error:
-            raise NotFound(f"{error.message} to go on after; read the list from the start") from error
-        after = tuple(conn.execute("select created_at, id from sessions where id = ?", (wanted.after,)).fetchone())
-    places = SESSIONS.page(conn, chosen, limit + 1, offset, after)
-    found = [_session(row) for row in rows_of(conn, f"{_SELECT} where s.id = ?", places[:limit])]
-    more = len(places) > len(found)
-    total, following = SESSIONS.total(conn, chosen), found[-1].id if more else None
-    return Page(data=found, total=total, limit=limit, offset=offset, next=following)
+    return session_of(conn.execute(f"{SELECT} where s.id = ?", (session_id,)).fetchone())
 
 
 def rename(conn: Connection, session_id: str, actor: Actor, title: str) -> Session:

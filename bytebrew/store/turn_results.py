@@ -11,7 +11,7 @@ from bytebrew.contract.connection import Connection, placeholders
 from bytebrew.contract.events import Event, FinishReason, form_of
 from bytebrew.contract.messages import Usage
 from bytebrew.store import forks, messages, sessions
-from bytebrew.store.journal import PACKED, last_number, read_events, unpacked
+from bytebrew.store.queries.events import PACKED, last_number, read_events, unpacked
 from bytebrew.store.turns import COUNTS, Status
 
 ALL = 2**62
@@ -91,7 +91,7 @@ def result(
     at = (first or 1) - 1
     while whole and last is not None and at < last and (events := read_events(conn, row["session_id"], at, last)):
         at = events[-1][0]
-        for _, name, data in events:
+        for _, name, data, _ in events:
             if name in forms:
                 form = form_of(msgspec.json.decode(data, type=forms[name])) or form
             elif name in ("message_delta", "message_restart", "message", "error", "done"):
@@ -145,6 +145,6 @@ def _newest_first(
         (session_id, through, *types),
     )
     for row in rows:
-        for _, name, data in reversed([*unpacked(conn, session_id, row["before"], row["n"], 2)]):
+        for _, name, data, _ in reversed([*unpacked(conn, session_id, row["before"], row["n"], 2)]):
             if name in names:
                 yield name, data

@@ -272,6 +272,7 @@ def finish(
     last_event: int,
     usage: Usage,
     failure: int | None = None,
+    code: str = "",
 ) -> None:
     """Marks a turn as ended, closes its questions, and appends its last messages to the session."""
     if status != "completed":  # a completed turn has no open questions
@@ -280,9 +281,9 @@ def finish(
     messages.append(conn, session_id, turn_id, unsaved.messages)
     spend(conn, unsaved, turn_id)
     conn.execute(
-        """update turns set status = ?, failure = ?, last_event = ?, input_tokens = ?, output_tokens = ?,
+        """update turns set status = ?, failure = ?, code = ?, last_event = ?, input_tokens = ?, output_tokens = ?,
         cached_tokens = ?, thinking_tokens = ?, cache_write_tokens = ?, cost_usd = ?, finished_at = ? where id = ?""",
-        (status, failure, last_event, *astuple(usage), now(), turn_id),
+        (status, failure, code, last_event, *astuple(usage), now(), turn_id),
     )
 
 
@@ -291,7 +292,7 @@ def spend(conn: Connection, unsaved: Unsaved, turn_id: str) -> None:
     moment, subject = now(), account(unsaved.subject) if VISITOR in unsaved.subject else unsaved.subject
     conn.executemany(
         f"""insert into usage (turn_id, schema, agent, model, subject, {COUNTS}, created_at, {_OF_CALL})
-        values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+        values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
         [
             (turn_id, unsaved.schema, unsaved.agent, model, subject, *astuple(usage), moment, *call)
             for model, usage, *call in map(astuple, unsaved.spent)

@@ -10,7 +10,7 @@ from statistics import median
 import httpx
 import uvloop
 
-from bytebrew.store import journal
+from bytebrew.store.queries import events
 from bytebrew.store.sqlite.pragmas import connect
 from bytebrew.testing import ADMIN
 from tests.bench import load
@@ -32,7 +32,7 @@ def measured(fresh: Path, session_id: str, rounds: int, seconds: float) -> Itera
     with closing(connect(data / "bytebrew.db")) as conn:
         conn.execute("begin")
         for row in conn.execute("select session_id, first_event, last_event from turns").fetchall():
-            while journal.pack(conn, *row):
+            while events.pack(conn, *row):
                 pass
         conn.execute("update turns set packed = 1")
         conn.execute("commit")

@@ -154,7 +154,7 @@ def test_a_damaged_page_is_found(data: Path) -> None:
 
 def test_a_row_that_points_nowhere_is_damage(data: Path) -> None:
     with closing(sqlite3.connect(data / "bytebrew.db")) as conn:
-        conn.execute("insert into events values ('no such session', 1, 'done', x'7b7d')")
+        conn.execute("insert into events (session_id, n, type, data) values ('no such session', 1, 'done', x'7b7d')")
         conn.commit()
     code, found = doctor(data)
     assert (code, found["database"][0]) == (1, "BAD")

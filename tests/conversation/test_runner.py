@@ -21,7 +21,7 @@ from bytebrew.contract.provider import ProviderEvent
 from bytebrew.contract.route import ANYONE
 from bytebrew.engine import Engine
 from bytebrew.store import open_turns, tasks, turns
-from bytebrew.store.journal import read_events
+from bytebrew.store.queries.events import read_events
 from bytebrew.store.sqlite.pragmas import connect
 from bytebrew.testing import (
     ScriptedProvider,
@@ -323,7 +323,7 @@ async def test_a_message_that_waits_at_the_drain_is_kept_and_answered_after_the_
         messages = await answered(running, session_id, 4)
         log = await running.journal.log(session_id)
         events = await running.db.read(read_events, session_id, 0, log.last)
-    assert [name for _, name, _ in events] == ["message_delta", "message", "done"] * 2
+    assert [name for _, name, _, _ in events] == ["message_delta", "message", "done"] * 2
     assert [message["content"] for message in messages] == ["1", "one", "2", "two"]
 
 

@@ -17,7 +17,8 @@ from bytebrew.base.secrets import Secrets
 from bytebrew.contract.connection import Connection, Row
 from bytebrew.contract.messages import Message, Usage
 from bytebrew.store import messages, sessions
-from bytebrew.store.journal import frame, read_events
+from bytebrew.store.journal import frame
+from bytebrew.store.queries.events import read_events
 from bytebrew.store.sessions import SESSIONS
 from bytebrew.store.sqlite.pragmas import connect
 from bytebrew.store.tasks import TASKS
@@ -154,7 +155,7 @@ def events(conn: Connection, session_id: str) -> Iterator[tuple[int, str, bytes]
     """A session's whole journal, packed rows included."""
     at = 0
     while page := read_events(conn, session_id, at, 2**62):
-        yield from page
+        yield from ((n, name, data) for n, name, data, _ in page)
         at = page[-1][0]
 
 

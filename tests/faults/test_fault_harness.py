@@ -20,7 +20,7 @@ from aiohttp import web
 
 from bytebrew.base.formats import new_uuid
 from bytebrew.store import messages, sessions
-from bytebrew.store.journal import read_events
+from bytebrew.store.queries.events import read_events
 from bytebrew.store.sqlite.pragmas import connect
 from bytebrew.testing import ADMIN
 from tests.commands import BYTEBREW, environment, install
@@ -299,7 +299,7 @@ async def check(engines: Engines, run: Run, kills: int) -> None:
     with closing(connect(engines.data / "bytebrew.db", read_only=True)) as conn:
         root, child = sessions.below(conn, run.session_id)
         for session_id, said, calls in ((root, SAID, 5), (child, CHILD_SAID, 2)):
-            raw = read_events(conn, session_id, 0, 10_000)
+            raw = [row[:3] for row in read_events(conn, session_id, 0, 10_000)]
             assert [number for number, _, _ in raw] == list(range(1, len(raw) + 1))
             assert raw[-1][1] == "done"
             assert "".join(delta["content"] for delta in events(raw, "message_delta")) == said

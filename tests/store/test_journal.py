@@ -18,7 +18,8 @@ from bytebrew.contract.connection import Connection
 from bytebrew.contract.events import Done, ErrorEvent, Event, MessageDelta, ToolStarted
 from bytebrew.contract.messages import Usage
 from bytebrew.store import journal as journal_module
-from bytebrew.store.journal import Journal, Log, OpenEventRange, last_number, read_events
+from bytebrew.store.journal import Journal, Log, OpenEventRange
+from bytebrew.store.queries.events import last_number, read_events
 from bytebrew.store.sqlite.database import Database
 from bytebrew.store.sqlite.migrate import migrate
 from bytebrew.store.sqlite.migrations import CORE

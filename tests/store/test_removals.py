@@ -40,7 +40,7 @@ def grow(conn: Connection, session_id: str, rows: int = ROWS) -> None:
     turn = conn.execute("select id from turns where session_id = ?", (session_id,)).fetchone()[0]
     few = rows // 20
     conn.executemany(
-        "insert into events values (?, ?, 'message_delta', ?)",
+        "insert into events (session_id, n, type, data) values (?, ?, 'message_delta', ?)",
         ((session_id, n, b'{"content":"words and words and words"}') for n in range(1000, 1000 + rows)),
     )
     conn.executemany(
@@ -120,7 +120,7 @@ async def test_a_follower_that_is_behind_a_removal_is_shown_no_gap(served: tuple
     await chat(client, "test", "hi", session_id=session_id)
     last = (await engine.journal.log(session_id)).last
     rows = [(session_id, n, b'{"content":"words"}') for n in range(last + 1, 10_000)]
-    insert = "insert into events values (?, ?, 'message_delta', ?)"
+    insert = "insert into events (session_id, n, type, data) values (?, ?, 'message_delta', ?)"
     await engine.db.write(lambda conn: conn.executemany(insert, rows).rowcount)
     engine._clearing.cancel()
     frames = engine.journal.follow(await engine.journal.log(session_id), OpenEventRange(1))

@@ -16,7 +16,7 @@ from bytebrew.contract.connection import Connection
 from bytebrew.conversation.failed_turns import fail_now
 from bytebrew.engine import Engine
 from bytebrew.store import retention
-from bytebrew.store.journal import read_events
+from bytebrew.store.queries.events import read_events
 from bytebrew.store.sqlite.pragmas import checkpoint, connect
 from bytebrew.testing import ScriptedProvider, Step, chat, plugin, providing, scripted_schema, served_engine
 from tests.conversation.test_tasks import instructions, plans
@@ -96,7 +96,7 @@ async def test_packed_events_are_replayed_byte_for_byte_from_every_number(
     await talk(client, session_id=session_id)
     last = (await client.get(f"/api/v1/sessions/{session_id}/events?follow=false")).json()["last"]
     rows = await engine.db.read(read_events, session_id, 0, last, 5000)
-    assert [n for n, _, _ in rows] == list(range(1, last + 1))
+    assert [n for n, _, _, _ in rows] == list(range(1, last + 1))
     until = b"data: " + rows[-1][2] + b"\n\n"
     points = (0, 1, 100, 255, 256, 257, 600, last - 2, last - 1)
     before = [await raw_events(client, session_id, after, until) for after in points]
@@ -303,7 +303,10 @@ def sessions(conn: Connection, name: str, count: int, moment: str) -> None:
         created_at, finished_at) values (?, ?, 'm', '[]', 0, 0, '', '[]', 'completed', ?, ?)""",
         [(f"turn of {name} {n}", f"{name} {n}", moment, moment) for n in range(count)],
     )
-    conn.executemany("insert into events values (?, 1, 'done', x'7b7d')", [(f"{name} {n}",) for n in range(count)])
+    conn.executemany(
+        "insert into events (session_id, n, type, data) values (?, 1, 'done', x'7b7d')",
+        [(f"{name} {n}",) for n in range(count)],
+    )
 
 
 def tasks_in(conn: Connection, name: str, count: int) -> None:
@@ -462,7 +465,7 @@ async def test_the_worker_never_holds_the_writer_for_long(
     def fill(conn: Connection) -> None:
         row = b'{"content":"' + b"some words of an answer " * 4 + b'"}'
         conn.executemany(
-            "insert into events values (?, ?, 'message_delta', ?)",
+            "insert into events (session_id, n, type, data) values (?, ?, 'message_delta', ?)",
             ((session_id, n, row) for n in range(10_000, 50_000)),
         )
         conn.execute("update turns set last_event = 49999 where id = ?", (turn,))

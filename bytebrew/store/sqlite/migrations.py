@@ -213,6 +213,16 @@ alter table schemas add column approvals text not null default 'text';
 # the fields that a person's edits of arguments are checked against
 _ARGUMENTS = "alter table confirmations add column input_schema text;"
 
+# when each event happened and when each model began to answer; why turns failed, of those whose error is not packed
+_TIMES = """
+alter table events add column at integer;
+alter table usage add column first_token_at real not null default 0;
+alter table turns add column code text not null default '';
+update turns set code = coalesce((select json_extract(cast(e.data as text), '$.code') from events e
+  where e.session_id = turns.session_id and e.n = turns.last_event and e.type = 'error'), '') where status = 'failed';
+create index turns_code on turns (code, session_id) where code <> '';
+"""
+
 CORE = tuple(
     enumerate(
         (
@@ -247,6 +257,7 @@ CORE = tuple(
             _FACES,
             _APPROVALS,
             _ARGUMENTS,
+            _TIMES,
         ),
         1,
     )

@@ -1,8 +1,9 @@
 """Sessions: pages, one with its messages, its events, cancel, delete."""
 
 from collections.abc import AsyncGenerator, Mapping
+from datetime import UTC, datetime
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Literal
 
 import anyio
 import msgspec
@@ -10,6 +11,7 @@ from msgspec import Meta, Raw, Struct
 from msgspec.structs import asdict
 
 from bytebrew.base.errors import Detail, InvalidRequest
+from bytebrew.base.formats import rfc3339
 from bytebrew.contract.auth import Actor
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.entities import Live
@@ -31,7 +33,10 @@ from bytebrew.contract.route import (
 from bytebrew.conversation.runner import Runner
 from bytebrew.engine import Engine
 from bytebrew.store import confirmations, messages, sessions
-from bytebrew.store.journal import Journal, Log, OpenEventRange, last_number, read_events
+from bytebrew.store.journal import Journal, Log, OpenEventRange
+from bytebrew.store.queries import session_list
+from bytebrew.store.queries.events import last_number, read_events
+from bytebrew.store.queries.session_list import SessionRow
 from bytebrew.store.sessions import Session
 from bytebrew.store.sqlite.database import Database
 from bytebrew.web.event_cursor import Cursor, EventId, Number, event_cursor
@@ -39,15 +44,16 @@ from bytebrew.web.routes.turns import ClientCall, client_calls
 
 CANCEL_SECONDS = 5.0
 """How long to wait for the end of a cancelled turn, as a tool may not end."""
+Order = Literal["created", "updated"]
 NEWEST = 1000
 """Limit of messages in the answer of a session; `/messages` pages through all of them."""
 _encode_lines = msgspec.json.Encoder().encode_lines
 
 
-class SessionPage(NumberedPage[Session], frozen=True, kw_only=True):
+class SessionPage(NumberedPage[SessionRow], frozen=True, kw_only=True):
     """A page of sessions; `sessions` and `data` hold the same rows, `next` is the `after` of the page behind."""
 
-    sessions: list[Session]
+    sessions: list[SessionRow]
 
 
 class SessionDetail(Session, frozen=True, kw_only=True):
@@ -75,11 +81,12 @@ class SessionPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class EventEntry(Struct, frozen=True):
-    """One event as a JSON page shows it."""
+    """One event as a JSON page shows it; `at` is null where an older engine, which kept no times, has stored it."""
 
     id: int
     event: str
     data: Raw
+    at: str | None
 
 
 class EventPage(Struct, frozen=True, kw_only=True):
@@ -102,6 +109,9 @@ async def list_sessions(db: Database, request: Request[None]) -> SessionPage:
     """The caller's sessions, newest first; an admin sees all."""
     query = request.query
     limit, offset = page_window(query, 20, 100)
+    if query.get("sort") and query["sort"] not in session_list.ORDERS:
+        message = f"one of {', '.join(session_list.ORDERS)}"
+        raise InvalidRequest(f"sort is {message}", details=[Detail("$.sort", message)])
     wanted = sessions.Filter(
         agent=query.get("agent") or query.get("agent_name", ""),
         schema=query.get("schema", ""),
@@ -110,8 +120,12 @@ async def list_sessions(db: Database, request: Request[None]) -> SessionPage:
         since=moment(query, "from"),
         until=moment(query, "to", last=True),
         after=query.get("after", ""),
+        q=query.get("q", ""),
+        error=query.get("error", ""),
+        tool=query.get("tool", ""),
+        sort=query.get("sort", ""),
     )
-    found = await db.scan(sessions.page, request.actor, wanted, offset, limit)
+    found = await db.scan(session_list.page, request.actor, wanted, offset, limit)
     numbers = page_numbers(found.total, limit, offset)
     return SessionPage(sessions=found.data, data=found.data, next=found.next, **numbers)
 
@@ -206,11 +220,15 @@ async def cancel_turn(db: Database, runner: Runner, request: Request[None]) -> N
         await runner.cancel(session_id)
 
 
+def _time(at: int | None) -> str | None:
+    return None if at is None else rfc3339(datetime.fromtimestamp(at / 1000, UTC))
+
+
 def _events(conn: Connection, session_id: str, epoch: int, cursor: Cursor, limit: int) -> EventPage:
     last = last_number(conn, session_id)
     cursor.check(epoch, last)
     rows = read_events(conn, session_id, cursor.number, last, limit)
-    events = [EventEntry(n, name, Raw(data)) for n, name, data in rows]
+    events = [EventEntry(n, name, Raw(data), _time(at)) for n, name, data, at in rows]
     behind = Cursor(epoch, events[-1].id if events else last)
     return EventPage(events=events, data=events, total=last, limit=limit, last=last, epoch=epoch, next=str(behind))
 
@@ -269,7 +287,11 @@ def routes(engine: Engine) -> tuple[Route, ...]:
                 "agent_name": "as agent",
                 "schema": "of this schema",
                 "user_sub": "of this end user",
-                "status": "active, completed, failed or cancelled",
+                "status": "completed, failed, cancelled or active, of which some are running and others needs_input",
+                "q": "each word is in its title, in its user's name or in a message to it, or begins its id",
+                "error": "with a turn that failed with this code, such as model_rate_limited",
+                "tool": "in which its agent called this tool",
+                "sort": Parameter("newest first, or the latest that something happened in first", Order),
                 "from": Parameter("begun at this time or later", Moment),
                 "to": Parameter("begun before this time, or at it if it is a date", Moment),
                 "limit": Parameter("rows, 100 at most", int | str),

@@ -325,11 +325,12 @@ export interface ErrorEvent {
   parent_call_id?: string;
 }
 
-/** One event as a JSON page shows it. */
+/** One event as a JSON page shows it; `at` is null where an older engine, which kept no times, has stored it. */
 export interface EventEntry {
   id: number;
   event: string;
   data: unknown;
+  at: string | null;
 }
 
 /**
@@ -625,7 +626,7 @@ export interface SessionDetail {
 
 /** A page of sessions; `sessions` and `data` hold the same rows, `next` is the `after` of the page behind. */
 export interface SessionPage {
-  data: Session[];
+  data: SessionRow[];
   total: number;
   limit: number;
   offset: number;
@@ -633,7 +634,31 @@ export interface SessionPage {
   page: number;
   per_page: number;
   total_pages: number;
-  sessions: Session[];
+  sessions: SessionRow[];
+}
+
+/**
+ * A session in a list; `needs_input` says that somebody must answer a question before it goes on.
+ *
+ * `turns` and `cost_usd` are of all its own turns; `last_turn_ms` and `error_code` are of the last of them, the first
+ * null while it runs, the second empty unless it failed.
+ */
+export interface SessionRow {
+  id: string;
+  agent: string;
+  schema: string;
+  title: string;
+  status: "active" | "cancelled" | "completed" | "failed";
+  user_sub: string;
+  created_at: string;
+  updated_at: string;
+  message_count: number;
+  forked_from: ForkedFrom | null;
+  needs_input: boolean;
+  turns: number;
+  last_turn_ms: number | null;
+  error_code: string;
+  cost_usd: number | null;
 }
 
 /**

@@ -20,7 +20,7 @@ from bytebrew.contract.events import MessageDelta as Delta
 from bytebrew.contract.messages import ModelRequest, Stop
 from bytebrew.contract.provider import ProviderEvent
 from bytebrew.engine import Engine
-from bytebrew.store.journal import read_events
+from bytebrew.store.queries.events import read_events
 from bytebrew.testing import ADMIN, ScriptedProvider, Step, plugin, providing, scripted_schema, served_engine
 from tests.commands import install
 from tests.processes import Process
@@ -69,7 +69,7 @@ def has_rows(work: Any) -> bool:
 
 async def stored(engine: Engine, session_id: str) -> list[tuple[int, str]]:
     rows = await engine.db.read(read_events, session_id, 0, 10_000, 10_000)
-    return [(n, name) for n, name, _ in rows]
+    return [(n, name) for n, name, _, _ in rows]
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ import pytest
 
 from bytebrew.contract.connection import Connection
 from bytebrew.engine import Engine
-from bytebrew.store import journal, messages
+from bytebrew.store import messages
+from bytebrew.store.queries import events
 from bytebrew.testing import ScriptedProvider, chat, events_of, providing, scripted_schema, served_engine
 from tests.conversation.test_runner import URL, begin, say
 from tests.conversation.test_steering import waiting
@@ -70,7 +71,7 @@ class Served(NamedTuple):
         def work(conn: Connection) -> None:
             rows = conn.execute("select session_id, first_event, last_event from turns").fetchall()
             for row in rows:
-                while journal.pack(conn, *row):
+                while events.pack(conn, *row):
                     pass
 
         await self.engine.db.write(work)

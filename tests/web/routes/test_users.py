@@ -35,7 +35,8 @@ from bytebrew import (
 )
 from bytebrew.base.formats import new_uuid
 from bytebrew.engine import Engine
-from bytebrew.store import journal, messages
+from bytebrew.store import messages
+from bytebrew.store.queries import events
 from bytebrew.testing import chat, plugin, providing, scripted_schema, served_engine, token
 from tests.plugins.test_auth_external import AUDIENCE, KEY, MODE, PATH, hex_of, user
 
@@ -147,7 +148,7 @@ async def live(running: Engine, client: httpx.AsyncClient, who: str, base: str) 
     assert uploaded.status_code in (200, 201, 202), uploaded.text
     for n in range(2):  # an end user of an app, and one session that is packed
         await chat(client, "test", marker(who, f"app{n}"), user_sub=sub)
-    await running.db.write(lambda conn: journal.pack(conn, session_id, 1, 500))
+    await running.db.write(lambda conn: events.pack(conn, session_id, 1, 500))
     await running.db.write(messages.summarise, session_id, 1, marker(who, "summary"))
     await settled(client, base)
     async with asyncio.timeout(10):

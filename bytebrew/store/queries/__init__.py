@@ -1,0 +1,1 @@
+"""Queries that only read, or rewrite rows without changing what they say."""

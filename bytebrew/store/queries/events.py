@@ -1,0 +1,97 @@
+"""The rows of events: reads them, packed or not, and packs those of ended turns."""
+
+import zlib
+from collections.abc import Iterator
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import astuple
+
+from bytebrew.contract.connection import Connection
+from bytebrew.store import forks
+
+StoredEvent = tuple[int, str, bytes, int | None]
+"""Number, name and JSON of an event, and when it happened in milliseconds since 1970; older engines kept no time."""
+INSERT = "insert into events (session_id, n, type, data, at) values"
+PACKED = "packed"
+"""The type of a row with compressed consecutive events; its number is that of the last one."""
+_PACK_EVENTS, _PACK_BYTES = 256, 256 * 1024
+
+
+class _Packed(Struct, array_like=True, frozen=True):
+    """An event in a packed row; rows that older engines have packed end before the time."""
+
+    n: int
+    name: str
+    data: bytes
+    at: int | None = None
+
+
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(list[_Packed]).decode
+
+
+NEWEST = "select max(n) from events where session_id = ?"
+FORKED = "select forked_after from sessions where id = ?"
+
+
+def last_number(conn: Connection, session_id: str) -> int:
+    """The number of the session's last event; 0 if it has none or is being deleted."""
+    removed = conn.execute("select 1 from removals where session_id = ?", (session_id,)).fetchone() is not None
+    if removed:
+        return 0
+    newest = conn.execute(NEWEST, (session_id,)).fetchone()[0]
+    row = None if newest else conn.execute(FORKED, (session_id,)).fetchone()
+    return newest or (row[0] if row else 0)
+
+
+def read_events(conn: Connection, session_id: str, after: int, through: int, limit: int = 500) -> list[StoredEvent]:
+    """The events above `after` up to `through`: at most `limit`, and at most 256 KB plus one event."""
+    events = unpacked(conn, session_id, after, through, limit)
+    first = next(events, None)
+    if (first is None or first[0] > after + 1) and after < through:  # perhaps a fork, whose first events others hold
+        part = forks.range_of(conn, session_id, after + 1)
+        if part is not None:
+            events = unpacked(conn, part.holder, after, min(through, part.last_event), limit)
+            first = next(events, None)
+    found: list[StoredEvent] = []
+    size = 0
+    while first is not None:
+        found.append(first)
+        size += len(first[2])
+        if size > 256 * 1024 or len(found) == limit:
+            break
+        first = next(events, None)
+    return found
+
+
+def unpacked(conn: Connection, session_id: str, after: int, through: int, limit: int) -> Iterator[StoredEvent]:
+    """The events in a session's own rows, of which at most `limit` are read."""
+    sql = "select n, type, data, at from events where session_id = ? and n > ? and n <= ? order by n limit ?"
+    for row in conn.execute(sql, (session_id, after, through, limit)):
+        if row["type"] == PACKED:
+            yield from (astuple(one) for one in _unpack(zlib.decompress(row["data"])) if one.n > after)
+        else:
+            yield tuple(row)
+
+
+def pack(conn: Connection, session_id: str, first: int, last: int) -> int:
+    """Compresses the next few hundred events of a finished turn into one row; returns their number.
+
+    `read_events` returns the same bytes as before.
+    """
+    found: list[StoredEvent] = []
+    size = 0
+    sql = """select n, type, data, at from events where session_id = ? and n between ? and ? and type <> ?
+      order by n limit ?"""
+    for n, name, data, at in conn.execute(sql, (session_id, first, last, PACKED, _PACK_EVENTS)):
+        found.append((n, name, data, at))
+        size += len(data)
+        if size > _PACK_BYTES:
+            break
+    if found:
+        begin, end = found[0][0], found[-1][0]
+        conn.execute("delete from events where session_id = ? and n between ? and ?", (session_id, begin, end))
+        packed = zlib.compress(_pack(found))
+        conn.execute(f"{INSERT} (?, ?, ?, ?, ?)", (session_id, end, PACKED, packed, found[-1][3]))
+    return len(found)
