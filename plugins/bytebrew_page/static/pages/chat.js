@@ -2,18 +2,19 @@
 import { html, nothing } from "../vendor/lit-html/lit-html.js";
 import { keyed } from "../vendor/lit-html/directives/keyed.js";
 import { repeat } from "../vendor/lit-html/directives/repeat.js";
-import { api, part } from "../core/api.js";
+import { api, newKey, part } from "../core/api.js";
 import { short } from "../core/format.js";
 import { failed, Resource } from "../core/resource.js";
 import { go, setQuery, to } from "../core/router.js";
 import { say } from "../core/say.js";
 import { talk } from "../core/text.js";
 import { Page } from "../core/view.js";
+import "../parts/approval.js";
 import "../parts/call.js";
 import { code } from "../parts/code.js";
 import { dialog } from "../parts/dialog.js";
 import { state } from "../parts/state.js";
-import { newKey } from "./chat/composer.js";
+import "./chat/composer.js";
 import { Conversation } from "./chat/conversation.js";
 import { curl } from "./chat/curl.js";
 import { events } from "./chat/events.js";
@@ -93,7 +94,7 @@ export default class Chat extends Page {
 
   /** The schema of the session, or that of the next one. */
   get #schema() {
-    return this.#conversation.detail?.schema || this.query("schema") || this.#chosen?.name || "";
+    return this.#conversation.schema || this.query("schema") || this.#chosen?.name || "";
   }
 
   get #open() {
@@ -145,6 +146,7 @@ export default class Chat extends Page {
       return go(to`/chat/${sent.session}`);
     }
     const before = conversation.id;
+    conversation.schema ||= this.#schema;
     const path = `/schemas/${part(this.#schema)}/chat`;
     const busy = mode === "steer" ? "steer" : "queue";
     const sent = await conversation.send(path, out, before ? { session_id: before, on_busy: busy } : {});
@@ -348,7 +350,7 @@ export default class Chat extends Page {
       again: (/** @type {Turn} */ turn) => this.#again(turn),
       fork: (/** @type {Turn} */ turn) => this.#fork(turn),
       curl: (/** @type {Turn} */ turn) => curl(this.#schema, turn === turns[0] ? "" : id, turn.said?.content ?? ""),
-      answered: () => conversation.questions(),
+      answered: conversation.answered.bind(conversation),
     };
     const first = conversation.earlier ? 0 : 1;
     return html`

@@ -35,7 +35,7 @@ async function load() {
   const marked = new Marked({
     gfm: true,
     renderer: {
-      html: ({ text }) => escaped(text), // markup is text
+      html: (token) => (token.block ? `<p>${escaped(token.text)}</p>` : escaped(token.text)), // markup is text
       heading({ tokens, depth }) {
         const level = Math.min(depth + 2, 5);
         return `<h${level}>${this.parser.parseInline(tokens)}</h${level}>`;

@@ -1,6 +1,7 @@
 // Where a message is written: files beside it, and what the engine says where it cannot take it.
 import { html, nothing } from "../../vendor/lit-html/lit-html.js";
 import { live } from "../../vendor/lit-html/directives/live.js";
+import { newKey } from "../../core/api.js";
 import { bytes } from "../../core/format.js";
 import { icon } from "../../core/icons.js";
 import { talk } from "../../core/text.js";
@@ -196,11 +197,9 @@ export class Composer extends View {
       ${this.#files.length ? this.#chips() : nothing}
       <div class="under">
         <input
-          class="sr"
           type="file"
           multiple
-          tabindex="-1"
-          aria-hidden="true"
+          hidden
           @change=${(/** @type {Event} */ event) => this.#chosen(/** @type {HTMLInputElement} */ (event.target))}
         />
         <button
@@ -283,11 +282,6 @@ export class Composer extends View {
   }
 }
 customElements.define("bb-composer", Composer);
-
-/** A key that no other request has; `crypto.randomUUID` is for secure origins alone. */
-export function newKey() {
-  return [...crypto.getRandomValues(new Uint8Array(16))].map((one) => one.toString(16).padStart(2, "0")).join("");
-}
 
 /** @param {globalThis.File} file @returns {Promise<string>} */
 function base64(file) {

@@ -2,7 +2,7 @@
 import { api, part, request } from "../../core/api.js";
 import { say } from "../../core/say.js";
 import { follow } from "../../core/stream.js";
-import { calls, Turn } from "./fold.js";
+import { calls, LINGERS, Turn } from "./fold.js";
 import { Log } from "./log.js";
 import { Speech } from "./speech.js";
 
@@ -12,6 +12,8 @@ import { Speech } from "./speech.js";
 /** @typedef {import("../../../api.ts").EventPage} EventPage */
 /** @typedef {import("../../../api.ts").NewAttachment} NewAttachment */
 /** @typedef {import("./fold.js").Said} Said */
+/** @typedef {import("./fold.js").CallBlock} CallBlock */
+/** @typedef {import("./fold.js").Confirmation} Confirmation */
 
 /** How many of the newest events are read at first. */
 const WINDOW = 4000;
@@ -47,6 +49,8 @@ export class Conversation {
    */
   constructor(id, changed) {
     this.id = id;
+    /** The schema that it is of, once that is known. */
+    this.schema = "";
     this.changed = changed;
   }
 
@@ -86,6 +90,7 @@ export class Conversation {
       const { last } = await api.get(`${path}/events`, { follow: false, limit: 1 }, signal);
       const after = await this.#read(path, last, detail.messages, signal);
       this.detail = detail;
+      this.schema = detail.schema;
       this.loading = false;
 
       this.#follow(after, signal);
@@ -166,6 +171,7 @@ export class Conversation {
     if (event.event === "steer") this.queue = this.queue.filter(({ id }) => id !== event.data.turn_id);
     if (event.event === "structured_output" || turn.blocks.length === 1) this.#answered();
     if (!this.loading) this.#hear(turn, event);
+    if (event.event === "tool_result") setTimeout(() => ((turn.version += 1), this.#update()), LINGERS);
     if (turn.last && sent && sent !== turn.id && turn.said) this.#other(turn, sent);
     this.#update();
   }
@@ -247,6 +253,15 @@ export class Conversation {
       else call.ask.open = false;
     }
     turn.version += 1;
+    this.#update();
+  }
+
+  /** A question was answered here: its card goes on to say so. @param {CallBlock} call @param {Confirmation} question */
+  answered(call, question) {
+    if (!call.ask) return;
+    call.ask.data = question;
+    call.ask.open = false;
+    for (const turn of this.turns) turn.version += 1;
     this.#update();
   }
 

@@ -15,7 +15,9 @@
  * A tool call; that of a spawned agent has the blocks of its turn. `ask` is a question to a person that waits or waited.
  * @typedef {{ kind: "call", id: string, tool: string, input: Record<string, any>, output: string | null, failed: boolean, begun: number, ended: number, blocks: Block[], ask: Question | null, client: boolean }} CallBlock
  */
-/** @typedef {{ event: Asked, data: Confirmation | null, open: boolean }} Question */
+/** @typedef {{ event: Asked, data: Confirmation | null, open: boolean, until: number }} Question */
+/** How long a card stays behind its call's result, for the answer to its request may come later than that. */
+export const LINGERS = 1500;
 /** @typedef {TextBlock | ThinkingBlock | OutputBlock | NoteBlock | SteerBlock | CallBlock} Block */
 
 /** A message of a person. */
@@ -133,7 +135,7 @@ const TAKES = {
     const call = callOf(blocks, call_id);
     if (!call) return;
     Object.assign(call, { output, failed: has_error, ended: at });
-    if (call.ask) call.ask.open = false;
+    if (call.ask?.open) Object.assign(call.ask, { open: false, until: at + LINGERS });
     call.client = false;
   },
   confirmation(blocks, data, at) {
@@ -142,7 +144,7 @@ const TAKES = {
       TAKES.tool_call(blocks, { ...data, input: data.input ?? {} }, at, new Turn(""), 0);
       call = callOf(blocks, data.call_id);
     }
-    if (call) call.ask = { event: data, data: null, open: call.output === null };
+    if (call) call.ask = { event: data, data: null, open: call.output === null, until: 0 };
   },
   client_tool_call(blocks, { call_id }) {
     const call = callOf(blocks, call_id);

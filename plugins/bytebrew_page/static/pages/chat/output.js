@@ -8,6 +8,8 @@ import { state } from "../../parts/state.js";
 /** @typedef {import("../../../api.ts").Question} Question */
 /** @typedef {(message: string | { form: Record<string, any> }, content: string) => Promise<unknown>} Reply */
 
+/** Values up to this length stand at the end edge, as numbers do. */
+const SHORT = 24;
 let count = 0;
 
 /**
@@ -37,7 +39,7 @@ const rows = (data) => html`
           ({ label, value }) =>
             html`<tr>
               <th scope="row" dir="auto">${talk(label)}</th>
-              <td class=${typeof value === "number" ? "num" : ""} dir="auto">${talk(value)}</td>
+              <td class=${String(value).length > SHORT ? "" : "num"} dir="auto">${talk(value)}</td>
             </tr>`,
         )}
       </tbody>

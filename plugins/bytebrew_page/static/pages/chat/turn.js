@@ -25,7 +25,7 @@ import { output } from "./output.js";
  * @property {(turn: Turn) => void} again
  * @property {(turn: Turn) => void} fork
  * @property {(turn: Turn) => string} curl
- * @property {(call: CallBlock) => void} answered
+ * @property {(call: CallBlock, question: import("./fold.js").Confirmation) => void} answered
  */
 
 const DEEPEST = 3;
@@ -124,12 +124,17 @@ const opened = new WeakMap();
 /** @param {CallBlock} block @param {Turn} turn @param {number} number @param {boolean} newest @param {Around} around @param {number} depth */
 function call(block, turn, number, newest, around, depth) {
   const { ask } = block;
-  const asked = ask?.data
-    ? html`<bb-approval .data=${ask.data} @answered=${() => around.answered(block)}></bb-approval>`
-    : ask?.open
-      ? html`<p class="note wait">${state("waiting")} ${talk(block.tool)} waits for an answer.</p>`
-      : nothing;
-  if (ask?.open) return asked;
+  const asked =
+    ask?.data && (ask.open || ask.data.status !== "pending" || ask.until > Date.now())
+      ? html`<bb-approval
+          .inSession=${true}
+          .open=${true}
+          .data=${ask.data}
+          @answered=${(/** @type {CustomEvent} */ event) => around.answered(block, event.detail)}
+        ></bb-approval>`
+      : ask?.open
+        ? html`<p class="note wait">${state("waiting")} ${talk(block.tool)} waits for an answer.</p>`
+        : nothing;
   const inner = block.blocks.length
     ? () =>
         depth < DEEPEST
@@ -137,13 +142,14 @@ function call(block, turn, number, newest, around, depth) {
           : html`<p><a href=${timeline(around, number)}>What it did is in the timeline</a></p>`
     : null;
   const waits = block.output === null && [...calls(block.blocks)].some((one) => one.ask?.open);
-  return html`${asked}<bb-call
-      .call=${block}
-      .zone=${around.risks[block.tool] ?? "safe"}
-      .inner=${inner}
-      .opened=${waits}
-      .version=${turn.version}
-    ></bb-call>`;
+  const card = html`<bb-call
+    .call=${block}
+    .zone=${around.risks[block.tool] ?? "safe"}
+    .inner=${inner}
+    .opened=${waits}
+    .version=${turn.version}
+  ></bb-call>`;
+  return html`${asked}${ask?.open ? nothing : card}`; // one template, so that the question's card stays the same
 }
 
 /** @param {Around} around @param {number} number */
