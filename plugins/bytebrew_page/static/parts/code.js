@@ -14,7 +14,7 @@ export const code = (title, body, text) => html`
   </div>
 `;
 
-/** The same in several languages: `<bb-examples .examples=${{ curl: "...", Python: "..." }}>`. */
+/** The same in several languages: `<bb-examples .examples=${{ curl: "...", Python: "..." }}>`; `chosen` is the event of another one. */
 class Examples extends View {
   #chosen = "";
   /** @type {Record<string, string>} */
@@ -26,14 +26,25 @@ class Examples extends View {
     this.update();
   }
 
+  /** @param {string} name */
+  set chosen(name) {
+    this.#chosen = name;
+    this.update();
+  }
+
+  /** @param {string} name */
+  #choose(name) {
+    this.chosen = name;
+    this.dispatchEvent(new CustomEvent("chosen", { detail: name }));
+  }
+
   /** @param {KeyboardEvent} event */
   #key(event) {
     const names = Object.keys(this.#examples);
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     if (!step) return;
     const at = names.indexOf(this.#chosen in this.#examples ? this.#chosen : names[0]);
-    this.#chosen = names[(at + step + names.length) % names.length];
-    this.update();
+    this.#choose(names[(at + step + names.length) % names.length]);
     queueMicrotask(() => /** @type {HTMLElement} */ (this.querySelector("[aria-selected=true]"))?.focus());
   }
 
@@ -51,7 +62,7 @@ class Examples extends View {
                 role="tab"
                 aria-selected=${name === chosen}
                 tabindex=${name === chosen ? 0 : -1}
-                @click=${() => ((this.#chosen = name), this.update())}
+                @click=${() => this.#choose(name)}
               >
                 ${name}
               </button>`,

@@ -75,16 +75,6 @@ function folded(rows) {
   return found;
 }
 
-/** How many lines are removed and added. @param {string} before @param {string} after */
-export function lineCount(before, after) {
-  const rows = rowsOf(before, after).filter((row) => row.kind === "changed");
-  return {
-    gone: rows.filter((row) => row.left !== null).length,
-    fresh: rows.filter((row) => row.right !== null).length,
-    rows: rows.length,
-  };
-}
-
 class Diff extends View {
   /** @type {Side} */
   #was = { title: "", text: "" };
@@ -194,26 +184,43 @@ function brief(value) {
   return text.length <= SHORT && !text.includes("\n") ? text : null;
 }
 
+/** Whether a value is a list of names, which is shown as those that came and went. @param {unknown} value @returns {value is string[]} */
+const isNames = (value) => Array.isArray(value) && value.every((one) => typeof one === "string" && one.length <= SHORT);
+
+/** @param {string[]} before @param {string[]} after */
+function names(before, after) {
+  const gone = before.filter((one) => !after.includes(one));
+  const fresh = after.filter((one) => !before.includes(one));
+  if (!gone.length && !fresh.length) return "in another order";
+  return [
+    ...gone.map((one) => html`<del>${shown(one)}</del> `),
+    ...fresh.map((one) => html`<ins>${shown(one)}</ins> `),
+  ];
+}
+
 /**
- * The changed fields of an item: short values as `old → new`, long ones as a diff.
+ * The changed fields of an item: short values as `old → new`, lists of names as what came and went, long ones as a diff.
  * @param {readonly { field: string, before?: unknown, after?: unknown }[]} fields
  * @param {{ before?: string, after?: string }} [titles]
  */
 export const changes = (fields, { before = "Before", after = "After" } = {}) =>
   html`<dl class="changes">
     ${fields.map((one) => {
-      const old = brief(one.before);
-      const now = brief(one.after);
-      return html`<dt>${one.field ? html`<code>${shown(one.field)}</code>` : "value"}</dt>
-        <dd>
-          ${
-            old !== null && now !== null
-              ? html`<del>${shown(old)}</del> <span aria-label="becomes">→</span> <ins>${shown(now)}</ins>`
-              : html`<bb-diff
-                  .was=${{ title: before, text: textOf(one.before) }}
-                  .now=${{ title: after, text: textOf(one.after) }}
-                ></bb-diff>`
-          }
+      const title = html`<dt>${one.field ? html`<code>${shown(one.field)}</code>` : "value"}</dt>`;
+      const [old, now] = [one.before ?? [], one.after ?? []];
+      if (isNames(old) && isNames(now) && old.length + now.length)
+        return html`${title}
+          <dd>${names(old, now)}</dd>`;
+      const [was, is] = [brief(one.before), brief(one.after)];
+      if (was !== null && is !== null)
+        return html`${title}
+          <dd><del>${shown(was)}</del> <span aria-label="becomes">→</span> <ins>${shown(is)}</ins></dd>`;
+      return html`${title}
+        <dd class="long">
+          <bb-diff
+            .was=${{ title: before, text: textOf(one.before) }}
+            .now=${{ title: after, text: textOf(one.after) }}
+          ></bb-diff>
         </dd>`;
     })}
   </dl>`;
