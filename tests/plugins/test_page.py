@@ -103,3 +103,10 @@ def test_what_is_vendored_is_what_its_pins_name() -> None:
     for name, pin in pins.items():
         for path, digest in pin["files"].items():
             assert hashlib.sha256((vendor / name / path).read_bytes()).hexdigest() == digest, f"{name}/{path}"
+
+
+def test_the_whole_page_weighs_less_than_250_kb_and_a_module_is_small_enough_to_read() -> None:
+    weights = {name: len(files.file(name).compressed) for name in files.named()}
+    assert sum(weights.values()) < 250_000, sorted(weights.items(), key=lambda one: -one[1])[:10]
+    for name, path in files.named().items():
+        assert name.startswith("vendor/") or path.read_text().count("\n") <= 400, name
