@@ -13,14 +13,16 @@ VISITOR = ":visitor:"
 class Scope(Struct, frozen=True, kw_only=True):
     """A permission that a credential grants and a route needs.
 
-    `bit` represents it in a `scopes_mask`. Each of its `aliases` grants every scope that has this alias. Only
-    `bindable` scopes may go with a credential that is limited to schemas: their routes check the schema.
+    `description` says what it allows, in a sentence for operators. `bit` represents it in a `scopes_mask`. Each of its
+    `aliases` grants every scope that has this alias. Only `bindable` scopes may
+    go with a credential that is limited to schemas: their routes check the schema.
     """
 
     name: str
     bit: int
     aliases: tuple[str, ...] = ()
     bindable: bool = False
+    description: str = ""
 
 
 class Scopes(dict[str, Scope]):
@@ -52,17 +54,53 @@ class Scopes(dict[str, Scope]):
 
 
 SCOPES = (
-    Scope(name="chat", bit=1, aliases=("api",), bindable=True),
-    Scope(name="tasks", bit=2, aliases=("api",), bindable=True),
-    Scope(name="agents:read", bit=4, aliases=("agents", "api")),
-    Scope(name="config", bit=8),
-    Scope(name="admin", bit=16),
-    Scope(name="agents:write", bit=32),
-    Scope(name="models:read", bit=64, aliases=("models", "api")),
-    Scope(name="models:write", bit=128),
-    Scope(name="schemas:read", bit=4096, aliases=("schemas", "api")),
-    Scope(name="schemas:write", bit=8192),
-    Scope(name="approvals", bit=16384, bindable=True),
+    Scope(
+        name="chat",
+        bit=1,
+        aliases=("api",),
+        bindable=True,
+        description="Chat with schemas, and read and answer the caller's own sessions",
+    ),
+    Scope(
+        name="tasks",
+        bit=2,
+        aliases=("api",),
+        bindable=True,
+        description="Give tasks to agents, and follow, change and cancel the caller's own",
+    ),
+    Scope(
+        name="agents:read",
+        bit=4,
+        aliases=("agents", "api"),
+        description="Read agents, their versions and what they may do",
+    ),
+    Scope(
+        name="config", bit=8, description="Export and import the whole configuration, and read the health of the engine"
+    ),
+    Scope(
+        name="admin", bit=16, description="Everything, for all callers: keys, settings, backups and the audit included"
+    ),
+    Scope(name="agents:write", bit=32, description="Create, change and delete agents"),
+    Scope(
+        name="models:read",
+        bit=64,
+        aliases=("models", "api"),
+        description="Read models and the catalog; no key is ever shown",
+    ),
+    Scope(name="models:write", bit=128, description="Create, change, verify and delete models, and write their keys"),
+    Scope(
+        name="schemas:read",
+        bit=4096,
+        aliases=("schemas", "api"),
+        description="Read schemas and how their agents are connected",
+    ),
+    Scope(name="schemas:write", bit=8192, description="Create, change and delete schemas, and open them for chats"),
+    Scope(
+        name="approvals",
+        bit=16384,
+        bindable=True,
+        description="Answer the questions of agents that wait for a person, and see all that they ask",
+    ),
 )
 """The scopes of the core's own routes."""
 

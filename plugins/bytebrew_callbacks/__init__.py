@@ -53,7 +53,13 @@ class CallbacksPlugin:
 
     @hookimpl
     def register_scopes(self, register: Register[Scope]) -> None:
-        register(Scope(name="tasks:callback", bit=65536))
+        register(
+            Scope(
+                name="tasks:callback",
+                bit=65536,
+                description="Have the engine call an address when a task of the caller ends",
+            )
+        )
 
     @hookimpl
     def register_migrations(self, register: Register[Migration]) -> None:

@@ -21,8 +21,17 @@ def register_settings(register: Register[type[Struct]]) -> None:
 
 @hookimpl
 def register_scopes(register: Register[Scope]) -> None:
-    register(Scope(name="mcp:read", bit=256, aliases=("mcp", "api")))
-    register(Scope(name="mcp:write", bit=512))
+    register(
+        Scope(
+            name="mcp:read",
+            bit=256,
+            aliases=("mcp", "api"),
+            description="Read MCP servers, their tools and the MCP catalog",
+        )
+    )
+    register(
+        Scope(name="mcp:write", bit=512, description="Create, change and delete MCP servers, and approve their tools")
+    )
 
 
 @hookimpl

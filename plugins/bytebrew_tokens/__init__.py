@@ -37,7 +37,14 @@ def register_settings(register: Register[type[Struct]]) -> None:
 
 @hookimpl
 def register_scopes(register: Register[Scope]) -> None:
-    register(Scope(name=PUBLIC, bit=32768, bindable=True))
+    register(
+        Scope(
+            name=PUBLIC,
+            bit=32768,
+            bindable=True,
+            description="Let visitors of a public page in to chat; everybody may read such a token",
+        )
+    )
 
 
 @hookimpl

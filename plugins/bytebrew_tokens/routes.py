@@ -5,7 +5,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from bytebrew import Detail, InvalidRequest, Reply, Request, Route, rfc3339
+from bytebrew import Detail, InvalidRequest, Reply, Request, Route, Scope, rfc3339
 
 from . import store
 from .store import CreatedToken, NewToken, Token
@@ -25,6 +25,11 @@ async def create_token(request: Request[NewToken]) -> CreatedToken:
 async def revoke_token(request: Request[None]) -> None:
     """Ends a token at once, and the streams that it has open within 15 seconds."""
     await request.write(store.revoke, request.path["id"])
+
+
+async def list_scopes(request: Request[None]) -> list[Scope]:
+    """Every scope that a token may have, with what it allows; the scope admin includes all but public."""
+    return [*request.engine.scopes.values()]
 
 
 class Visit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -65,6 +70,14 @@ ROUTES = (
         body=Visit,
         example={},
         answer=VisitorToken,
+    ),
+    Route(
+        method="GET",
+        path="/api/v1/auth/scopes",
+        scope="admin",
+        run=list_scopes,
+        summary="List scopes",
+        answer=list[Scope],
     ),
     Route(
         method="GET",

@@ -16,7 +16,7 @@ from bytebrew import testing
 from bytebrew.engine import Engine
 from bytebrew.testing import ADMIN, engine, served_engine
 from tests.commands import run
-from tests.tables import SCOPES, check_refusal
+from tests.tables import BINDABLE, SCOPES, all_but, check_refusal, token_with
 
 TOKENS = "/api/v1/auth/tokens"
 LATER = "2099-01-01T00:00:00Z"
@@ -380,3 +380,14 @@ def test_the_command_line_makes_lists_and_ends_tokens(tmp_path: Path) -> None:
         assert failed.returncode in (1, 2)
         assert failed.stderr
         assert "Traceback" not in failed.stderr
+
+
+async def test_every_scope_says_what_it_allows() -> None:
+    async with served_engine() as (running, client):
+        listed = (await client.get("/api/v1/auth/scopes")).json()
+        assert {one["name"]: one["bit"] for one in listed} == SCOPES
+        assert {one["name"] for one in listed if one["bindable"]} == BINDABLE
+        assert not [one["name"] for one in listed if len(one["description"].split()) < 3]
+        other = await token_with(running, *all_but())
+        refused = await client.get("/api/v1/auth/scopes", headers={"Authorization": f"Bearer {other.token}"})
+        assert refused.status_code == 403
