@@ -199,10 +199,11 @@ class Engine:
         taken = {(route.method, route.path) for route in fixed}
         self.routes = [*fixed, *(one for one in self.routes if one.overridable and (one.method, one.path) not in taken)]
 
-    def _add_route(self, _: str, route: Route) -> None:
+    def _add_route(self, owner: str, route: Route) -> None:
         if route.scope is not None and route.scope not in self.scopes:
             raise TypeError(f"{route.path}: '{route.scope}' is not a scope; the scopes are {', '.join(self.scopes)}")
         self.routes.append(route)
+        self.plugins.add_route(owner, route)
 
     def _declare_storage(self) -> None:
         core_steps = [(CORE, step) for step in retention.steps()]

@@ -31,7 +31,7 @@ class Observers:
     """The plugins' hooks that are called while the engine runs, each with its plugin's name."""
 
     def __init__(self, engine: Engine, plugins: Plugins) -> None:
-        self._engine = engine
+        self._engine, self._plugins = engine, plugins
         self._observers = {hook: plugins.implementations(hook) for hook in OBSERVING}
         self._collectors = plugins.implementations("collect_metrics")
         self._recorders: list[tuple[str, Recorder]] = []
@@ -71,8 +71,9 @@ class Observers:
             try:
                 with uncancelled(), anyio.fail_after(OBSERVER_SECONDS):
                     await observer(engine=self._engine, **arguments)
-            except Exception:
+            except Exception as error:
                 log.exception("plugin %s failed in %s", name, hook)
+                self._plugins.failed(name, hook, error)
             if time.monotonic() - begun >= AWAITED_SECONDS:
                 self._slow.look(name, hook, begun)
 
@@ -85,6 +86,7 @@ class Observers:
             except Exception as error:
                 if isinstance(error, EngineError) or storage_errors.is_known(error):
                     raise
+                self._plugins.failed(name, "its recorder", error)
                 raise NotRecorded(f"The plugin {name} could not record this, so nothing was changed") from error
             self._slow.look(name, "its recorder", begun, BLOCKING_SECONDS)
 
@@ -102,6 +104,7 @@ class Observers:
                 if storage_errors.breaks(error):
                     raise
                 log.exception("plugin %s failed in its subscriber to %s", name, notification.name)
+                self._plugins.failed(name, f"its subscriber to {notification.name}", error)
                 conn.execute("rollback to savepoint subscriber")
             conn.execute("release savepoint subscriber")
             self._slow.look(name, "its subscriber", begun, BLOCKING_SECONDS)
@@ -116,8 +119,9 @@ class Observers:
                 if strange := [sample for sample in collected if not isinstance(sample, Sample)]:
                     raise TypeError(f"{strange[0]!r:.80} is no Sample")
                 samples += collected
-            except Exception:
+            except Exception as error:
                 log.exception("plugin %s failed in collect_metrics", name)
+                self._plugins.failed(name, "collect_metrics", error)
             self._slow.look(name, "collect_metrics", begun, BLOCKING_SECONDS)
         return samples
 

@@ -13,15 +13,18 @@ from functools import cache, partial
 from importlib.metadata import Distribution, EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import pluggy
 from msgspec import Struct
 
 from bytebrew import plugin_folder
 from bytebrew.base.errors import BootError, SettingsError
+from bytebrew.base.formats import now
+from bytebrew.base.masking import redact
 from bytebrew.base.settings import Core, Row, rows
 from bytebrew.contract import hookspecs
+from bytebrew.contract.entities import Live
 from bytebrew.contract.route import Route
 from bytebrew.contract.tool import Tool
 from bytebrew.registered_items import check, check_types
@@ -33,6 +36,8 @@ T = TypeVar("T")
 GROUP = "bytebrew"
 SLOW_SECONDS = 1.0
 """A declaring hook that takes longer is reported at the start."""
+MOST_TEXT = 10_000
+"""Characters of a failure's message, and of its traceback, that are kept."""
 HANDED_IN = "handed in"
 OWN_DISTRIBUTION = "bytebrew"
 CORE = "core"
@@ -40,14 +45,26 @@ NO_PLUGINS = ("<", *(f"{Path(file).parent}{os.sep}" for file in (__file__, impor
 """Prefixes of file names in a traceback that are not a plugin's code."""
 
 
+class PluginFailure(Struct, frozen=True, kw_only=True):
+    """The last exception of a plugin since the start, with the number of all; `where` is its hook."""
+
+    at: str
+    where: str
+    message: str
+    traceback: str
+    count: int
+
+
 class Plugin(Struct, frozen=True, kw_only=True):
-    """A plugin as `bytebrew plugins` lists it."""
+    """A plugin with its distribution, its hooks and its API routes; `failure` is null if it has not failed."""
 
     name: str
     distribution: str
     version: str
+    state: Literal["loaded", "disabled"]
     hooks: tuple[str, ...]
-    state: str
+    routes: tuple[str, ...]
+    failure: Live[PluginFailure | None]
 
 
 class Source(NamedTuple):
@@ -107,6 +124,8 @@ class Plugins:
         self._lacking = cache(lacking)
         self.warnings: list[str] = []
         """Warnings for the log, each with the plugin's name if there is one."""
+        self._routes: dict[str, list[str]] = {}
+        self._failures: dict[str, PluginFailure] = {}
 
     def warn(self, name: str, predicate: str) -> None:
         """Adds a warning about a plugin, once."""
@@ -119,10 +138,34 @@ class Plugins:
         for name, source in sorted(self._sources.items()):
             loaded = self._pluggy.get_plugin(name)
             callers = (self._pluggy.get_hookcallers(loaded) or []) if loaded else []
-            hooks = tuple(sorted(caller.name for caller in callers))
-            about = {"distribution": source.distribution, "version": source.version}
-            found.append(Plugin(name=name, hooks=hooks, state="loaded" if loaded else "disabled", **about))
+            found.append(
+                Plugin(
+                    name=name,
+                    distribution=source.distribution,
+                    version=source.version,
+                    state="loaded" if loaded else "disabled",
+                    hooks=tuple(sorted(caller.name for caller in callers)),
+                    routes=tuple(self._routes.get(name, ())),
+                    failure=self._failures.get(name),
+                )
+            )
         return found
+
+    def add_route(self, name: str, route: Route) -> None:
+        """Notes a route of the API that a plugin has registered."""
+        if not route.page:
+            self._routes.setdefault(name, []).append(f"{route.method} {route.path}")
+
+    def failed(self, name: str, where: str, error: Exception) -> None:
+        """Keeps what a plugin failed with, for `list_all`."""
+        earlier = self._failures.get(name)
+        self._failures[name] = PluginFailure(
+            at=now(),
+            where=where,
+            message=redact(f"{type(error).__name__}: {error}")[:MOST_TEXT],
+            traceback=redact("".join(traceback.format_exception(error)))[-MOST_TEXT:],
+            count=earlier.count + 1 if earlier else 1,
+        )
 
     def implementations(self, hook: str) -> list[tuple[str, Callable[..., Any]]]:
         """The implementations of a hook with their plugins' names, as functions of the hook's keyword arguments.

@@ -94,10 +94,14 @@ class Row(NamedTuple):
 
 
 class Settings:
-    """Values by table: `settings.core` and, for a plugin, `settings.of(ItsTable)`."""
+    """Values by table: `settings.core` and, for a plugin, `settings.of(ItsTable)`.
 
-    def __init__(self, tables: Mapping[type[Struct], Struct]) -> None:
+    `sources` has the variable that each setting was read from; settings with their default are not in it.
+    """
+
+    def __init__(self, tables: Mapping[type[Struct], Struct], sources: Mapping[str, str]) -> None:
         self._tables = dict(tables)
+        self.sources = dict(sources)
         self.core = self.of(Core)
 
     def of(self, table: type[Table]) -> Table:
@@ -105,6 +109,14 @@ class Settings:
         if table not in self._tables:
             raise TypeError(f"{table.__name__} was not registered with register_settings")
         return cast(Table, self._tables[table])
+
+    def values(self) -> list[tuple[Row, Any]]:
+        """Every setting with its value."""
+        return [
+            (row, getattr(values, field.name))
+            for table, values in self._tables.items()
+            for row, field in zip(_rows(table), _fields(table), strict=True)
+        ]
 
 
 def rows(tables: Iterable[type[Struct]]) -> list[Row]:
@@ -120,8 +132,7 @@ def _rows(table: type[Struct]) -> tuple[Row, ...]:
         value = field.default
         if value is msgspec.NODEFAULT or not notes:
             raise TypeError(f"{table.__name__}.{field.name} needs a default and a Meta(description=...)")
-        default = ",".join(value) if isinstance(value, tuple) else "" if value is None else _plain(value)
-        settings.append(Row(PREFIX + field.name.upper(), default, notes[0]))
+        settings.append(Row(PREFIX + field.name.upper(), text_of(value), notes[0]))
     return tuple(settings)
 
 
@@ -129,8 +140,11 @@ def _notes(kind: Any) -> list[str]:
     return [note.description for note in get_args(kind) if isinstance(note, Meta) and note.description]
 
 
-def _plain(value: object) -> str:
-    return f"{value:g}s" if isinstance(value, Duration) else str(value)
+def text_of(value: object) -> str:
+    """The value of a setting as text, "" for None."""
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return "" if value is None else f"{value:g}s" if isinstance(value, Duration) else str(value)
 
 
 def read(environment: Mapping[str, str], tables: Iterable[type[Struct]], *, whole: bool = True) -> Settings:
@@ -147,6 +161,7 @@ def read(environment: Mapping[str, str], tables: Iterable[type[Struct]], *, whol
     known = sorted(row.variable for row in rows(tables))
     faults = [_unknown(name, known) for name in sorted(sources) if name not in known] if whole else []
     values: dict[type[Struct], Struct] = {}
+    read_from: dict[str, str] = {}
     for table in tables:
         fields: dict[str, Any] = {}
         for field in _fields(table):
@@ -156,12 +171,13 @@ def read(environment: Mapping[str, str], tables: Iterable[type[Struct]], *, whol
                 continue
             try:
                 fields[field.name] = _convert(text, field.type)
+                read_from[variable] = source
             except (ValueError, msgspec.ValidationError) as error:
                 faults.append(f"{source}: {_wanted(field.type) or error}")
         values[table] = table(**fields)
     if faults and whole:
         raise SettingsError("\n".join(faults))
-    return Settings(values)
+    return Settings(values, read_from)
 
 
 def _inner(kind: Any) -> msgspec.inspect.Type:

@@ -151,6 +151,7 @@ async def world(served: Served, mcp: Web, name: str) -> World:
     await client.request("DELETE", f"/api/v1/tasks/{ended['id']}", json={})
     deliveries = (await client.get("/api/v1/callbacks/deliveries")).json()["data"]
     keys["deliveries"] = [delivery["id"] for delivery in deliveries]
+    keys["backups"] = [(await client.post("/api/v1/backups")).json()["name"]]
     replay = {"sessions": keys["sessions"], "agent": name}
     keys["ai-sdk"] = keys["schemas"]
     keys["replays"] = [(await client.post("/api/v1/replays", json=replay)).json()["id"]]

@@ -28,6 +28,8 @@ UNSTORED = {
     "DELETE /api/v1/users/{sub:path}",
     "POST /api/v1/auth/local-session",
     "POST /api/v1/auth/local-session/refresh",
+    "POST /api/v1/backups",
+    "DELETE /api/v1/backups/{name}",
 }
 """Requests that store nothing of their own: they are recorded before they are answered."""
 DEAF = "create trigger deaf before insert on audit_changes begin select raise(abort, 'The audit is deaf'); end"
@@ -118,6 +120,7 @@ class World:
         await self.engine.db.write(self.engine.publish, near)
         self.ids["delivery"] = (await self.client.get("/api/v1/callbacks/deliveries")).json()["data"][0]["id"]
         await self.engine.db.write(store.bury, "callback:spare", "tried in vain")
+        self.ids["backup"] = (await self.make("backups", None))["name"]
         await self.make("mcp-servers", {"name": "spare", "url": "http://127.0.0.1:1/", "enabled": False})
         await self.engine.db.write(remember)
         self.ids["memory"] = "m1"
@@ -214,6 +217,8 @@ class World:
         yield act("DELETE settings/{key}", None, "custom.b")
         yield act("POST config/import", {"settings": {"custom.c": 1}})
         yield act("POST config/reload")
+        yield act("POST backups")
+        yield act("DELETE backups/{name}", None, ids["backup"])
         yield act("POST tools", {"name": "new", "url": "http://127.0.0.1:1/"})
         yield act("PUT tools/{name}", {"description": "x"}, "spare")
         yield act("PATCH tools/{name}", {"description": "y"}, "spare")

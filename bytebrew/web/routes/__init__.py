@@ -29,6 +29,7 @@ from bytebrew.web.routes import (
     users,
     versions,
 )
+from bytebrew.web.routes.operations import backups, environment, plugins
 
 
 def core_routes(engine: Engine) -> tuple[Route, ...]:
@@ -49,8 +50,11 @@ def core_routes(engine: Engine) -> tuple[Route, ...]:
         *callers.routes(engine),
         *replays.routes(engine),
         *tools.routes(engine),
+        *environment.routes(engine),
         *settings.routes(engine),
         *config.routes(engine),
+        *plugins.routes(engine),
+        *backups.routes(engine),
     )
 
 

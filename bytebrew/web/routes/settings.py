@@ -3,6 +3,7 @@
 from functools import partial
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from bytebrew.contract.configuration.runtime_option import CUSTOM, Option, Options
@@ -14,12 +15,13 @@ from bytebrew.store.sqlite.database import Database
 
 
 class Setting(Struct, frozen=True, kw_only=True):
-    """A setting as it stands; `updated_at` is null while it has its default."""
+    """A setting as it stands; `schema` is the JSON Schema of a value, `updated_at` is null while it has its default."""
 
     key: str
     value: Any
     default: Any
     help: str
+    schema: Live[dict[str, Any]]
     updated_at: Live[str | None]
 
 
@@ -32,7 +34,14 @@ class NewValue(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 def _setting(option: Option, stored: tuple[Any, str] | None) -> Setting:
     value, moment = stored or (option.default, None)
-    return Setting(key=option.key, value=value, default=option.default, help=option.help, updated_at=moment)
+    return Setting(
+        key=option.key,
+        value=value,
+        default=option.default,
+        help=option.help,
+        schema=msgspec.json.schema(option.type),
+        updated_at=moment,
+    )
 
 
 async def list_settings(db: Database, options: Options, request: Request[None]) -> list[Setting]:

@@ -22,7 +22,7 @@ async def test_every_setting_is_listed_with_its_default_its_help_and_what_was_ch
     async with served_engine() as (running, client):
         before = (await client.get(URL)).json()
         for row in before:
-            assert set(row) == {"key", "value", "default", "help", "updated_at"}
+            assert set(row) == {"key", "value", "default", "help", "schema", "updated_at"}
             assert (row["value"], row["updated_at"]) == (row["default"], None)
         own_keys = {row["key"]: row for row in before if row["key"].startswith("byok.")}
         assert own_keys.pop("byok.origins")["default"] == []

@@ -1,0 +1,1 @@
+"""Routes about the engine itself: its plugins, its environment and its backups."""
