@@ -45,6 +45,11 @@ const WHOLE = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle:
 /** A moment in full, in the reader's zone: what a `title` has. @param {string} at RFC 3339 */
 export const whole = (at) => WHOLE.format(new Date(at));
 
+const DATE = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium" });
+
+/** The day of a moment, in the reader's zone. @param {string} at RFC 3339 */
+export const day = (at) => DATE.format(new Date(at));
+
 /** A moment as a clock shows it, with its day unless that is today. @param {string} at RFC 3339 */
 export function clock(at) {
   const when = new Date(at);

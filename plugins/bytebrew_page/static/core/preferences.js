@@ -15,6 +15,16 @@ export function theme() {
   return matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
 }
 
+/** The theme that was chosen, "" for that of the system. */
+export const chosenTheme = () => localStorage.getItem(THEME) ?? "";
+
+/** Shows a theme from now on, with "" that of the system. @param {string} name */
+export function setTheme(name) {
+  if (name) localStorage.setItem(THEME, name);
+  else localStorage.removeItem(THEME);
+  applyTheme();
+}
+
 /** Shows the other theme from now on. */
 export function changeTheme() {
   localStorage.setItem(THEME, theme() === "dark" ? "light" : "dark");

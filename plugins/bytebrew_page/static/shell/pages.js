@@ -25,7 +25,7 @@ export const PAGES = {
   audit: { words: "Audit", load: () => import("../pages/audit.js"), scopes: ["admin"] },
   config: { words: "Configuration", load: () => import("../pages/config.js"), scopes: ["config"] },
   settings: { words: "Settings", load: () => import("../pages/settings.js"), scopes: ["admin"] },
-  plugins: { words: "Plugins and backup", load: () => import("../pages/plugins.js"), scopes: ["config", "admin"] },
+  plugins: { words: "Plugins and backup", load: () => import("../pages/plugins.js"), scopes: ["admin"] },
   start: { words: "First steps", load: () => import("../pages/start.js"), scopes: ["models:write"] },
 };
 
