@@ -51,7 +51,7 @@ class ModelsSection(ConfigSection):
         self._close_breakers = close_breakers
 
     key = "models"
-    reserved = frozenset({"registry"})
+    reserved = frozenset({"registry", "verify"})
     item = NewModel
     aliases = {"provider": "type", "model": "model_name", "model_kind": "kind"}
     secrets = frozenset({"api_key"})

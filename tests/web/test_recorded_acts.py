@@ -22,7 +22,8 @@ from tests.plugins.test_triggers import SECRET, signed
 from tests.tables import installed, label
 
 UNSTORED = {
-    "POST /api/v1/models/{name}/verify",
+    "POST /api/v1/models/verify",
+    "POST /api/v1/mcp-servers/{name}/reconnect",
     "POST /api/v1/tools/{name}/test",
     "POST /api/v1/sessions/{id}/cancel",
     "DELETE /api/v1/users/{sub:path}",
@@ -162,6 +163,7 @@ class World:
             return Act(f"{method} /api/v1/{path}", "/api/v1/" + "/".join(parts), key | more)
 
         yield act("POST models/{name}/verify", None, "test")
+        yield act("POST models/verify", {"type": "demo", "model_name": "demo"})
         yield act("POST sessions/{id}/cancel", None, ids["session"])
         yield act("DELETE users/{sub:path}", None, "nobody")
         yield act("POST auth/local-session", headers=proof_of(self.engine.data_dir))
@@ -244,7 +246,9 @@ class World:
         yield act(f"PUT {servers}/{{name}}", {"url": "http://127.0.0.1:2/"}, "spare")
         yield act(f"PATCH {servers}/{{name}}", {"url": "http://127.0.0.1:3/"}, "spare")
         yield act(f"POST {servers}/{{name}}/rollback", {"version": 1}, "spare")
+        yield act(f"POST {servers}/{{name}}/reconnect", None, "spare")
         yield act(f"DELETE {servers}/{{name}}", None, "spare")
+        yield act(f"POST {servers}/{{name}}/tools/{{tool:path}}/withhold", {}, "double", "echo")
         yield act(f"POST {servers}/{{name}}/tools/{{tool:path}}/approve", {}, "double", "echo")
         yield act("DELETE schemas/{name}/memory/{entry_id}", None, "test", ids["memory"])
         yield act("DELETE schemas/{name}/memory", None, "test")

@@ -4,7 +4,7 @@ import asyncio
 import math
 import re
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, closing, suppress
 from copy import copy
 from email.utils import parsedate_to_datetime
@@ -91,6 +91,7 @@ class Http:
         self._transport = transport
         self._slots, self._idle = asyncio.Semaphore(upstreams), Idle(idle)
         self._public_only = False
+        self._answered: Callable[[], None] | None = None
         # shared by all clients: loading the certificates takes 17 ms and 800 KB
         self._trust = lru_cache(1)(httpx.create_ssl_context)
         self._allowed = listed(settings.link_local_addresses)
@@ -101,6 +102,12 @@ class Http:
         """The same, restricted to public addresses, for URLs chosen by untrusted users."""
         twin = copy(self)
         twin._public_only = True
+        return twin
+
+    def watched(self, answered: Callable[[], None]) -> "Http":
+        """The same, which calls back when the head of a streamed response has come."""
+        twin = copy(self)
+        twin._answered = answered
         return twin
 
     def client(self, url: str) -> httpx.AsyncClient:
@@ -225,6 +232,8 @@ class Http:
     ) -> AsyncIterator[tuple[httpx.Response, AsyncGenerator[bytes, None]]]:
         latest = None if patient else asyncio.get_running_loop().time() + self._settings.provider_first_byte_timeout
         response = await self._send(method, url, headers, json, latest)
+        if self._answered is not None:
+            self._answered()
         chunks = self._chunks(_pieces(response), latest)
         try:
             if response.is_redirect:

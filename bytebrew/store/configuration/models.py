@@ -19,6 +19,8 @@ _SELECT = """select id, name, type, base_url, model_name, api_version, kind, emb
   pricing_output, fallback, length(sealed_key) > 0 as has_api_key, is_default, created_at, updated_at from models"""
 TARGET = """select name, type, base_url, model_name, api_version, sealed_key, pricing_input, pricing_output, fallback,
   context_window from models"""
+_VERIFIED = {"type", "model_name", "base_url", "api_version", "sealed_key"}
+"""Columns that a verification is about."""
 _OF_WINDOW = ("type", "model_name", "base_url", "api_version")
 
 
@@ -97,6 +99,8 @@ def update(conn: Connection, key: str, patch: ModelPatch, secrets: Secrets) -> M
         changes["sealed_key"] = secrets.seal(secret or "")
     if any(changes.get(name, was) != was for name, was in asdict(model).items() if name in _OF_WINDOW):
         changes["context_window"] = None  # it was reported for the previous model or vendor
+    if changes.keys() & _VERIFIED:
+        changes["last_verified"] = None
     connection.update(conn, "models", {**changes, "updated_at": now()}, id=model.id)
     if default and not model.is_default:
         _make_default(conn, model.name)
@@ -106,6 +110,29 @@ def update(conn: Connection, key: str, patch: ModelPatch, secrets: Secrets) -> M
 def store_window(conn: Connection, name: str, tokens: int) -> None:
     """Stores the context window that the vendor reports for a model, until the model is changed."""
     conn.execute("update models set context_window = ? where name = ?", (tokens, name))
+
+
+def verifications(conn: Connection) -> dict[int, str]:
+    """What the last verification of each model said, as JSON, by the model's id."""
+    rows = conn.execute("select id, last_verified from models where last_verified is not null")
+    return {row["id"]: row["last_verified"] for row in rows}
+
+
+def store_verification(conn: Connection, model: Model, verification: str) -> None:
+    """Stores what a verification said, as JSON, unless the model has changed meanwhile."""
+    sql = "update models set last_verified = ? where id = ? and updated_at = ?"
+    conn.execute(sql, (verification, model.id, model.updated_at))
+
+
+def users(conn: Connection) -> dict[str, tuple[str, ...]]:
+    """The agents that answer or summarise with each model, those that name none with the default one."""
+    sql = """select coalesce(a.model, d.name) as model, a.summary_model, a.name from agents a
+      left join models d on d.is_default = 1 order by a.name"""
+    found: dict[str, tuple[str, ...]] = {}
+    for row in conn.execute(sql):
+        for model in {row["model"], row["summary_model"]} - {None}:
+            found[model] = (*found.get(model, ()), row["name"])
+    return found
 
 
 def delete(conn: Connection, key: str) -> None:

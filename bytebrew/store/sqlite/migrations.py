@@ -223,6 +223,11 @@ update turns set code = coalesce((select json_extract(cast(e.data as text), '$.c
 create index turns_code on turns (code, session_id) where code <> '';
 """
 
+# what the last verification of a model said, as JSON
+_VERIFIED = """
+alter table models add column last_verified text;
+"""
+
 CORE = tuple(
     enumerate(
         (
@@ -258,6 +263,7 @@ CORE = tuple(
             _APPROVALS,
             _ARGUMENTS,
             _TIMES,
+            _VERIFIED,
         ),
         1,
     )

@@ -1,14 +1,16 @@
 """Models and their verification."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from msgspec.structs import replace
+from msgspec import Meta, Struct, json
+from msgspec.structs import asdict, replace
 
 from bytebrew.base.errors import Detail, InvalidRequest
+from bytebrew.base.formats import narrowed
 from bytebrew.contract.connection import Connection
-from bytebrew.contract.entities import Model, ModelPatch, NewModel
+from bytebrew.contract.entities import Live, Model, ModelKind, ModelPatch, NewModel, Secret, Url
 from bytebrew.contract.provider import Provider, Target, named
 from bytebrew.contract.route import Parameter, Request, Route
 from bytebrew.conversation.model_verification import Verification, verify
@@ -16,7 +18,42 @@ from bytebrew.engine import Engine
 from bytebrew.store.configuration import models
 from bytebrew.store.sqlite.database import Database
 
-Body = TypeVar("Body", NewModel, ModelPatch)
+
+class UnstoredModel(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A model to verify before it is created; its key is used once and not kept."""
+
+    type: Annotated[str, Meta(min_length=1, max_length=64)]
+    model_name: Annotated[str, Meta(min_length=1, max_length=255)]
+    base_url: Url = ""
+    api_key: Secret | None = ""
+    api_version: Annotated[str, Meta(max_length=64)] = ""
+    kind: ModelKind = "chat"
+
+
+Body = TypeVar("Body", NewModel, ModelPatch, UnstoredModel)
+ShownModel: Any = narrowed(
+    Model,
+    ("used_by", Live[tuple[str, ...]]),
+    ("last_verified", Live[Verification | None]),  # type: ignore[misc]
+    __doc__="""A configured LLM; its key is kept sealed and never leaves the engine.
+
+    `used_by` are the agents that answer or summarise with it, `last_verified` what its last verification said, null
+    after a change of its address, name or key.
+    """,
+)
+
+
+def _shown(conn: Connection, rows: Sequence[Model]) -> list[Model]:
+    """Models as the API shows them."""
+    users, verified = models.users(conn), models.verifications(conn)
+    return [
+        ShownModel(
+            **asdict(model),
+            used_by=users.get(model.name, ()),
+            last_verified=json.decode(verified[model.id], type=Verification) if model.id in verified else None,
+        )
+        for model in rows
+    ]
 
 
 def _typed(known: Mapping[str, Provider], request: Request[Body]) -> Body:
@@ -38,16 +75,21 @@ def _typed(known: Mapping[str, Provider], request: Request[Body]) -> Body:
 def _complete(conn: Connection, providers: dict[str, Provider], store: Callable[..., Model], *args: Any) -> Model:
     """Stores a model; rejects it if fields are missing or its provider does not support its kind."""
     model = store(conn, *args)
-    has = {"base_url": model.base_url, "api_key": model.has_api_key, "api_version": model.api_version}
-    provider = providers.get(model.type)
-    if provider and model.kind == "embedding" and not provider.capabilities.embeddings:
+    if provider := providers.get(model.type):
+        _check(provider, model, has_key=model.has_api_key)
+    [shown] = _shown(conn, [model])
+    return shown
+
+
+def _check(provider: Provider, model: Model | UnstoredModel, *, has_key: bool) -> None:
+    """Raises InvalidRequest if the provider does not support the model's kind, or needs fields that it lacks."""
+    if model.kind == "embedding" and not provider.capabilities.embeddings:
         details = [Detail("$.kind", f"models of type '{model.type}' do not embed")]
         raise InvalidRequest(f"Models of type '{model.type}' make no embeddings", details=details)
-    needs = provider.needs if provider else frozenset()
-    if lacks := sorted(name for name in needs if not has[name]):
+    has = {"base_url": model.base_url, "api_key": has_key, "api_version": model.api_version}
+    if lacks := sorted(name for name in provider.needs if not has[name]):
         details = [Detail(f"$.{name}", "is missing") for name in lacks]
         raise InvalidRequest(f"A model of type '{model.type}' needs {' and '.join(lacks)}", details=details)
-    return model
 
 
 async def _stored(engine: Engine, request: Request[Any], store: Callable[..., Model], *names: str) -> Model:
@@ -64,12 +106,13 @@ async def list_models(db: Database, request: Request[None]) -> list[Model]:
     if kind not in ("", "chat", "embedding"):
         details = [Detail("$.kind", "chat or embedding")]
         raise InvalidRequest("kind is chat or embedding", details=details)
-    return await db.scan(models.list_all, kind)
+    return await db.scan(lambda conn: _shown(conn, models.list_all(conn, kind)))
 
 
 async def get_model(db: Database, request: Request[None]) -> Model:
     """One model."""
-    return await db.read(models.get, request.path["name"])
+    [model] = await db.read(lambda conn: _shown(conn, [models.get(conn, request.path["name"])]))
+    return model
 
 
 async def create_model(engine: Engine, request: Request[NewModel]) -> Model:
@@ -88,9 +131,33 @@ async def delete_model(request: Request[None]) -> None:
 
 
 async def verify_model(engine: Engine, request: Request[None]) -> Verification:
-    """Pings a model, and asks it for a tool call; what its vendor says is in the answer, not in the status."""
+    """Pings a model, and asks it for a tool call; what its vendor says is in the answer, not in the status.
+
+    The answer is also the model's `last_verified`, unless the model has changed meanwhile.
+    """
     model, target = await engine.db.read(_to_verify, request.path["name"])
     bound = engine.models.bind(target)
+    verification = await verify(bound, engine.http, embeds=model.kind == "embedding")
+
+    def store(conn: Connection) -> Verification:
+        models.store_verification(conn, model, json.encode(verification).decode())
+        return verification
+
+    return await request.write(store)
+
+
+async def verify_unstored(engine: Engine, request: Request[UnstoredModel]) -> Verification:
+    """Verifies a model that is not stored, with the key in the request; nothing is kept but that it was done."""
+    model = _typed(engine.providers, request)
+    _check(engine.providers[model.type], model, has_key=bool(model.api_key))
+    target = Target(
+        name=model.model_name,
+        type=model.type,
+        model_name=model.model_name,
+        base_url=model.base_url,
+        api_version=model.api_version,
+    )
+    bound = engine.models.bind(target, key=model.api_key or "")
     return await verify(bound, engine.http, embeds=model.kind == "embedding")
 
 
@@ -111,7 +178,7 @@ def routes(engine: Engine) -> tuple[Route, ...]:
             partial(list_models, engine.db),
             "List models",
             query={"kind": Parameter("of this kind alone", Literal["chat", "embedding", ""])},
-            answer=list[Model],
+            answer=list[ShownModel],
         ),
         Route(
             "POST",
@@ -121,11 +188,21 @@ def routes(engine: Engine) -> tuple[Route, ...]:
             "Create a model",
             body=NewModel,
             example={"name": "sonnet", "type": "anthropic", "model_name": "claude-sonnet-4-6", "api_key": "sk-ant-..."},
-            answer=Model,
+            answer=ShownModel,
             status=201,
             idempotent=True,
         ),
-        Route("GET", _PATH, "models:read", partial(get_model, engine.db), "Get a model", answer=Model),
+        Route(
+            "POST",
+            "/api/v1/models/verify",
+            "models:write",
+            partial(verify_unstored, engine),
+            "Verify a model before it is created",
+            body=UnstoredModel,
+            example={"type": "anthropic", "model_name": "claude-sonnet-4-6", "api_key": "sk-ant-..."},
+            answer=Verification,
+        ),
+        Route("GET", _PATH, "models:read", partial(get_model, engine.db), "Get a model", answer=ShownModel),
         *(
             Route(
                 method,
@@ -135,7 +212,7 @@ def routes(engine: Engine) -> tuple[Route, ...]:
                 "Update a model",
                 body=ModelPatch,
                 example={"api_key": "sk-ant-...", "model_name": "claude-opus-4-6"},
-                answer=Model,
+                answer=ShownModel,
             )
             for method in ("PUT", "PATCH")
         ),
