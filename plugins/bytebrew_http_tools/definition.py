@@ -1,7 +1,7 @@
 """Definitions of HTTP tools: the API's structs, merging of patches, and validation."""
 
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import parse_qsl
 
@@ -59,6 +59,9 @@ class Auth(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_d
     value: Credential | None = ""
 
 
+_RISKS: Mapping[str, Risk] = {"GET": "safe", "HEAD": "safe", "DELETE": "dangerous"}
+
+
 class Definition(Struct, frozen=True, kw_only=True):
     """An HTTP tool in its one stored form.
 
@@ -84,11 +87,21 @@ class Definition(Struct, frozen=True, kw_only=True):
     allow_private: bool = False
     risk: Risk | None = None
 
+    @property
+    def zone(self) -> Risk:
+        """How much harm the tool can do."""
+        return self.risk or _RISKS.get(self.method, "caution")
+
 
 class HttpTool(Definition, frozen=True, kw_only=True):
-    """An HTTP tool as it is answered; its credential is kept sealed and never leaves the engine."""
+    """An HTTP tool as it is answered; its credential is kept sealed and never leaves the engine.
+
+    `security_zone` is its `risk`, or else that of its method; `agents` name it in their `tools`.
+    """
 
     type: Literal["http"] = "http"
+    security_zone: Live[Risk]
+    agents: Live[tuple[str, ...]]
     has_credential: bool
     created_at: str
     updated_at: Live[str]

@@ -32,12 +32,13 @@ class TrialResult(Struct, frozen=True, kw_only=True):
 
 async def list_tools(request: Request[None]) -> list[HttpTool]:
     """Every HTTP tool by name."""
-    return [store.shown(one) for one in await request.engine.db.scan(store.list_all)]
+    return await request.engine.db.scan(lambda conn: store.shown(conn, *store.list_all(conn)))
 
 
 async def get_tool(request: Request[None]) -> HttpTool:
     """One HTTP tool."""
-    return store.shown(await request.engine.db.read(store.get, request.path["name"]))
+    [tool] = await request.engine.db.read(lambda conn: store.shown(conn, store.get(conn, request.path["name"])))
+    return tool
 
 
 async def create_tool(request: Request[NewHttpTool]) -> HttpTool:
@@ -47,13 +48,13 @@ async def create_tool(request: Request[NewHttpTool]) -> HttpTool:
     taken = {tool.name for tool in others if tool.source.partition(":")[0] not in _DYNAMIC_SOURCES}
     if engine.reserves(name) or name in taken:
         raise Conflict(f"'{name}' is a built-in tool; choose another name", details=[Detail("$.name", "is taken")])
-    return await request.write(lambda conn: store.shown(store.create(conn, request.body, engine.secrets.seal)))
+    return await request.write(lambda conn: store.shown(conn, store.create(conn, request.body, engine.secrets.seal))[0])
 
 
 async def update_tool(request: Request[HttpToolPatch]) -> HttpTool:
     """The HTTP tool with the fields that were sent; an empty credential keeps the old one."""
     name, seal = request.path["name"], request.engine.secrets.seal
-    return await request.write(lambda conn: store.shown(store.update(conn, name, request.body, seal)))
+    return await request.write(lambda conn: store.shown(conn, store.update(conn, name, request.body, seal))[0])
 
 
 async def delete_tool(request: Request[None]) -> None:

@@ -83,20 +83,38 @@ def update(conn: Connection, name: str, patch: HttpToolPatch, seal: Seal) -> Sto
 def delete(conn: Connection, name: str) -> None:
     """Deletes a tool that no agent names; Conflict lists those that do."""
     get(conn, name)
-    agents = conn.execute("select name, tools from agents order by name")
-    if users := [row["name"] for row in agents if name in msgspec.json.decode(row["tools"])]:
+    if users := agents_of(conn).get(name):
         details = [Detail("$.agents", user) for user in users]
         raise Conflict(f"Tool '{name}' is used by {len(users)} agents: {', '.join(users[:10])}", details=details)
     conn.execute("delete from http_tools where name = ?", (name,))
 
 
-def shown(stored: Stored) -> HttpTool:
-    """The tool as the API shows it, without its credential."""
+def agents_of(conn: Connection) -> dict[str, tuple[str, ...]]:
+    """The agents that name each tool."""
+    agents: dict[str, tuple[str, ...]] = {}
+    for row in conn.execute("select name, tools from agents where tools <> '[]' order by name"):
+        for tool in msgspec.json.decode(row["tools"]):
+            agents[tool] = (*agents.get(tool, ()), row["name"])
+    return agents
+
+
+def shown(conn: Connection, *rows: Stored) -> list[HttpTool]:
+    """Tools as the API shows them, without their credentials."""
+    agents = agents_of(conn)
+    return [_shown(stored, agents.get(stored.definition.name, ())) for stored in rows]
+
+
+def _shown(stored: Stored, agents: tuple[str, ...]) -> HttpTool:
     definition = stored.definition
     auth = definition.auth
     has = bool(stored.sealed) or (auth is not None and bool(getattr(auth, CREDENTIAL[auth.type])))
     return HttpTool(
-        **asdict(definition), has_credential=has, created_at=stored.created_at, updated_at=stored.updated_at
+        **asdict(definition),
+        security_zone=definition.zone,
+        agents=agents,
+        has_credential=has,
+        created_at=stored.created_at,
+        updated_at=stored.updated_at,
     )
 
 

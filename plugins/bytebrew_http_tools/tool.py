@@ -12,7 +12,7 @@ import msgspec
 from msgspec import UNSET, Raw
 from msgspec.structs import asdict, replace
 
-from bytebrew import Call, EngineError, Exchange, Http, ProviderError, Risk, Tool, ToolError, masked
+from bytebrew import Call, EngineError, Exchange, Http, ProviderError, Tool, ToolError, masked
 
 from .arguments import Parameter, checked, schema_of
 from .definition import CREDENTIAL, CREDENTIAL_NAME, Auth, Definition, exposed, parameters_of, unplaced
@@ -26,7 +26,6 @@ MAX_BYTES = 1024 * 1024
 MIN_CREDENTIAL = 8
 """Minimum length of masked values in answers: of fields named like credentials, and of variables."""
 _UNSET = "The tool is not called: the environment variable {0} is not set; set it, or write ${{{0}:-}} for an empty one"
-_RISKS: Mapping[str, Risk] = {"GET": "safe", "HEAD": "safe", "DELETE": "dangerous"}
 _TEXT = re.compile(r"text/.*|application/(.*\+)?(json|xml|yaml|javascript|x-ndjson|x-www-form-urlencoded)|")
 _CHARSET = re.compile(
     r"charset=[\"']?(utf-?(?:8|16|32)|us-ascii|iso-8859-\d+|windows-125\d|shift_jis|euc-\w+|gb\w+|big5|koi8-[ru])\b"
@@ -57,7 +56,7 @@ class DeclaredTool(Tool):
         self.input_schema = schema_of(self._parameters)
         self.timeout, self.confirm = one.timeout, one.confirmation_required
         self.idempotent = in_query if one.idempotent is None else one.idempotent
-        self.risk = one.risk or _RISKS.get(one.method, "caution")
+        self.risk = one.zone
 
     async def run(self, call: Call, input: dict[str, Any]) -> str:
         of_call = {"idempotency-key": call.key} | ({"traceparent": call.traceparent} if call.traceparent else {})

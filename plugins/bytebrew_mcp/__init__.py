@@ -4,9 +4,21 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from bytebrew import AgentList, ConfigSection, Engine, Migration, Register, Route, Sample, Scope, Toolset, hookimpl
+from bytebrew import (
+    AgentList,
+    ConfigSection,
+    Engine,
+    Migration,
+    PersonalData,
+    Register,
+    Route,
+    Sample,
+    Scope,
+    Toolset,
+    hookimpl,
+)
 
-from . import catalog, routes, store
+from . import catalog, routes, sightings, store
 from .config import Mcp
 from .section import ServersSection
 from .toolset import LIST, SERVERS, Servers
@@ -41,8 +53,13 @@ def register_agent_lists(register: Register[AgentList]) -> None:
 
 @hookimpl
 def register_migrations(register: Register[Migration]) -> None:
-    for migration in store.MIGRATIONS:
+    for migration in (*store.MIGRATIONS, sightings.MIGRATION):
         register(migration)
+
+
+@hookimpl
+def register_personal_data(register: Register[PersonalData]) -> None:
+    register(sightings.DECISIONS)
 
 
 @hookimpl

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from bytebrew import Duration, Live, Name, Url
+from bytebrew import Duration, Live, Name, Risk, Url
 
 Type = Literal["stdio", "http", "streamable-http", "sse"]
 AuthType = Literal["none", "api_key", "bearer", "forward_headers"]
@@ -141,17 +141,20 @@ class ServerRow(Struct, frozen=True, kw_only=True):
 
 
 class Status(Struct, frozen=True, kw_only=True):
-    """How a server is at this moment."""
+    """How a server is at this moment; `tries` count the failed attempts since it was last connected for long."""
 
     status: State
     status_message: str = ""
     tools_count: int = 0
     connected_at: str | None = None
     protocol_version: str | None = None
+    tries: int = 0
+    last_error: str | None = None
+    last_error_at: str | None = None
 
 
-class Approval(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which definition of a tool is approved: the one with the digest that a person has seen, or else the current."""
+class Decision(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which definition of a tool is decided on: the one with the digest that a person has seen, or else the current."""
 
     digest: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z", description="a digest of 64 hex digits")] | UnsetType = (
         UNSET
@@ -159,12 +162,24 @@ class Approval(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Approved(Struct, frozen=True, kw_only=True):
-    """The definition that agents had from the first or since it was approved; all but the digest may be unknown."""
+    """The definition that agents had from the first or since it was approved; all but the digest may be unknown.
+
+    `at` is when it was approved, by whom says `by`; both are null for the definition that was seen first.
+    """
 
     digest: str
+    at: str | None
+    by: str | None
     description: str | None = None
     input_schema: dict[str, Any] | None = None
     annotations: dict[str, Any] | None = None
+
+
+class Withheld(Struct, frozen=True, kw_only=True):
+    """Who has decided to keep a tool's current definition from agents, and when."""
+
+    at: str
+    by: str
 
 
 class ShownTool(Struct, frozen=True, kw_only=True):
@@ -173,7 +188,8 @@ class ShownTool(Struct, frozen=True, kw_only=True):
     A `new` one waits to be approved for the first time.
 
     `digest` stands for all of the definition that counts. Invisible characters in it are shown by their numbers, as in
-    `[U+202E]`.
+    `[U+202E]`. `agents` are those that have its server and whose filters let it through; `withheld` is set where a
+    person has decided to keep this definition from them.
     """
 
     name: str
@@ -182,7 +198,12 @@ class ShownTool(Struct, frozen=True, kw_only=True):
     annotations: dict[str, Any] | None
     digest: str
     state: Literal["available", "changed", "withheld", "new"]
+    security_zone: Risk
+    agents: tuple[str, ...]
+    first_seen_at: str | None
+    changed_at: str | None
     approved: Approved | None
+    withheld: Withheld | None
 
 
 class Server(Struct, frozen=True, kw_only=True):

@@ -23,7 +23,7 @@ from bytebrew import (
     within,
 )
 
-from . import pins
+from . import pins, sightings
 from .config import Mcp, ServerRow, State, Status
 from .credentials import resolve
 from .header_params import marked, mirrored
@@ -65,6 +65,7 @@ class ServerConnection:
         self.server = server
         self.tools: dict[str, Listed] = {}
         self.pins = pinned
+        self.sightings: Mapping[str, sightings.Sighting] = {}
         self.status = Status(status="disconnected")
         self.failures = 0
         self.away_since: float | None = None
@@ -80,6 +81,7 @@ class ServerConnection:
         self._calls = 0
         self._probes = True
         self._logged_error = ""
+        self._last_error: tuple[str, str] | None = None
         self._mask_credentials = self._mask_values = masker((), 0)
         self._task: asyncio.Task[None] | None = None
         self._closing = False
@@ -279,6 +281,7 @@ class ServerConnection:
                 self.failures = 0
             self.failures += 1
             message = self._mask_values(str(error)) or f"did not begin within {self._settings.mcp_connect_timeout:g} s"
+            self._last_error = message, now()
             if message != self._logged_error:
                 log.warning("MCP server %s %s", self.server.name, message)
             self._logged_error = message
@@ -333,6 +336,8 @@ class ServerConnection:
         strict = self.server.pin == "block"
         if any(pins.is_new(one, self.pins, strict=strict) for one in listed.values()):
             self.pins = await self._engine.db.write(pins.add_new, self.server.id, tuple(listed.values()), strict=strict)
+        if sightings.are_news(listed.values(), self.sightings):
+            self.sightings = await self._engine.db.write(sightings.note, self.server.id, tuple(listed.values()))
         known, self.tools = self.tools, {name: one for name, one in listed.items() if strict or name in self.pins}
         if len(self.tools) < len(listed):
             log.warning("MCP server %s has shown %d tools; new ones are left out", self.server.name, len(self.pins))
@@ -381,6 +386,9 @@ class ServerConnection:
             tools_count=len(self.tools) if connected else 0,
             connected_at=now() if connected else None,
             protocol_version=version,
+            tries=self.failures,
+            last_error=self._last_error[0] if self._last_error else None,
+            last_error_at=self._last_error[1] if self._last_error else None,
         )
 
 

@@ -13,18 +13,27 @@ MAX_PINS = 2000
 
 
 class Pin(NamedTuple):
-    """Hash of a tool's approved definition, whether the definition is stored too, and when it was pinned."""
+    """Hash of a tool's approved definition, whether the definition is stored too, and since when the tool is known.
+
+    `approved_at` is None for a definition that was pinned as the first one seen.
+    """
 
     digest: str
     whole: bool
     since: str
+    approved_at: str | None
+    approved_by: str | None
 
 
 def every(conn: Connection, server_id: str) -> dict[str, Pin]:
     """The pins of a server, by tool."""
-    sql = "select tool, digest, definition <> '' as whole, pinned_at from mcp_pins where server_id = ?"
+    sql = """select tool, digest, definition <> '' as whole, pinned_at, approved_at, approved_by from mcp_pins
+      where server_id = ?"""
     rows = conn.execute(sql, (server_id,))
-    return {row["tool"]: Pin(row["digest"], bool(row["whole"]), row["pinned_at"]) for row in rows}
+    return {
+        row["tool"]: Pin(row["digest"], bool(row["whole"]), row["pinned_at"], row["approved_at"], row["approved_by"])
+        for row in rows
+    }
 
 
 def all_definitions(conn: Connection, server_id: str) -> dict[str, str]:
@@ -71,15 +80,18 @@ def add_new(conn: Connection, server_id: str, listed: Iterable[Listed], *, stric
     return every(conn, server_id)
 
 
-def approve(conn: Connection, server_id: str, listed: Listed) -> dict[str, Pin]:
+def approve(conn: Connection, server_id: str, listed: Listed, by: str) -> dict[str, Pin]:
     """Pins a tool as it is listed now; returns all pins; NotFound if the server was deleted."""
     store.get(conn, server_id)
     _pin(conn, server_id, [listed])
+    sql = "update mcp_pins set approved_at = ?, approved_by = ? where server_id = ? and tool = ?"
+    conn.execute(sql, (now(), by, server_id, listed.definition.name))
     return every(conn, server_id)
 
 
 def _pin(conn: Connection, server_id: str, listed: Iterable[Listed]) -> None:
     sql = """insert into mcp_pins (server_id, tool, digest, definition, pinned_at) values (?, ?, ?, ?, ?)
-      on conflict (server_id, tool) do update set digest = excluded.digest, definition = excluded.definition"""
+      on conflict (server_id, tool) do update set digest = excluded.digest, definition = excluded.definition,
+        approved_at = null, approved_by = null"""
     moment = now()
     conn.executemany(sql, [(server_id, one.definition.name, one.digest, one.text, moment) for one in listed])

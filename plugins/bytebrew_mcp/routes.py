@@ -1,6 +1,6 @@
 """MCP servers over REST."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 from msgspec.structs import replace
@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from bytebrew import Connection, Detail, Forbidden, InvalidRequest, Request, Route, escaped
 
 from . import store
-from .config import ALIASES, Approval, Mcp, NewServer, Server, ServerPatch, ServerRow
+from .config import ALIASES, Decision, Mcp, NewServer, Server, ServerPatch, ServerRow
 from .pins import Pin
 from .server_views import show, show_all
 from .toolset import SERVERS
@@ -46,18 +46,41 @@ async def delete_server(request: Request[None]) -> None:
     await request.engine.state[SERVERS].reload()
 
 
-async def approve_tool(request: Request[Approval]) -> Server:
+async def approve_tool(request: Request[Decision]) -> Server:
     """Lets agents have a tool as it is defined now, though it is new or has changed since it was first seen.
 
     A `digest` says which definition the caller has seen: 409 where the server has changed the tool again.
     """
+    return await _decided(request, request.engine.state[SERVERS].approve)
+
+
+async def withhold_tool(request: Request[Decision]) -> Server:
+    """Keeps a new or changed tool from agents as it is defined now: it was looked at, and waits for nobody.
+
+    A `digest` says which definition the caller has seen: 409 where the server has changed the tool again, or where
+    agents have it, which `deny_tools` changes. The next change of the tool waits for a person again.
+    """
+    return await _decided(request, request.engine.state[SERVERS].withhold)
+
+
+async def reconnect_server(request: Request[None]) -> Server:
+    """Connects to a server anew; calls that run there finish on the old connection."""
+    servers = request.engine.state[SERVERS]
+    row = await request.engine.db.read(store.get, request.path["name"])
+    await servers.reconnect(row)
+    await servers.connections[row.name].settle(SETTLE_SECONDS)
+    return await _read(request, row.name)
+
+
+async def _decided(request: Request[Decision], decide: Callable[..., Awaitable[None]]) -> Server:
+    """Stores what a person has decided about a tool, and shows its server."""
     servers = request.engine.state[SERVERS]
     row = await request.engine.db.read(store.get, request.path["name"])
 
-    def record(conn: Connection, approved: Mapping[str, Pin]) -> None:
-        request.record(conn, show(conn, servers.connections, row.name, approved))
+    def record(conn: Connection, pinned: Mapping[str, Pin]) -> None:
+        request.record(conn, show(conn, servers.connections, row.name, pinned))
 
-    await servers.approve(row, request.path["tool"], request.body.digest, record)
+    await decide(row, request.path["tool"], request.body.digest, request.actor.subject, record)
     return await _read(request, row.name)
 
 
@@ -158,11 +181,29 @@ ROUTES = (
     _route("DELETE", _PATH, delete_server, "Delete an MCP server", action="mcp.delete", status=204),
     _route(
         "POST",
+        f"{_PATH}/reconnect",
+        reconnect_server,
+        "Connect to an MCP server anew",
+        action="mcp.reconnect",
+        answer=Server,
+    ),
+    _route(
+        "POST",
         f"{_PATH}/tools/{{tool:path}}/approve",
         approve_tool,
         "Approve a new or changed MCP tool",
         action="mcp_tool.approve",
-        body=Approval,
+        body=Decision,
+        example={},
+        answer=Server,
+    ),
+    _route(
+        "POST",
+        f"{_PATH}/tools/{{tool:path}}/withhold",
+        withhold_tool,
+        "Keep a new or changed MCP tool withheld",
+        action="mcp_tool.withhold",
+        body=Decision,
         example={},
         answer=Server,
     ),

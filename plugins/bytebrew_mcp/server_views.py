@@ -8,11 +8,13 @@ import msgspec
 from bytebrew import MASK, Connection, visible
 
 from . import pins, store
-from .config import Approved, Server, ServerRow, ShownTool, Status
+from .config import Approved, Server, ServerRow, ShownTool, Status, Withheld
 from .connection import ServerConnection
 from .filter_warnings import unmet
 from .pins import Pin
-from .tool_definitions import Definition, Listed
+from .sightings import Sighting
+from .tool_definitions import Definition, Hints, Listed
+from .toolset import risk_of
 
 Pinned = Mapping[str, Pin] | None
 """The pins of one server that a transaction is about to store; None for the current ones."""
@@ -80,7 +82,8 @@ def _shown(
         enabled=row.enabled,
         status=connection.status if connection else Status(status="disconnected"),
         tools=tuple(
-            _tool(connection, one, approved.get((row.id, name), ""), pinned) for name, one in connection.tools.items()
+            _tool(connection, one, agents, approved.get((row.id, name), ""), pinned)
+            for name, one in connection.tools.items()
         )
         if connection
         else (),
@@ -91,16 +94,22 @@ def _shown(
     )
 
 
-def _tool(connection: ServerConnection, listed: Listed, approved: str, pinned: Pinned) -> ShownTool:
+def _tool(
+    connection: ServerConnection, listed: Listed, agents: Iterable[str], approved: str, pinned: Pinned
+) -> ShownTool:
     tool, state, approved_as = listed.definition, connection.state_of(listed, pinned), None
     if state not in ("available", "new"):
         known = msgspec.json.decode(approved, type=Definition) if approved else None
+        pin = connection.pins[tool.name]
         approved_as = Approved(
-            digest=connection.pins[tool.name].digest,
+            digest=pin.digest,
+            at=pin.approved_at,
+            by=pin.approved_by,
             description=visible(known.description or "") if known else None,
             input_schema=visible(known.input_schema) if known else None,
             annotations=_hints(known) if known else None,
         )
+    seen = connection.sightings.get(tool.name)
     return ShownTool(
         name=tool.name,
         description=visible(tool.description or ""),
@@ -108,8 +117,19 @@ def _tool(connection: ServerConnection, listed: Listed, approved: str, pinned: P
         annotations=_hints(tool),
         digest=listed.digest,
         state=state,
+        security_zone=risk_of(tool.annotations or Hints()),
+        agents=tuple(agent for agent in agents if connection.server.allows(agent, tool.name)),
+        first_seen_at=seen.first_seen_at if seen else None,
+        changed_at=seen.changed_at if seen else None,
         approved=approved_as,
+        withheld=_decision(seen, listed),
     )
+
+
+def _decision(seen: Sighting | None, listed: Listed) -> Withheld | None:
+    if seen is None or seen.withheld_digest != listed.digest or not (seen.withheld_at and seen.withheld_by):
+        return None
+    return Withheld(at=seen.withheld_at, by=seen.withheld_by)
 
 
 def _hints(tool: Definition) -> dict[str, Any] | None:

@@ -31,7 +31,7 @@ from bytebrew import (
     Toolset,
 )
 
-from . import pins, store
+from . import pins, sightings, store
 from .config import Mcp, ServerRow
 from .connection import WITHHELD, ServerConnection
 from .tool_definitions import Definition, Hints, Listed
@@ -61,7 +61,7 @@ class McpTool(Tool):
         self.input_schema = {"type": "object"} | definition.input_schema
         self.timeout = longest
         self.idempotent = bool(hints.read_only_hint or hints.idempotent_hint)
-        self.risk = _risk(hints)
+        self.risk = risk_of(hints)
         self.source = f"{SOURCE}{connection.server.name}"
         self.shut = False
         self._connection = connection
@@ -113,7 +113,9 @@ class Servers(Toolset):
 
     async def _replace(self, old: ServerConnection | None, row: ServerRow) -> None:
         pinned = await self._engine.db.read(pins.every, row.id)
+        seen = await self._engine.db.read(sightings.every, row.id)
         connection = self.connections[row.name] = ServerConnection(self._engine, row, pinned)
+        connection.sightings = seen
         if old is not None:
             old.successor = connection if old.server.id == row.id else None
             self._end(old, drains=old.successor is not None and row.enabled)
@@ -128,28 +130,54 @@ class Servers(Toolset):
             self._ending[task] = one
             task.add_done_callback(self._ending.pop)
 
-    async def approve(self, row: ServerRow, tool: str, digest: str | UnsetType, record: Record) -> None:
+    async def reconnect(self, row: ServerRow) -> None:
+        """Connects to a server anew; calls that run there finish on the old connection."""
+        async with self._lock:
+            await self._replace(self.connections.get(row.name), row)
+
+    async def approve(self, row: ServerRow, tool: str, digest: str | UnsetType, by: str, record: Record) -> None:
         """Approves a tool as it is defined now; Conflict if its digest differs.
 
         `record` receives the server's pins after the approval.
         """
 
         def approve(conn: Connection, listed: Listed) -> dict[str, pins.Pin]:
-            approved = pins.approve(conn, row.id, listed)
+            approved = pins.approve(conn, row.id, listed, by)
             record(conn, approved)
             return approved
 
         async with self._lock:
-            connection = self.connections.get(row.name)
-            listed = connection.tools.get(tool) if connection is not None and connection.server.id == row.id else None
-            if connection is None or listed is None:
-                raise NotFound(f"MCP server '{row.name}' offers no tool '{tool[:255]}' at the moment")
-            if digest not in (UNSET, listed.digest):
-                message = (
-                    f"The tool '{tool}' has changed again: look at its definition {listed.digest} before you approve it"
-                )
-                raise Conflict(message, details=[Detail("$.digest", f"is now {listed.digest}")])
+            connection, listed = self._listed(row, tool, digest)
             connection.pins = await self._engine.db.write(approve, listed)
+
+    async def withhold(self, row: ServerRow, tool: str, digest: str | UnsetType, by: str, record: Record) -> None:
+        """Keeps a tool as it is defined now withheld; Conflict if its digest differs or agents have it.
+
+        `record` receives the server's pins.
+        """
+
+        def withhold(conn: Connection, listed: Listed) -> dict[str, sightings.Sighting]:
+            seen = sightings.withhold(conn, row.id, tool, listed.digest, by)
+            record(conn, connection.pins)
+            return seen
+
+        async with self._lock:
+            connection, listed = self._listed(row, tool, digest)
+            if connection.state_of(listed) not in WITHHELD:
+                message = f"Agents have the tool '{tool}'; deny_tools of its server keeps it from them"
+                raise Conflict(message, details=[Detail("$.digest", "is not withheld")])
+            connection.sightings = await self._engine.db.write(withhold, listed)
+
+    def _listed(self, row: ServerRow, tool: str, digest: str | UnsetType) -> tuple[ServerConnection, Listed]:
+        """A tool as its server defines it now; NotFound if it does not, Conflict if the digest differs."""
+        connection = self.connections.get(row.name)
+        listed = connection.tools.get(tool) if connection is not None and connection.server.id == row.id else None
+        if connection is None or listed is None:
+            raise NotFound(f"MCP server '{row.name}' offers no tool '{tool[:255]}' at the moment")
+        if digest not in (UNSET, listed.digest):
+            message = f"The tool '{tool}' has changed again: look at its definition {listed.digest} before you decide"
+            raise Conflict(message, details=[Detail("$.digest", f"is now {listed.digest}")])
+        return connection, listed
 
     async def close(self) -> None:
         """Disconnects from every server."""
@@ -350,7 +378,8 @@ _FORMS: tuple[Callable[[str, str], str], ...] = (
 )
 
 
-def _risk(hints: Hints) -> Risk:
+def risk_of(hints: Hints) -> Risk:
+    """How much harm a tool can do, by what its server says of it."""
     if hints.read_only_hint:
         return "safe"
     return "dangerous" if hints.destructive_hint else "caution"

@@ -58,7 +58,14 @@ async def test_what_was_approved_and_what_waits_for_it_stand_side_by_side(tmp_pa
         changed = await desk.describe(SECOND)
         assert (changed["state"], changed["description"]) == ("withheld", SECOND)
         assert changed["digest"] != before["digest"]
-        was = {"digest": before["digest"], "description": FIRST, "input_schema": NESTED, "annotations": None}
+        was = {
+            "digest": before["digest"],
+            "at": None,
+            "by": None,
+            "description": FIRST,
+            "input_schema": NESTED,
+            "annotations": None,
+        }
         assert changed["approved"] == was
         assert next(tool for tool in (await w.client.get(PATH)).json()[0]["tools"] if tool["name"] == "echo") == changed
         answer = await desk.approve(digest=changed["digest"])
@@ -90,7 +97,7 @@ async def test_a_definition_that_has_changed_since_it_was_looked_at_is_not_appro
         refused = await desk.approve(digest=looked_at["digest"])
         assert refused.status_code == 409
         said = check_refusal(refused)
-        words = f"The tool 'echo' has changed again: look at its definition {current['digest']} before you approve it"
+        words = f"The tool 'echo' has changed again: look at its definition {current['digest']} before you decide"
         assert said["message"] == words
         assert said["details"] == [{"path": "$.digest", "message": f"is now {current['digest']}"}]
         assert (await desk.echo())["state"] == "withheld"
@@ -173,7 +180,7 @@ async def test_a_tool_of_a_server_that_is_gone_is_not_pinned() -> None:
         listed = connection.tools["echo"]
         await w.client.delete(f"{PATH}/double")
         with pytest.raises(NotFound):
-            await w.engine.db.write(pins.approve, connection.server.id, listed)
+            await w.engine.db.write(pins.approve, connection.server.id, listed, "dana")
         assert await w.engine.db.write(pins.add_new, connection.server.id, [listed]) == {}
 
 

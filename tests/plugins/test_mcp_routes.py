@@ -26,6 +26,9 @@ async def test_a_server_is_created_read_changed_and_deleted() -> None:
             "tools_count": 0,
             "connected_at": None,
             "protocol_version": None,
+            "tries": 0,
+            "last_error": None,
+            "last_error_at": None,
         }
         assert made["env"] == made["env_vars"] == {"MCP_DOUBLE": "***", "PLACE": "***"}
         assert (made["headers"], made["has_auth_key"], made["pin"], made["agents"]) == (

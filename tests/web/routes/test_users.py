@@ -95,6 +95,8 @@ async def populated(folder: Path) -> AsyncIterator[tuple[Engine, httpx.AsyncClie
         assert (await client.post("/api/v1/rate-limits", json={**rule, "default_tier": "default"})).status_code == 201
         budget = {"name": "each", "per": "subject", "tokens": 10**9, "window": "day"}
         assert (await client.post("/api/v1/budgets", json=budget)).status_code == 201
+        server = {"name": "files", "url": "http://127.0.0.1:1/", "enabled": False}
+        assert (await client.post("/api/v1/mcp-servers", json=server)).status_code == 201
         base = (await client.post("/api/v1/knowledge-bases", json={"name": "Papers"})).json()
         for who in ("ann", "bob"):
             await live(running, client, who, base["id"])
@@ -150,10 +152,20 @@ async def live(running: Engine, client: httpx.AsyncClient, who: str, base: str) 
         await chat(client, "test", marker(who, f"app{n}"), user_sub=sub)
     await running.db.write(lambda conn: events.pack(conn, session_id, 1, 500))
     await running.db.write(messages.summarise, session_id, 1, marker(who, "summary"))
+    await running.db.write(approved, f"tool of {who[0]}", sub)
     await settled(client, base)
     async with asyncio.timeout(10):
         while (await client.get(f"/api/v1/tasks/{made['id']}")).json()["status"] != "completed":
             await asyncio.sleep(0.02)
+
+
+def approved(conn: Connection, tool: str, by: str) -> None:
+    """An MCP tool that somebody has approved."""
+    conn.execute(
+        """insert into mcp_pins (server_id, tool, digest, pinned_at, approved_at, approved_by)
+        select id, ?, '', updated_at, updated_at, ? from mcp_servers""",
+        (tool, by),
+    )
 
 
 async def settled(client: httpx.AsyncClient, base: str) -> None:
