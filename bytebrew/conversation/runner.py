@@ -156,6 +156,14 @@ class Runner:
             (turn := lane.current).cancel("cancelled")
             await turn.wait_recorded(raise_storage_error=True)
 
+    async def remove_waiting(self, session_id: str, turn_id: str, record: waiting_turns.Recording) -> None:
+        """Removes a message that waits; NotFound if the session has none of this id, Conflict if a turn has it."""
+        turn = self.turns.get(turn_id)
+        if turn is None or turn.session_id != session_id or turn.spawned:
+            raise NotFound(f"No message of the session waits for a turn '{turn_id[:255]}'")
+        await waiting_turns.remove(self._db, turn.lane.waiting, turn, record)
+        del self.turns[turn_id]
+
     async def stop_session(self, session_id: str) -> None:
         """Cancels all turns of a session and waits for their end; StorageError if that cannot be stored."""
         while lane := self.lanes.get(session_id):

@@ -1,22 +1,25 @@
 """Turns that wait for others of their session: their limits, their order, and the events that clients get meanwhile."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, MutableSequence
 from contextlib import aclosing
 from typing import Literal, NamedTuple
 
+import anyio
 import msgspec
 from msgspec.structs import replace
 
 from bytebrew.base.errors import Conflict, Overloaded, QueueFull
 from bytebrew.base.settings import Core
 from bytebrew.contract.auth import account
+from bytebrew.contract.connection import Connection
 from bytebrew.contract.events import Queued, Steer, Steered
 from bytebrew.contract.messages import Message
 from bytebrew.conversation.turn import Lane, Turn
 from bytebrew.store import confirmations, sessions, turns
 from bytebrew.store.confirmations import Confirmation
 from bytebrew.store.journal import HEARTBEAT_SECONDS, PING, EventRange, Journal
+from bytebrew.store.queries import waiting_messages
 from bytebrew.store.sqlite.database import Database
 
 SHARE = 4
@@ -25,6 +28,8 @@ OnBusy = Literal["queue", "interrupt", "reject", "steer"]
 
 
 Lanes = Mapping[str, Lane]
+Recording = Callable[[Connection], None]
+"""Records a request, in the transaction of what it does."""
 
 
 def enter(lane: Lane, turn: Turn, on_busy: OnBusy) -> list[Turn]:
@@ -69,6 +74,29 @@ async def absorb(turn: Turn) -> list[Message]:
     turn.absorbed += steers
     turn.log.notify()
     return found
+
+
+async def remove(db: Database, waiting: MutableSequence[Turn], turn: Turn, record: Recording) -> None:
+    """Removes a message that waits, as if it had not been sent; Conflict once a turn has it."""
+    await asyncio.wait([turn.admitted])
+    if turn not in waiting or turn.steer_event is not None:
+        raise Conflict("The message does not wait any more: a turn has it", code="message_taken")
+
+    def delete(conn: Connection) -> None:
+        waiting_messages.remove(conn, turn.id)
+        record(conn)
+
+    at = waiting.index(turn)
+    del waiting[at]  # it must not begin meanwhile
+    try:
+        with anyio.CancelScope(shield=True):
+            await db.write(delete)
+    except BaseException:
+        waiting.insert(at, turn)
+        raise
+    turn.failure = Conflict("The message was removed before its turn began", code="message_removed")
+    turn.status, turn.recorded = "cancelled", True
+    turn.log.notify()
 
 
 def check_room(core: Core, turns_of_all: Iterable[Turn], lane: Lane, turn: Turn) -> None:
@@ -147,6 +175,8 @@ async def frames(journal: Journal, lanes: Lanes, turn: Turn, event_range: EventR
             yield frame
         elif not await turn.log.changed(HEARTBEAT_SECONDS):
             yield PING
+    if turn.first is None and turn.failure is not None:  # it was removed
+        raise turn.failure
     async with aclosing(journal.follow(turn.log, event_range)) as events:
         async for chunk in events:
             yield chunk

@@ -47,6 +47,51 @@ async def session(client: httpx.AsyncClient, session_id: str) -> Any:
     return (await client.get(f"/api/v1/sessions/{session_id}")).json()
 
 
+async def test_a_message_that_waits_is_listed_and_removed() -> None:
+    gate = asyncio.Event()
+    provider = ScriptedProvider([say("one "), gate], [say("three")])
+    async with served_engine(providing(provider)) as (engine, client):
+        await scripted_schema(engine)
+        session_id, first = await begin(client, "first")
+        url = f"/api/v1/sessions/{session_id}/queue"
+        removed = asyncio.create_task(chat(client, "test", "second", session_id=session_id))
+        await waiting(engine, session_id, 1)
+        kept = asyncio.create_task(chat(client, "test", "third", session_id=session_id))
+        await waiting(engine, session_id, 2)
+        queue = (await client.get(url)).json()
+        assert [(one["message"], one["position"]) for one in queue] == [("second", 1), ("third", 2)]
+        gone = queue[0]["turn_id"]
+        assert (await client.delete(f"{url}/{gone}")).status_code == 204
+        assert (await client.delete(f"{url}/{gone}")).status_code == 404
+        assert [said(await removed, "error")[0]["code"]] == ["message_removed"]
+        assert [one["message"] for one in (await client.get(url)).json()] == ["third"]
+        gate.set()
+        await first
+        assert (await kept)[-1].event == "done"
+        assert (await client.get(url)).json() == []
+        assert (await client.delete(f"{url}/{queue[1]['turn_id']}")).status_code == 404
+        stored = await session(client, session_id)
+        assert [one["content"] for one in stored["messages"]] == ["first", "one ", "third", "three"]
+        assert (await client.get(f"/api/v1/sessions/{session_id}/turns/{gone}")).status_code == 404
+
+
+async def test_a_message_that_a_turn_has_is_not_removed() -> None:
+    gate = asyncio.Event()
+    provider = ScriptedProvider([say("one "), gate], [say("two")])
+    async with served_engine(providing(provider)) as (engine, client):
+        await scripted_schema(engine)
+        session_id, first = await begin(client, "first")
+        steering = await steer(engine, client, session_id, "second")
+        url = f"/api/v1/sessions/{session_id}/queue"
+        assert (await client.get(url)).json() == []
+        [turn] = [one for one in engine.runner.turns.values() if one.steering]
+        refused = await client.delete(f"{url}/{turn.id}")
+        assert (refused.status_code, refused.json()["error"]) == (409, "message_taken")
+        gate.set()
+        await first
+        assert said(await steering, "steered")
+
+
 async def test_a_steer_is_shown_after_the_tools_and_answered_in_the_same_turn() -> None:
     gate = asyncio.Event()
     provider = ScriptedProvider([say("let me see "), gate, ToolCall("current_time", {})], [say("then so")])

@@ -24,7 +24,12 @@ MAY = {
     f"GET {ONE}": 200,
     f"GET {ONE}/messages": 200,
     f"GET {ONE}/events": 200,
+    f"GET {ONE}/turns": 200,
     f"GET {ONE}/turns/{{turn_id}}": 404,
+    f"GET {ONE}/turns/{{turn_id}}/spans": 404,
+    f"GET {ONE}/turns/{{turn_id}}/spans/{{span_id}}": 404,
+    f"GET {ONE}/queue": 200,
+    f"DELETE {ONE}/queue/{{turn_id}}": 404,
     f"PUT {ONE}": 200,
     f"PATCH {ONE}": 200,
     f"POST {ONE}/fork": 201,
@@ -90,7 +95,7 @@ def fields(route: Route) -> tuple[str, ...]:
 def asking(client: httpx.AsyncClient, route: Route, session_id: str, query: str = "") -> httpx.Request:
     """A good request to the route about a session."""
     path = re.sub(r"(?<=/sessions/)\{\w+\}", session_id, route.path)
-    path = path.replace("{name}", "test").replace("{turn_id}", "turn_none")
+    path = path.replace("{name}", "test").replace("{turn_id}", "turn_none").replace("{span_id}", "w1")
     assert "{" not in path, "say what to put there"
     named: dict[str, Any] = {"session_id": session_id, "call_id": "none", "answers": ["approve"]}
     named = {name: value for name, value in named.items() if name in fields(route)}

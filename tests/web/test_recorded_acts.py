@@ -92,6 +92,8 @@ class World:
         one, two, _ = await self.questions(3)
         self.model.answers = [[MessageDelta(content="Hello")]]
         self.ids |= {"question": one["id"], "asking": one["session_id"], "other question": two["id"], "ask": task["id"]}
+        later = {"message": "Later", "stream": False, "session_id": one["session_id"]}
+        self.ids["queued"] = (await self.client.post("/api/v1/schemas/asker/chat", json=later)).json()["turn_id"]
         for name in ("approve", "cancel"):
             new = {"title": name, "agent": "b", "require_approval": True}
             self.ids[name] = (await self.make("tasks", new))["id"]
@@ -197,6 +199,7 @@ class World:
         yield act(f"POST {relations}", {"source": "test", "target": "b"}, "test")
         yield act(f"PUT {relations}/{{id}}", {"source": "test", "target": "linked"}, "test", ids["relation"])
         yield act(f"DELETE {relations}/{{id}}", None, "test", ids["relation"])
+        yield act("DELETE sessions/{id}/queue/{turn_id}", None, ids["asking"], ids["queued"])
         yield act("POST sessions/{id}/fork", {}, ids["session"])
         yield act("PUT sessions/{id}", {"title": "x"}, ids["session"])
         yield act("PATCH sessions/{id}", {"title": "y"}, ids["session"])

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import replace
 
 from bytebrew.base.errors import NotFound
 from bytebrew.contract.connection import Connection
@@ -18,6 +19,8 @@ from bytebrew.conversation.waiting_turns import Place
 from bytebrew.engine import Engine
 from bytebrew.store import confirmations, forks, sessions, turn_results, turns
 from bytebrew.store.confirmations import Confirmation
+from bytebrew.store.queries import waiting_messages
+from bytebrew.store.queries.waiting_messages import WaitingMessage
 from bytebrew.store.sqlite.database import Database
 from bytebrew.store.turn_results import TurnResult
 
@@ -157,6 +160,29 @@ async def get_turn(engine: Engine, request: Request[None]) -> ChatAnswer:
     return await so_far(engine.db, turn, await waiting_turns.place(engine.db, engine.runner.lanes, turn))
 
 
+async def list_queue(engine: Engine, request: Request[None]) -> list[WaitingMessage]:
+    """The messages of a session that wait for the turn that runs, in their order.
+
+    One with which a person steers that turn is not among them, for it has the event `steer`.
+    """
+    session_id = request.path["id"]
+    sessions.check_owner(request.actor, await engine.db.read(sessions.owner, session_id), session_id)
+    stored = await engine.db.scan(waiting_messages.of_session, session_id)
+    lane = engine.runner.lanes.get(session_id)
+    waiting = [one.id for one in lane.waiting] if lane else []
+    return [replace(stored[one], position=n) for n, one in enumerate(waiting, 1) if one in stored]
+
+
+async def remove_queued(engine: Engine, request: Request[None]) -> None:
+    """Removes a message that waits, as if it had not been sent; a 409 once a turn has it.
+
+    The stream of its request ends with an error `message_removed`.
+    """
+    session_id = request.path["id"]
+    sessions.check_owner(request.actor, await engine.db.read(sessions.owner, session_id), session_id)
+    await engine.runner.remove_waiting(session_id, request.path["turn_id"], request.record)
+
+
 def _stored(conn: Connection, session_id: str, turn_id: str, forms: Mapping[str, type[Event]]) -> TurnResult | None:
     """A turn of a session or of the history that a fork shares, which outlives the session that holds it."""
     end = turn_results.result(conn, turn_id, forms, fork=session_id)
@@ -174,5 +200,22 @@ def routes(engine: Engine) -> tuple[Route, ...]:
             partial(get_turn, engine),
             "Get a turn",
             answer=ChatAnswer,
+        ),
+        Route(
+            "GET",
+            "/api/v1/sessions/{id}/queue",
+            "chat",
+            partial(list_queue, engine),
+            "List the messages that wait",
+            answer=list[WaitingMessage],
+        ),
+        Route(
+            "DELETE",
+            "/api/v1/sessions/{id}/queue/{turn_id}",
+            "chat",
+            partial(remove_queued, engine),
+            "Remove a message that waits",
+            status=204,
+            also={409: None},
         ),
     )

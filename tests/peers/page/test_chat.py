@@ -145,6 +145,22 @@ def test_a_message_steers_the_turn_that_runs_and_another_waits(page: Any, engine
     assert [row[0] for row in engine.messages(session(page))].count("user") == 3
 
 
+def test_a_message_that_waits_is_there_after_a_reload_and_is_taken_back(page: Any, engine: Served) -> None:
+    opened(page)
+    say(page, steps([["pay", {"amount": 3}]], [None]))
+    asks(page)
+    page.get_by_label("Message", exact=True).fill("not this")
+    page.get_by_role("button", name="Queue").click()
+    waits = page.get_by_label("Messages that wait")
+    waits.get_by_text("queued").wait_for()
+    page.reload()
+    waits.get_by_role("button", name="Remove").click()
+    waits.wait_for(state="detached")
+    asks(page).get_by_role("button", name="Approve").click()
+    answered(page, "paid 3")
+    assert len(engine.messages(session(page))) == 4
+
+
 def test_a_turn_is_stopped(page: Any) -> None:
     opened(page)
     say(page, steps(SLOW))

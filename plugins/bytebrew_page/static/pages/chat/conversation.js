@@ -91,6 +91,7 @@ export class Conversation {
       const after = await this.#read(path, last, detail.messages, signal);
       this.detail = detail;
       this.schema = detail.schema;
+      await this.#waiting(signal);
       this.loading = false;
 
       this.#follow(after, signal);
@@ -306,6 +307,16 @@ export class Conversation {
     const known = this.turns.some((one) => one.id === id || one.blocks.some((b) => b.kind === "steer" && b.id === id));
     if (!known) this.queue.push({ id, said });
     this.#update();
+  }
+
+  /** The messages of this session that wait for others. @param {AbortSignal} signal */
+  async #waiting(signal) {
+    /** @type {import("../../../api.ts").WaitingMessage[]} */
+    const found = await api.get(`/sessions/${part(this.id)}/queue`, {}, signal);
+    this.queue = found.map(({ turn_id, message, attachments }) => ({
+      id: turn_id,
+      said: { content: message, attachments: /** @type {any[]} */ (attachments) },
+    }));
   }
 
   /** Takes a message back that waits. @param {string} id of its turn */

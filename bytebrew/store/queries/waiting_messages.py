@@ -1,0 +1,43 @@
+"""SQL for messages that wait for others of their session."""
+
+import msgspec
+from msgspec import Struct
+
+from bytebrew.contract.connection import Connection
+from bytebrew.contract.messages import Attachment
+
+
+class WaitingMessage(Struct, frozen=True, kw_only=True):
+    """A message that waits until `position` others of its session are answered; its turn will have the `turn_id`."""
+
+    turn_id: str
+    message: str
+    attachments: tuple[dict[str, str], ...]
+    created_at: str
+    position: int = 0
+
+
+_attachments = msgspec.json.Decoder(tuple[Attachment, ...]).decode
+
+
+def of_session(conn: Connection, session_id: str) -> dict[str, WaitingMessage]:
+    """The messages by the ids of their turns, as they came."""
+    sql = """select id, message, attachments, created_at from turns
+      where session_id = ? and status = 'queued' and steer_event is null order by seq"""
+    return {
+        row["id"]: WaitingMessage(
+            turn_id=row["id"],
+            message=row["message"],
+            attachments=tuple(
+                {"media_type": one.media_type, "name": one.name, "url": one.url}
+                for one in _attachments(row["attachments"])
+            ),
+            created_at=row["created_at"],
+        )
+        for row in conn.execute(sql, (session_id,))
+    }
+
+
+def remove(conn: Connection, turn_id: str) -> None:
+    """Deletes a message that waits, and its turn."""
+    conn.execute("delete from turns where id = ? and status = 'queued'", (turn_id,))
