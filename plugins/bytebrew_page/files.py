@@ -16,6 +16,8 @@ TYPES = {
     ".svg": "image/svg+xml",
 }
 ENTRY = "app.js"
+WIDGET = ("style", "text", "memory", "talk", "chat")
+"""The parts of the widget, each of which uses those before it."""
 _IMPORT = re.compile(r'^(?:import|export)\s[^;]*?"(\.[^"]+)";', re.MULTILINE)
 
 
@@ -47,8 +49,18 @@ def digest() -> str:
 def file(name: str) -> File:
     """A file of the page."""
     path = named()[name]
-    plain = path.read_bytes()
-    return File(TYPES[path.suffix], plain, gzip.compress(plain, 9, mtime=0))
+    return _sent(path.suffix, path.read_bytes())
+
+
+@cache
+def widget() -> File:
+    """The widget as one script that leaves no name in the page that it stands in."""
+    parts = [(STATIC / "widget" / f"{name}.js").read_text() for name in WIDGET]
+    return _sent(".js", "\n".join(('"use strict";', "{", *parts, "}", "")).encode())
+
+
+def _sent(suffix: str, plain: bytes) -> File:
+    return File(TYPES[suffix], plain, gzip.compress(plain, 9, mtime=0))
 
 
 @cache

@@ -38,6 +38,8 @@ _DOCUMENT = {
     "cross-origin-opener-policy": "same-origin",
 }
 _FOR_GOOD = "public, max-age=31536000, immutable"
+_FOR_ANY_SITE = {"cache-control": "public, max-age=600", "cross-origin-resource-policy": "cross-origin"}
+_VERSION = {"v": "any text, which makes a browser load the script anew"}
 _STATE = {"<any>": "what the page shows: filters, tabs and selections are in its address"}
 
 
@@ -71,17 +73,27 @@ async def get_file(request: Request[None]) -> Reply:
     name = request.path["file"]
     if name not in files.named():
         raise NotFound(f"The page has no file '{name[:100]}'")
-    found, kept = files.file(name), request.path["digest"] == files.digest()
+    kept = request.path["digest"] == files.digest()
+    more = {"content-security-policy": POLICY}  # a worker has that of its script
+    return _reply(request, files.file(name), more | {"cache-control": _FOR_GOOD if kept else "no-cache"})
+
+
+async def get_widget(request: Request[None]) -> Reply:
+    """The script of the chat for pages of other sites."""
+    return _reply(request, files.widget(), _FOR_ANY_SITE)
+
+
+def _reply(request: Request[None], file: files.File, more: dict[str, str]) -> Reply:
+    """A file, compressed if the browser takes it so."""
     headers = {
-        "content-type": found.content_type,
-        "cache-control": _FOR_GOOD if kept else "no-cache",
-        "content-security-policy": POLICY,  # a worker has that of its script
+        "content-type": file.content_type,
         "vary": "accept-encoding",
         "x-content-type-options": "nosniff",
+        **more,
     }
     if "gzip" in request.headers.get("accept-encoding", ""):
-        return Reply(body=found.compressed, headers=headers | {"content-encoding": "gzip"})
-    return Reply(body=found.plain, headers=headers)
+        return Reply(body=file.compressed, headers=headers | {"content-encoding": "gzip"})
+    return Reply(body=file.plain, headers=headers)
 
 
 def routes() -> Iterator[Route]:
@@ -108,3 +120,4 @@ def routes() -> Iterator[Route]:
         "A file of the page",
         page=True,
     )
+    yield Route("GET", "/widget.js", None, get_widget, "The chat for pages of other sites", query=_VERSION, page=True)

@@ -106,7 +106,20 @@ def test_what_is_vendored_is_what_its_pins_name() -> None:
 
 
 def test_the_whole_page_weighs_less_than_250_kb_and_a_module_is_small_enough_to_read() -> None:
-    weights = {name: len(files.file(name).compressed) for name in files.named()}
+    own = [name for name in files.named() if not name.startswith("widget/")]
+    weights = {name: len(files.file(name).compressed) for name in own}
     assert sum(weights.values()) < 250_000, sorted(weights.items(), key=lambda one: -one[1])[:10]
     for name, path in files.named().items():
         assert name.startswith("vendor/") or path.read_text().count("\n") <= 400, name
+
+
+async def test_the_widget_is_one_small_script_for_any_site() -> None:
+    async with served_engine() as (_, http):
+        answer = await http.get("/widget.js?v=2", headers={"authorization": "", "accept-encoding": "gzip"})
+        assert answer.headers["content-type"] == "text/javascript; charset=utf-8"
+        assert answer.headers["cross-origin-resource-policy"] == "cross-origin"
+        assert "immutable" not in answer.headers["cache-control"]
+        assert len(files.widget().compressed) < 15_000
+        for word in ("import ", "export ", "innerHTML", "eval(", "document.cookie"):
+            assert word not in answer.text
+        assert answer.text.startswith('"use strict";')
