@@ -40,23 +40,25 @@ class Site:
 
 @contextmanager
 def site() -> Iterator[Site]:
+    one = Site("")
+
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
             self.send_header("content-type", "text/html; charset=utf-8")
-            self.send_header("content-security-policy", shop.policy)
+            self.send_header("content-security-policy", one.policy)
             self.end_headers()
-            self.wfile.write(f"<!doctype html><title>Shop</title><link rel=icon href=data:,>{shop.body}".encode())
+            self.wfile.write(f"<!doctype html><title>Shop</title><link rel=icon href=data:,>{one.body}".encode())
 
         def log_message(self, *_: Any) -> None:
             pass
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        shop = Site(f"http://localhost:{server.server_port}")
+        one.url = f"http://localhost:{server.server_port}"
         serving = threading.Thread(target=server.serve_forever)
         serving.start()
         try:
-            yield shop
+            yield one
         finally:
             server.shutdown()
             serving.join()
