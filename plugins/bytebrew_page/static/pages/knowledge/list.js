@@ -7,6 +7,7 @@ import { Resource } from "../../core/resource.js";
 import { to } from "../../core/router.js";
 import { shown } from "../../core/text.js";
 import { View } from "../../core/view.js";
+import { bones } from "../../parts/bones.js";
 import { empty, head, time } from "../../parts/head.js";
 import { state } from "../../parts/state.js";
 import { table } from "../../parts/table.js";
@@ -76,12 +77,9 @@ class Bases extends View {
                 "A base holds files, such as a handbook. An agent that is linked to it searches them by itself.",
                 make,
               ),
-        () => table("Knowledge bases", COLUMNS.map(bone), [0, 1, 2], String),
+        () => bones(COLUMNS.map((column) => column.title)),
       )}
     `;
   }
 }
 customElements.define("bb-bases", Bases);
-
-/** @param {import("../../parts/table.js").Column<any>} column */
-const bone = ({ title, num }) => ({ title, num, cell: () => html`<span class="bone w"></span>` });
