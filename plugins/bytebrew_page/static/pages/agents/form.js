@@ -42,6 +42,8 @@ export class Form {
   error = null;
   /** Faults that are known before the engine has seen the field. @type {Record<string, string>} */
   own = {};
+  /** @type {Record<string, string>} */
+  #typed = {};
 
   /** @param {string} name @param {Content} base @param {boolean} writable @param {() => void} update */
   constructor(name, base, writable, update) {
@@ -53,6 +55,17 @@ export class Form {
 
   get draft() {
     return drafts.get(this.name) ?? {};
+  }
+
+  /** What stands in a field: as it was typed, until it is saved. @param {string} field */
+  typed(field) {
+    return this.#typed[field] ?? String(this.value(field) ?? "");
+  }
+
+  /** @param {string} field @param {string} written @param {any} value what it means */
+  type(field, written, value) {
+    this.#typed[field] = written;
+    this.set(field, value);
   }
 
   /** @param {string} field @returns {any} */
@@ -81,6 +94,7 @@ export class Form {
     drafts.delete(this.name);
     this.error = null;
     this.own = {};
+    this.#typed = {};
     this.update();
   }
 
@@ -151,8 +165,8 @@ export const number = (form, name, label, hint, placeholder = "") =>
         aria-describedby=${described}
         aria-invalid=${invalid}
         placeholder=${placeholder}
-        .value=${live(String(form.value(name) ?? ""))}
-        @change=${(/** @type {InputEvent} */ event) => form.set(name, numberOf(valueOf(event)))}
+        .value=${live(form.typed(name))}
+        @input=${(/** @type {InputEvent} */ event) => form.type(name, valueOf(event), numberOf(valueOf(event)))}
       />`,
   );
 

@@ -4,7 +4,7 @@ import { api } from "../../core/api.js";
 import { may } from "../../core/caller.js";
 import { int, usd } from "../../core/format.js";
 import { Resource } from "../../core/resource.js";
-import { go, to } from "../../core/router.js";
+import { to } from "../../core/router.js";
 import { shown } from "../../core/text.js";
 import { View } from "../../core/view.js";
 import { empty, head } from "../../parts/head.js";
@@ -17,6 +17,7 @@ import { newAgent } from "./new.js";
 
 const WEEK = 7 * 86_400_000;
 const BONES = [0, 1, 2];
+const MOST = 120;
 
 class Agents extends View {
   /** @type {Resource<Row[]>} */
@@ -45,7 +46,7 @@ class Agents extends View {
         title: "Agent",
         cell: (row) =>
           html`<a class="main" href=${to`/agents/${row.name}`}>${shown(row.name)}</a>
-            <span class="meta about">${shown(row.description)}</span>`,
+            <span class="meta about" title=${row.description}>${shown(clipped(row.description))}</span>`,
       },
       { title: "Model", cell: (row) => (row.model ? shown(row.model) : html`<span class="dim">none</span>`) },
       { title: "Tools", cell: toolsOf, label: true },
@@ -104,6 +105,9 @@ class Agents extends View {
   }
 }
 customElements.define("bb-agent-list", Agents);
+
+/** @param {string} text */
+const clipped = (text) => (text.length > MOST ? `${[...text].slice(0, MOST).join("")}…` : text);
 
 /** @param {import("../../parts/table.js").Column<any>} column */
 const bone = ({ title, num }) => ({ title, num, cell: () => html`<span class="bone w"></span>` });

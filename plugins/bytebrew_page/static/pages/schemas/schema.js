@@ -23,7 +23,7 @@ import { edgesOf, graph } from "./graph.js";
 
 class Schema extends View {
   name = "";
-  connect = "";
+  #connect = "";
   /** Is called after a change that a list of schemas shows. @type {() => void} */
   changed = () => {};
   #busy = false;
@@ -31,6 +31,10 @@ class Schema extends View {
   #wrong = null;
   #from = "";
   #target = "";
+  /** What was sent and is not confirmed. @type {Partial<Shape>} */
+  #sent = {};
+  /** The description while it is typed, on top of the version with the tag. @type {{ text: string, tag: string } | null} */
+  #typed = null;
 
   /** @type {Resource<{ tag: string, schema: Shape, owner: import("../../../api.ts").ManagedBy | null }>} */
   #schema = new Resource(this, async (signal) => {
@@ -46,6 +50,12 @@ class Schema extends View {
   /** @type {Resource<Token[]>} */
   #tokens = new Resource(this, (signal) => api.get("/auth/tokens", {}, signal));
 
+  /** The way to connect that is open. @param {string} name */
+  set connect(name) {
+    this.#connect = name;
+    this.update();
+  }
+
   start() {
     this.#reload();
     this.live(["config"], () => this.#busy || this.#reload());
@@ -57,15 +67,19 @@ class Schema extends View {
     return this.#schema.reload();
   }
 
-  /** Sends changes; if somebody was faster, their version is shown. @param {Record<string, any>} changes @param {string} words */
-  async #put(changes, words) {
+  /**
+   * Sends changes; if somebody was faster, their version is shown.
+   * @param {Record<string, any>} changes @param {string} words @param {string} [seen] the version that was changed
+   */
+  async #put(changes, words, seen) {
     const { tag, schema } = this.#schema.value ?? { tag: "", schema: null };
     if (!schema) return;
     this.#busy = true;
+    this.#sent = changes;
     this.#wrong = null;
     this.update();
     try {
-      await api.put(to`/schemas/${this.name}`, changes, { headers: { "if-match": tag } });
+      await api.put(to`/schemas/${this.name}`, changes, { headers: { "if-match": seen ?? tag } });
       say(words);
       const before = Object.fromEntries(Object.keys(changes).map((name) => [name, undo(schema, name)]));
       toast(words, () => this.#put(before, "Undone"));
@@ -77,6 +91,8 @@ class Schema extends View {
     }
     await this.#schema.reload();
     this.#busy = false;
+    this.#sent = {};
+    this.#typed = null;
     this.changed();
     this.update();
   }
@@ -98,7 +114,7 @@ class Schema extends View {
   }
 
   draw() {
-    return this.#schema.shown(({ tag, schema, owner }) => this.#whole(tag, schema, owner));
+    return this.#schema.shown(({ tag, schema, owner }) => this.#whole(tag, { ...schema, ...this.#sent }, owner));
   }
 
   /** @param {string} tag @param {Shape} schema @param {import("../../../api.ts").ManagedBy | null} owner */
@@ -156,7 +172,7 @@ class Schema extends View {
             <p>${this.#opens(schema)}</p>
           </div>
         </header>
-        ${this.#settings(schema, rows, writable)}
+        ${this.#settings(tag, schema, rows, writable)}
       </section>
       <section class="part" aria-label="Connect">
         <header>
@@ -165,7 +181,7 @@ class Schema extends View {
             <p>Each line runs as it is, with a key in $BYTEBREW_TOKEN.</p>
           </div>
         </header>
-        <div class="stack">${connect(schema.name, this.connect)}</div>
+        <div class="stack">${connect(schema.name, this.#connect)}</div>
       </section>
       <section class="part" aria-label="Versions">
         <h3>Versions</h3>
@@ -199,8 +215,8 @@ class Schema extends View {
     return html`Signed-in people with the scope chat, and <a href="/keys">${keys}</a>: ${shown(names + more)}.`;
   }
 
-  /** @param {Shape} schema @param {Row[]} rows @param {boolean} writable */
-  #settings(schema, rows, writable) {
+  /** @param {string} tag @param {Shape} schema @param {Row[]} rows @param {boolean} writable */
+  #settings(tag, schema, rows, writable) {
     const entries = [...new Set([schema.entry_agent, ...rows.map((row) => row.name)])];
     return html`<fieldset class="settings" ?disabled=${!writable || this.#busy}>
       <legend class="sr">Chat of ${schema.name}</legend>
@@ -237,8 +253,11 @@ class Schema extends View {
           html`<input
             id=${id}
             aria-describedby=${described}
-            .value=${live(schema.description)}
-            @change=${(/** @type {Event} */ event) => this.#put({ description: valueOf(event) }, "Description saved")}
+            .value=${live(this.#typed?.text ?? schema.description)}
+            @input=${(/** @type {Event} */ event) =>
+              (this.#typed = { text: valueOf(event), tag: this.#typed?.tag ?? tag })}
+            @change=${(/** @type {Event} */ event) =>
+              this.#put({ description: valueOf(event) }, "Description saved", this.#typed?.tag)}
           />`,
       )}
     </fieldset>`;
