@@ -40,6 +40,7 @@ NOTHING = {
     "thinking_tokens": 0,
     "cache_write_tokens": 0,
     "cost_usd": None,
+    "unpriced_calls": 0,
 }
 
 
@@ -50,7 +51,7 @@ async def report(client: httpx.AsyncClient, query: str = "") -> Any:
 
 
 def sums(times: int, cost: float | None) -> dict[str, object]:
-    """What `times` turns of one call took."""
+    """What `times` turns of one call took, each of which costs 2.5 dollars or has no price."""
     return {
         "turns": times,
         "calls": times,
@@ -60,6 +61,7 @@ def sums(times: int, cost: float | None) -> dict[str, object]:
         "thinking_tokens": times * 50_000,
         "cache_write_tokens": times * 250_000,
         "cost_usd": cost,
+        "unpriced_calls": times - round((cost or 0) / 2.5),
     }
 
 
@@ -150,6 +152,50 @@ async def test_without_a_price_the_cost_is_not_known() -> None:
         session = (await client.get(f"/api/v1/sessions/{done['session_id']}")).json()
         assert (done["usage"]["cost_usd"], session["usage"]["cost_usd"]) == (None, None)
         assert (await report(client))["total"]["cost_usd"] is None
+
+
+async def test_sums_by_agent_and_day_and_of_some_calls_alone() -> None:
+    """Whole days come from the kept sums, the days at the edges and selected calls from the calls themselves."""
+    rows = [
+        ("t1", "a", "2026-03-01T10:00:00.000000Z", 0.5),
+        ("t1", "a", "2026-03-02T00:10:00.000000Z", None),
+        ("t2", "a", "2026-03-02T09:00:00.000000Z", 0.25),
+        ("t2", "b", "2026-03-02T09:00:00.000000Z", 0.25),
+        ("t3", "b", "2026-03-03T09:00:00.000000Z", 1.0),
+    ]
+
+    def fill(conn: Connection) -> None:
+        sql = """insert into usage (turn_id, schema, agent, model, subject, input_tokens, output_tokens,
+          cached_tokens, thinking_tokens, created_at, cost_usd) values (?, 's', ?, 'm', 'token:1', 1, 1, 0, 0, ?, ?)"""
+        conn.executemany(sql, rows)
+
+    def sum_of(one: dict[str, Any]) -> tuple[object, ...]:
+        return (one["key"], one.get("day"), one["turns"], one["calls"], one["unpriced_calls"], one["cost_usd"])
+
+    async with served_engine() as (engine, client):
+        await engine.db.write(fill)
+        daily = (await report(client, "group_by=agent&bucket=day"))["data"]
+        part = (await report(client, "group_by=agent&bucket=day&from=2026-03-01T09:00:00Z&to=2026-03-02T12:00:00Z"))[
+            "data"
+        ]
+        only = await report(client, "group_by=day&agent=b")
+        token = await report(client, "group_by=model&token=token:1&from=2026-03-02")
+        wrong = await client.get(f"{URL}?bucket=hour")
+    assert [*map(sum_of, daily)] == [
+        ("a", "2026-03-01", 1, 1, 0, 0.5),
+        ("a", "2026-03-02", 2, 2, 1, 0.25),
+        ("b", "2026-03-02", 1, 1, 0, 0.25),
+        ("b", "2026-03-03", 1, 1, 0, 1.0),
+    ]
+    assert [*map(sum_of, part)] == [*map(sum_of, daily[:3])]
+    assert [sum_of(one) for one in only["data"]] == [
+        ("2026-03-02", None, 1, 1, 0, 0.25),
+        ("2026-03-03", None, 1, 1, 0, 1.0),
+    ]
+    assert sum_of(only["total"]) == ("total", None, 2, 2, 0, 1.25)
+    assert [sum_of(one) for one in token["data"]] == [("m", None, 3, 4, 1, 1.5)]
+    check_refusal(wrong)
+    assert wrong.json()["details"] == [{"path": "$.bucket", "message": "is day"}]
 
 
 async def test_what_was_used_stays_when_its_session_is_deleted() -> None:
@@ -289,9 +335,9 @@ def check_kept(conn: Connection) -> None:
     columns["day"] = "substr(created_at, 1, 10)"
     for since, until in itertools.product(["", *map(moment, (1, 4, 6))], ["", *map(moment, (2, 5, 8))]):
         for group_by, column in columns.items():
-            found = [msgspec.structs.astuple(one) for one in usage.report(conn, group_by, since, until)]
+            found = [msgspec.structs.astuple(one)[:9] for one in usage.report(conn, group_by, since, until)]
             assert found == by_hand(conn, column, since, until), (group_by, since, until)
-        whole = msgspec.structs.astuple(usage.total(conn, since, until))
+        whole = msgspec.structs.astuple(usage.total(conn, since, until))[:9]
         assert whole[1:3] == next((row[1:3] for row in by_hand(conn, "''", since, until)), (0, 0))
 
 
