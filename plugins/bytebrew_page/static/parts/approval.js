@@ -2,6 +2,7 @@
 // what hides in them is named, and nothing is sent unless the question is still the one that was shown.
 import { html, nothing } from "../vendor/lit-html/lit-html.js";
 import { ApiError, api, newKey, part } from "../core/api.js";
+import { singleKeys } from "../core/preferences.js";
 import { say } from "../core/say.js";
 import { exact, shown } from "../core/text.js";
 import { View } from "../core/view.js";
@@ -15,6 +16,7 @@ import { risk, state } from "./state.js";
 /** No press is taken so soon after the card appears or grows: it was meant for what stood there before. */
 const SETTLE = 400;
 const TICK = 5000;
+const READ_ONLY = html`<p class="dim">To answer takes the scope <code>approvals</code>.</p>`;
 /** @type {Choice[]} */
 const OUTCOMES = [
   { words: "Run again", answer: "retry" },
@@ -24,6 +26,8 @@ const OUTCOMES = [
 export class Approval extends View {
   /** Whether the question is of the session that the reader is in, and may be answered by whoever may chat there. */
   inSession = false;
+  /** Whether the reader may only look. */
+  readOnly = false;
   /** @type {Question | null} */
   #question = null;
   /** @type {Record<string, any>} */
@@ -117,12 +121,12 @@ export class Approval extends View {
   }
 
   #edit(on = !this.#editing) {
-    if (!this.#question || this.#question.kind === "unknown_outcome" || rounded(this.#input)) return;
+    if (this.readOnly || !this.#question || this.#question.kind === "unknown_outcome" || rounded(this.#input)) return;
     this.#editing = on;
     this.#rejecting = false;
     this.#settle();
     this.update();
-    this.#focus(on ? ".args :is(input, select, textarea)" : ".edit");
+    this.#focus(on ? ".args :is(input, select, textarea)" : ".to-edit");
   }
 
   #reject(on = true) {
@@ -140,8 +144,8 @@ export class Approval extends View {
       if (this.#rejecting) this.#reject(false);
       else this.#edit(false);
     }
-    if (target.closest("input, select, textarea") || event.ctrlKey || event.metaKey || event.altKey || !this.#open)
-      return;
+    if (!singleKeys() || !this.#open) return;
+    if (target.closest("input, select, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
     const choice = { a: ".acts .btn", r: ".acts .no" }[event.key];
     if (event.key === "e") {
       event.preventDefault(); // the letter is not to be written into the field that gets the focus
@@ -269,7 +273,7 @@ export class Approval extends View {
       ${this.#note ? html`<p class="note wait" role="alert">${this.#note}</p>` : ""}
       ${warnings(question, odd, rounded(this.#input))} ${this.#arguments(id, changed, wrong)} ${led(question)}
       ${this.#changes(changed)} ${this.#wrong(wrong)}
-      ${this.#rejecting ? this.#reasons(question.id) : this.#acts(question, odd, Object.keys(changed).length)}
+      ${this.readOnly ? READ_ONLY : this.#rejecting ? this.#reasons(question.id) : this.#acts(question, odd, Object.keys(changed).length)}
     `;
   }
 
@@ -282,7 +286,7 @@ export class Approval extends View {
       this.update();
     };
     if (this.#editing)
-      return html`<dl class="args edit">${fields(id, this.#input, this.#schema, this.#texts, wrong, write)}</dl>`;
+      return html`<dl class="args writing">${fields(id, this.#input, this.#schema, this.#texts, wrong, write)}</dl>`;
     const added = Object.keys(changed).filter((name) => !(name in this.#input));
     const all = [...Object.keys(this.#input), ...added];
     if (!all.length) return html`<p class="dim">The call has no arguments.</p>`;
@@ -365,7 +369,12 @@ export class Approval extends View {
       ${
         unknown || rounded(this.#input)
           ? ""
-          : html`<button class="btn plain edit" type="button" ?disabled=${this.#sending} @click=${() => this.#edit()}>
+          : html`<button
+              class="btn plain to-edit"
+              type="button"
+              ?disabled=${this.#sending}
+              @click=${() => this.#edit()}
+            >
               ${this.#editing ? "Done editing" : "Edit arguments"}<kbd aria-hidden="true">E</kbd>
             </button>`
       }

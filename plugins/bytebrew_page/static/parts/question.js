@@ -1,6 +1,6 @@
 // What a card says of a question to a person, beside the arguments and the buttons.
 import { html } from "../vendor/lit-html/lit-html.js";
-import { ago, clock, short, whole } from "../core/format.js";
+import { ago, short, whole } from "../core/format.js";
 import { to } from "../core/router.js";
 import { exact, shown } from "../core/text.js";
 import { time } from "./head.js";
@@ -26,7 +26,8 @@ export function facts(question) {
   const agent = question.agent_version ? `${question.agent} v${question.agent_version}` : question.agent;
   const known = [agent, question.schema, question.user_sub, question.turn && `turn ${question.turn}`];
   const expiry = question.expires_at ? ` · expires ${ago(question.expires_at)}` : "";
-  return html`${shown(known.filter(Boolean).join(" · "))} · waits since ${clock(question.created_at)}, ${waits}${expiry}`;
+  return html`${shown(known.filter(Boolean).join(" · "))} · waits
+    <time datetime=${question.created_at} title=${whole(question.created_at)}>${waits}</time>${expiry}`;
 }
 
 /** What became of a question. @param {Question} question */
