@@ -28,10 +28,11 @@ const escaped = (text) => text.replace(/[&<>"]/g, (one) => `&#${one.charCodeAt(0
 
 /** The libraries, which only pages with Markdown load. @returns {Promise<Reader>} */
 async function load() {
-  const [{ Marked, Parser }, { default: purify }] = await Promise.all([
+  const [{ Marked, Parser }] = await Promise.all([
     import("../vendor/marked/lib/marked.esm.js"),
-    import("../vendor/dompurify/dist/purify.es.mjs"),
+    import("../vendor/dompurify/dist/purify.min.js"),
   ]);
+  const purify = /** @type {any} */ (globalThis).DOMPurify; // its small form is no module
   const marked = new Marked({
     gfm: true,
     renderer: {
