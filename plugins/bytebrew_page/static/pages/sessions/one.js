@@ -80,7 +80,7 @@ class SessionPage extends View {
   async start() {
     this.#session.reload();
     this.live(["turn", "approval"], (change) => {
-      if (!change || change.session_id === this.#id) this.#again();
+      if (!change || change.data.session_id === this.#id) this.#again();
     });
     this.every(1000, () => this.#running && this.#grow());
     await this.#turns.reload();
