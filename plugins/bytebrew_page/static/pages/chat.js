@@ -3,6 +3,7 @@ import { html, nothing } from "../vendor/lit-html/lit-html.js";
 import { keyed } from "../vendor/lit-html/directives/keyed.js";
 import { repeat } from "../vendor/lit-html/directives/repeat.js";
 import { api, newKey, part } from "../core/api.js";
+import { may } from "../core/caller.js";
 import { short } from "../core/format.js";
 import { failed, Resource } from "../core/resource.js";
 import { go, setQuery, to } from "../core/router.js";
@@ -259,6 +260,7 @@ export default class Chat extends Page {
 
   /** Why no message can be sent. */
   get #refused() {
+    if (!may("chat")) return "This token has not the scope chat";
     if (this.#conversation.id ? this.#conversation.error : this.#schemas.error) return "";
     if (!this.#schemas.value) return "";
     const schema = this.#schemas.value.find((one) => one.name === this.#schema);
@@ -345,6 +347,7 @@ export default class Chat extends Page {
       session: id,
       risks: this.#risks,
       busy: Boolean(conversation.open),
+      writes: may("chat"),
       reply: this.#reply,
       edit: (/** @type {Turn} */ turn) => this.#edit(turn),
       again: (/** @type {Turn} */ turn) => this.#again(turn),

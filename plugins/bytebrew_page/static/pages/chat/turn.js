@@ -20,6 +20,7 @@ import { output } from "./output.js";
  * @property {string} session
  * @property {Record<string, string>} risks of tools, by name
  * @property {boolean} busy whether a turn runs
+ * @property {boolean} writes whether the token may send messages
  * @property {import("./output.js").Reply} reply
  * @property {(turn: Turn) => void} edit
  * @property {(turn: Turn) => void} again
@@ -30,12 +31,12 @@ import { output } from "./output.js";
 
 const DEEPEST = 3;
 
-/** @param {Turn} turn @param {number} number from 1 @param {boolean} newest @param {Around} around */
+/** @param {Turn} turn @param {number} number from 1, 0 where it is not known @param {boolean} newest @param {Around} around */
 export const drawTurn = (turn, number, newest, around) =>
   guard(
     [turn, turn.version, turn.id, turn.said, number, newest, around.busy, around.session, around.risks],
     () => html`
-      <section class="turn" aria-label="Turn ${number}">
+      <section class="turn" aria-label=${number ? `Turn ${number}` : "A turn"}>
         ${turn.said ? message(turn, around) : nothing} ${blocks(turn.blocks, turn, number, newest, around, 0)}
         ${ending(turn, number, around)}
       </section>
@@ -52,7 +53,7 @@ function message(turn, around) {
         Copy<span class="sr"> the message</span>
       </button>
       ${
-        turn.id && around.session
+        turn.id && around.session && around.writes
           ? html`<button
               class="btn plain"
               type="button"
@@ -90,7 +91,7 @@ function blocks(list, turn, number, newest, around, depth) {
         if (hidden.has(block.id) && !block.failed) return nothing;
         return call(block, turn, number, newest, around, depth);
       case "output": {
-        const free = newest && !around.busy;
+        const free = newest && !around.busy && around.writes;
         return output(block.data, { answered: block.answered || !newest, reply: free ? around.reply : null });
       }
       case "steer":
@@ -153,7 +154,7 @@ function call(block, turn, number, newest, around, depth) {
 }
 
 /** @param {Around} around @param {number} number */
-const timeline = (around, number) => `${to`/sessions/${around.session}`}?turn=${number}`;
+const timeline = (around, number) => to`/sessions/${around.session}` + (number ? `?turn=${number}` : "");
 
 /** How a turn has ended, and what can be done with it. @param {Turn} turn @param {number} number @param {Around} around */
 function ending(turn, number, around) {
@@ -172,7 +173,7 @@ function ending(turn, number, around) {
             </p>
             <div class="row wrap">
               ${
-                turn.said && turn.id
+                turn.said && turn.id && around.writes
                   ? html`<button class="btn" type="button" @click=${() => around.again(turn)}>
                       Try again in a fork
                     </button>`
@@ -190,7 +191,11 @@ function ending(turn, number, around) {
     }
     <div class="msgacts">
       ${text ? html`<button class="btn plain" type="button" @click=${() => copy(text)}>Copy</button>` : nothing}
-      <button class="btn plain" type="button" @click=${() => around.fork(turn)}>Fork from here</button>
+      ${
+        around.writes
+          ? html`<button class="btn plain" type="button" @click=${() => around.fork(turn)}>Fork from here</button>`
+          : nothing
+      }
       ${
         turn.said
           ? html`<button
