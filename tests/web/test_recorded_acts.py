@@ -127,6 +127,7 @@ class World:
         await self.make("mcp-servers", {"name": "spare", "url": "http://127.0.0.1:1/", "enabled": False})
         await self.engine.db.write(remember)
         self.ids["memory"] = "m1"
+        await self.engine.db.write(fail)
         described = folder / "description"
         described.write_text("Says it again.")
         await self.make("mcp-servers", {"name": "double", **stdio({"description_file": str(described)})})
@@ -167,6 +168,7 @@ class World:
         yield act("POST models/{name}/verify", None, "test")
         yield act("POST models/verify", {"type": "demo", "model_name": "demo"})
         yield act("POST sessions/{id}/cancel", None, ids["session"])
+        yield act("PUT turns/causes/{key}", {"muted_count": 2}, "cause")
         yield act("DELETE users/{sub:path}", None, "nobody")
         yield act("POST auth/local-session", headers=proof_of(self.engine.data_dir))
         yield act("POST auth/local-session/refresh", headers={"Authorization": f"Bearer {ids['local']}"})
@@ -295,6 +297,13 @@ def remember(conn: Connection) -> None:
     conn.executemany(
         "insert into memory_entries select ?1, ?2, 1, id, ?2, ?3, '{}', null, null, '', '' from agents limit 1",
         [(1, "m1", b"1"), (2, "m2", b"2")],
+    )
+
+
+def fail(conn: Connection) -> None:
+    """Why a turn is said to have failed."""
+    conn.execute(
+        "insert into statistics_failures select id, session_id, 'cause', 'x', 'test', 'x', '' from turns limit 1"
     )
 
 

@@ -74,20 +74,20 @@ export const warnings = (question, odd, rounded) => html`
 /** What others wrote before the call, folded: it is no part of what is approved. @param {Question} question */
 export function led(question) {
   const title = question.session_title ? shown(question.session_title) : `Session ${short(question.session_id)}`;
-  return html`<details class="think">
+  return html`<details class="think led">
     <summary>What led here</summary>
     ${
       question.last_user_message
-        ? html`<p>
+        ? html`<div>
             <b>${shown(question.user_sub || "The user")}:</b>
             <span class="v">${shown(question.last_user_message)}</span>
-          </p>`
+          </div>`
         : ""
     }
-    <p class="row wrap">
+    <div class="row wrap">
       <a href=${to`/sessions/${question.session_id}`}>${title}</a>
       ${question.task_id ? html`<a href=${to`/tasks/${question.task_id}`}>Task ${short(question.task_id)}</a>` : ""}
-    </p>
+    </div>
   </details>`;
 }
 

@@ -135,9 +135,8 @@ export function sums({ data, total }, by) {
 /** @param {Sum} one */
 function costOf(one) {
   if (one.cost_usd === null) return html`<span class="meta">${UNPRICED}</span>`;
-  const doubt = one.unpriced_calls
-    ? html` <span class="meta">+ ${int(one.unpriced_calls)} calls without a price</span>`
-    : "";
+  const calls = one.unpriced_calls === 1 ? "1 call" : `${int(one.unpriced_calls)} calls`;
+  const doubt = one.unpriced_calls ? html` <span class="meta">+ ${calls} without a price</span>` : "";
   return html`${usd(one.cost_usd)}${doubt}`;
 }
 
