@@ -141,5 +141,5 @@ function end(key) {
   const left = new Date(key.expires_at).getTime() - Date.now();
   if (left <= 0) return state("cancelled", "expired");
   const words = time(key.expires_at, day, whole);
-  return left < SOON ? html`<span class="state alert">${words}, soon</span>` : words;
+  return left < SOON ? html`<span class="state alert"><span>${words}, soon</span></span>` : words;
 }

@@ -11,7 +11,7 @@ import { head } from "../parts/head.js";
 import { tag } from "../parts/state.js";
 import { table } from "../parts/table.js";
 import { thisBrowser } from "./settings/browser.js";
-import { GROUPS, groupOf } from "./settings/groups.js";
+import { GROUPS, groupOf, labelOf } from "./settings/groups.js";
 import "./settings/own.js";
 import "./settings/setting.js";
 
@@ -54,7 +54,7 @@ export default class Settings extends Page {
 
   /** @param {Setting[]} settings @param {string} q */
   #groups(settings, q) {
-    const found = settings.filter((one) => matches(q, one.key, one.help));
+    const found = settings.filter((one) => matches(q, one.key, one.help, labelOf(one.key)));
     const reload = () => this.settings?.reload();
     const drawn = GROUPS.map((group) => {
       const own = found.filter((one) => groupOf(one.key) === group);
@@ -96,7 +96,17 @@ export default class Settings extends Page {
           const found = /** @type {EnvironmentSetting[]} */ (rows).filter((row) => matches(q, row.name, row.help));
           if (!found.length) return none(q, "variable");
           const [set, rest] = [found.filter((row) => row.source), found.filter((row) => !row.source)];
-          return table("Settings of the process", COLUMNS, [...set, ...rest], (row) => row.name);
+          return html`
+            ${set.length ? variables("Set", set) : html`<p class="dim">None of these is set.</p>`}
+            ${
+              rest.length
+                ? html`<details class="fold" ?open=${Boolean(q)}>
+                    <summary>${rest.length} at their defaults</summary>
+                    ${variables("At their defaults", rest)}
+                  </details>`
+                : ""
+            }
+          `;
         },
         () => bones(["Variable", "Value", "Default", "Meaning"]),
       )}
@@ -113,6 +123,9 @@ const none = (q, what) =>
     No ${what} is like “${q}”.
     <button class="btn" type="button" @click=${() => setQuery({ q: "" })}>Clear the search</button>
   </p>`;
+
+/** @param {string} caption @param {EnvironmentSetting[]} rows */
+const variables = (caption, rows) => table(caption, COLUMNS, rows, (row) => row.name);
 
 /** @type {import("../parts/table.js").Column<EnvironmentSetting>[]} */
 const COLUMNS = [

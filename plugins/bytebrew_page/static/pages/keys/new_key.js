@@ -46,6 +46,7 @@ export class NewKey extends View {
   #made = null;
   #stored = false;
   #key = crypto.randomUUID();
+  #begun = false;
 
   start() {
     const { purpose = "server", schema } = this.chosen;
@@ -135,10 +136,17 @@ export class NewKey extends View {
     return this.#scopes.size > 0 && [...this.#scopes].every((name) => ANSWERS.includes(name));
   }
 
+  drawn() {
+    const name = /** @type {HTMLElement | null} */ (this.querySelector("input"));
+    if (this.#begun || !name) return;
+    this.#begun = true;
+    name.focus();
+  }
+
   draw() {
     if (this.#made) return this.#token(this.#made);
     return html`
-      <h2>New API key</h2>
+      <h2 tabindex="-1" autofocus>New API key</h2>
       ${this.known?.shown(({ scopes, schemas }) => this.#form(scopes, schemas))}
       ${this.known?.value ? "" : html`<button class="btn plain" type="button" @click=${() => this.done()}>Cancel</button>`}
     `;
@@ -158,7 +166,6 @@ export class NewKey extends View {
           (id, described, invalid) =>
             html`<input
               id=${id}
-              autofocus
               autocomplete="off"
               maxlength="255"
               aria-describedby=${described}

@@ -1,7 +1,7 @@
 // Backups: one press writes one, and what there is says how old the newest is.
 import { html } from "../../vendor/lit-html/lit-html.js";
 import { api, part } from "../../core/api.js";
-import { ago, bytes, clock, whole } from "../../core/format.js";
+import { bytes, clock, whole } from "../../core/format.js";
 import { Resource } from "../../core/resource.js";
 import { say } from "../../core/say.js";
 import { View } from "../../core/view.js";
@@ -101,7 +101,7 @@ class Backups extends View {
       <p>
         ${
           newest
-            ? html`The last one is of ${time(newest.made_at, ago, whole)}, ${bytes(newest.bytes)}.`
+            ? html`The last one is of ${time(newest.made_at, clock, whole)}, ${bytes(newest.bytes)}.`
             : html`None was written here yet. <code>bytebrew backup</code> writes its own elsewhere.`
         }
         <span class="dim"

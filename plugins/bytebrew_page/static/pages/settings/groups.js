@@ -38,3 +38,22 @@ export const groupOf = (key) => {
   const [prefix] = key.split(".");
   return GROUPS.find((group) => group.prefixes.includes(prefix)) ?? GROUPS[GROUPS.length - 2];
 };
+
+/** Labels of known settings; any other has its key. @type {Record<string, string>} */
+const LABELS = {
+  "retention.sessions": "Delete sessions after",
+  "retention.events": "Pack events after",
+  "retention.idempotency": "Remember Idempotency-Keys for",
+  "retention.versions": "Delete older versions after",
+  "retention.audit": "Delete entries of the audit after",
+  "retention.callbacks": "Delete deliveries of callbacks after",
+  "versions.most": "Versions kept of each item",
+  "byok.base_url": "Callers may name any public base URL",
+  "byok.origins": "Origins of base URLs that callers may name",
+  "chat.body_headers": "Headers that a chat may bring",
+  "widget.origins": "Origins whose pages may call",
+  "log.level": "Least severe record",
+};
+
+/** A setting in words. @param {string} key */
+export const labelOf = (key) => LABELS[key] ?? (key.startsWith("byok.") ? `Own keys for ${key.slice(5)}` : key);

@@ -9,6 +9,7 @@ import { View } from "../../core/view.js";
 import { sure } from "../../parts/dialog.js";
 import { time } from "../../parts/head.js";
 import { bounds, control, schemaOf, textOf, valueOf } from "./controls.js";
+import { labelOf } from "./groups.js";
 import { PREVIEWS } from "./previews.js";
 
 /** @typedef {import("../../../api.ts").Setting} Setting */
@@ -21,6 +22,8 @@ export class SettingRow extends View {
   /** What is typed and not saved. @type {string | null} */
   #draft = null;
   #busy = false;
+  /** What a switch is being set to. @type {boolean | null} */
+  #wanted = null;
   #error = "";
   #preview = "";
   #timer = 0;
@@ -102,6 +105,7 @@ export class SettingRow extends View {
       this.#error = details?.[0]?.message ?? message;
     }
     this.#busy = false;
+    this.#wanted = null;
     this.update();
   }
 
@@ -113,10 +117,10 @@ export class SettingRow extends View {
     const hint = bounds(setting);
     return html`<form class="setting" novalidate @submit=${this.#save}>
       <div class="about">
-        <label for=${id}><code>${shown(setting.key)}</code></label>
+        <label for=${id}>${shown(labelOf(setting.key))}</label>
         <div id=${described}>
           ${this.#error ? html`<div class="err" role="alert">${this.#error}</div>` : ""}
-          <div class="hint">${setting.help}${hint ? html` (${hint})` : ""}</div>
+          <div class="hint"><code>${shown(setting.key)}</code>: ${setting.help}${hint ? html` (${hint})` : ""}</div>
           ${this.#preview ? html`<div class="hint wait">${this.#preview}</div>` : ""} ${this.#changed(setting)}
         </div>
       </div>
@@ -145,15 +149,16 @@ export class SettingRow extends View {
 
   /** @param {Setting} setting @param {string} id @param {string} described */
   #switch(setting, id, described) {
+    const on = this.#wanted ?? Boolean(setting.value);
     return html`<span class="row"
       ><input
         type="checkbox"
         id=${id}
         aria-describedby=${described}
         ?disabled=${this.#busy}
-        .checked=${live(Boolean(setting.value))}
-        @change=${(/** @type {any} */ event) => this.#put(event.target.checked)}
-      />${setting.value ? "on" : "off"}</span
+        .checked=${live(on)}
+        @change=${(/** @type {any} */ event) => this.#put((this.#wanted = event.target.checked))}
+      />${on ? "on" : "off"}</span
     >`;
   }
 
