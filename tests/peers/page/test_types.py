@@ -24,7 +24,7 @@ OPTIONS = {
 SHIMS = {
     "dompurify/dist/purify.min.d.ts": "export {};",
     "marked/lib/marked.esm.d.ts": 'export * from "../../../../marked/lib/marked.js";',
-    "uplot/dist/uPlot.esm.d.ts": 'export { default } from "../../../../uplot/dist/uPlot.js";',
+    "uplot/dist/uPlot.iife.min.d.ts": 'export { default } from "../../../../uplot/dist/uPlot.js";',
 }
 """Types of files whose package has them under another name."""
 

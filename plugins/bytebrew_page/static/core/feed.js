@@ -1,5 +1,6 @@
 // What has changed in the engine, for every page that is open: one stream for all tabs, by topic.
 import { sessions, token } from "./session.js";
+import { script } from "./trusted.js";
 
 /** A change: its topic, such as `approval.created`, the id of what changed, and ids and names beside it. */
 /** @typedef {{ topic: string, id: string, at: string, data: Record<string, any> }} Change */
@@ -50,18 +51,11 @@ function poll() {
   );
 }
 
-/** The address of a script of the page, as Trusted Types want it. @param {string} url @returns {any} */
-function trusted(url) {
-  const { trustedTypes } = /** @type {any} */ (window);
-  return trustedTypes?.createPolicy("bytebrew", { createScriptURL: () => url }).createScriptURL("") ?? url;
-}
-
 /** Joins the stream that all tabs share. */
 function open() {
   if (port || timer) return;
   if (!("SharedWorker" in window)) return poll();
-  const url = new URL("./feed_worker.js", import.meta.url).href;
-  const worker = new SharedWorker(trusted(url), { type: "module" });
+  const worker = new SharedWorker(script("./feed_worker.js", import.meta.url), { type: "module" });
   port = worker.port;
   port.onmessage = ({ data }) => {
     if (data.change) spread(data.change);

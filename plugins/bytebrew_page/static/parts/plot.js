@@ -1,4 +1,5 @@
 // <bb-plot>: bars, stacked, or lines over hours or days, with their values by arrow keys and as a table.
+import { load } from "./plot/uplot.js";
 import { html, nothing } from "../vendor/lit-html/lit-html.js";
 import { styled } from "../core/style.js";
 import { View } from "../core/view.js";
@@ -77,10 +78,10 @@ class PlotView extends View {
     if (wanted === this.#drawn) return;
     this.#remove();
     this.#drawn = wanted;
-    const { draw } = await import("./plot/draw.js");
+    const [{ draw }, uPlot] = await Promise.all([import("./plot/draw.js"), load()]);
     const room = /** @type {HTMLElement | null} */ (this.querySelector(".canvas"));
     if (wanted !== this.#drawn || !room) return;
-    this.#plot = draw(room, data, { axis: AXIS, label: LABEL, point: (at) => this.#point(at) });
+    this.#plot = draw(uPlot, room, data, { axis: AXIS, label: LABEL, point: (at) => this.#point(at) });
   }
 
   /** @param {number} at */

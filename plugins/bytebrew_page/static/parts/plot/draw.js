@@ -1,5 +1,4 @@
 // Draws a plot with uPlot: loaded by the first plot of a page.
-import uPlot from "../../vendor/uplot/dist/uPlot.esm.js";
 
 /** @typedef {import("../plot.js").Plot} Plot */
 
@@ -42,11 +41,12 @@ const alone = (values) =>
   );
 
 /**
+ * @param {typeof import("../../vendor/uplot/dist/uPlot.iife.min.js").default} uPlot the library
  * @param {HTMLElement} room
  * @param {Plot} data
  * @param {{ axis: number, label: number, point: (at: number) => void }} how
  */
-export function draw(room, data, { axis, label, point }) {
+export function draw(uPlot, room, data, { axis, label, point }) {
   const colour = colours(room);
   const { labels, lines } = data;
   const format = data.format ?? String;
