@@ -18,7 +18,7 @@ TOPICS = {
     "turn.started": "a turn runs",
     "turn.ended": "a turn has ended, with its status",
     "task.changed": "a task is new or has another status",
-    "mcp.changed": "an MCP server was changed, or what is approved of its tools",
+    "mcp.changed": "an MCP server or a tool of it was changed, or what people have decided about that",
     "budget.near": "a budget is near its limit",
     "config.changed": "an item of the configuration has another version",
 }
@@ -78,6 +78,12 @@ _TRIGGERS = {
           from main.mcp_servers where id = new.server_id""",
         "after delete": """select 'mcp.changed', name, json_object('tool', old.tool)
           from main.mcp_servers where id = old.server_id""",
+    },
+    "mcp_sightings": {
+        "after insert": """select 'mcp.changed', name, json_object('tool', new.tool)
+          from main.mcp_servers where id = new.server_id""",
+        "after update": """select 'mcp.changed', name, json_object('tool', new.tool)
+          from main.mcp_servers where id = new.server_id""",
     },
 }
 """For each table what is noted when; the tables of a plugin that is not loaded are not there."""

@@ -30,7 +30,7 @@ def test_a_refused_key_is_replaced_and_verified_in_place(page: Any, address: str
     page.get_by_role("link", name="wrong").click()
     aside = shown(page, "Model wrong")
     aside.get_by_role("button", name="Verify").click()
-    aside.get_by_text("The key was not accepted").wait_for()
+    aside.get_by_role("listitem").get_by_text("The key was not accepted").wait_for()
     assert "Incorrect API key provided" in aside.locator(".note").inner_text()
     key = aside.get_by_role("textbox", name="API key")
     assert (key.get_attribute("type"), key.get_attribute("placeholder")) == ("password", "stored; write to replace")
@@ -45,7 +45,15 @@ def test_a_refused_key_is_replaced_and_verified_in_place(page: Any, address: str
     assert KEY not in page.content()
 
 
-def test_a_model_of_the_catalog_is_verified_before_it_is_made(page: Any, engine: Served, address: str) -> None:
+@pytest.fixture
+def refused(open_page: Callable[..., Any]) -> Iterator[Any]:
+    """A tab in which the engine refuses something."""
+    with open_page(allowed=("status of 400", "status of 409")) as tab:
+        yield tab
+
+
+def test_a_model_of_the_catalog_is_verified_before_it_is_made(refused: Any, engine: Served, address: str) -> None:
+    page = refused
     page.goto("/models?q=haiku")
     page.get_by_role("link", name="Use claude-haiku").click()
     form = shown(page, "Add a model")
@@ -68,7 +76,8 @@ def test_a_model_of_the_catalog_is_verified_before_it_is_made(page: Any, engine:
     assert (made["has_api_key"], made["base_url"]) == (True, f"{address}/v1")
 
 
-def test_the_default_is_changed_and_what_is_used_is_not_deleted(page: Any, engine: Served) -> None:
+def test_the_default_is_changed_and_what_is_used_is_not_deleted(refused: Any, engine: Served) -> None:
+    page = refused
     page.goto("/models?name=talk")
     aside = shown(page, "Model talk")
     assert aside.get_by_role("link", name="talk").get_attribute("href") == "/agents/talk"

@@ -63,12 +63,10 @@ def test_a_first_visit_is_a_streamed_chat_in_few_clicks(visitor: Any, address: s
     visitor.wait_for_url("**/start")
     choose_vendor(visitor, f"{address}/v1", KEY)
     choose_model(visitor, "gpt-small")
-    visitor.get_by_role("heading", name="Does it answer").wait_for()
-    visitor.get_by_text("It calls tools").wait_for()
     visitor.get_by_role("button", name="Make it and talk").click()
     visitor.wait_for_url("**/chat?schema=help")
     visitor.get_by_role("button", name="What can you do for me?").click()
-    visitor.get_by_text("All is well, says the vendor.").wait_for()
+    visitor.get_by_role("main").get_by_text("All is well, says the vendor.").wait_for()
     assert visitor.evaluate("window.clicks") < 10
     model = visitor.evaluate(
         f"""fetch("/api/v1/models/gpt-small", {{headers: {{authorization: "Bearer {ADMIN}"}}}}).then((r) => r.json())"""

@@ -14,9 +14,10 @@ class Vendor(BaseHTTPRequestHandler):
     """One request; what it says is in the path: `/mute/` calls no tools."""
 
     def do_POST(self) -> None:
-        sent = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        body = self.rfile.read(int(self.headers["content-length"]))
         if self.headers["authorization"] != f"Bearer {KEY}":
             return self._refuse(401, "Incorrect API key provided")
+        sent = json.loads(body)
         asked = sent["messages"][-1]["role"] == "user"
         if sent.get("tools") and asked and not self.path.startswith("/mute"):
             name = sent["tools"][0]["function"]["name"]

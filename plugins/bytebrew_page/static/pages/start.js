@@ -106,9 +106,9 @@ export default class Start extends Page {
     this.update();
   }
 
-  /** @param {() => Promise<void>} run */
+  /** Runs one thing at a time; whether it went well. @param {() => Promise<void>} run @returns {Promise<boolean>} */
   async #act(run) {
-    if (this.#busy) return;
+    if (this.#busy) return false;
     this.#busy = true;
     this.#error = null;
     this.update();
@@ -123,10 +123,11 @@ export default class Start extends Page {
     }
     if (this.#error)
       queueMicrotask(() => /** @type {HTMLElement | null} */ (this.querySelector("[aria-invalid=true]"))?.focus());
+    return !this.#error;
   }
 
-  #saveModel() {
-    return this.#act(async () => {
+  async #saveModel() {
+    const saved = await this.#act(async () => {
       const { vendor, address, model_name, model } = this.#progress;
       const known = this.#known.value?.[1].find((one) => one.id === model_name);
       const name = model || (await freeName(nameOf(model_name) || "model"));
@@ -138,9 +139,10 @@ export default class Start extends Page {
         if (!model) this.#set({ model: "" });
         throw error;
       }
-      this.#verifying = "";
-      this.#goTo(3);
     });
+    this.#verifying = "";
+    if (saved && this.#step === 3) this.#verify();
+    else if (saved) this.#goTo(3);
   }
 
   async #verify() {

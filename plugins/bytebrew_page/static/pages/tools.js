@@ -16,7 +16,12 @@ import { httpTable, ownTable, serverTable } from "./tools/servers.js";
 /** @typedef {import("../../api.ts").RoutesToolsMetadata} Metadata */
 /** @typedef {import("../../api.ts").McpCatalogEntry} Entry */
 
+/** How long changes are gathered, in milliseconds. */
+const MOMENT = 100;
+
 export default class Tools extends Page {
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #timer;
   /** @type {Resource<Server[]>} */
   #servers = new Resource(this, (signal) => api.get("/mcp-servers", {}, signal));
   /** @type {Resource<HttpTool[]>} */
@@ -32,7 +37,13 @@ export default class Tools extends Page {
   }
 
   start() {
-    this.live(["mcp", "config"], () => this.#list && may("mcp:read") && this.#servers.reload());
+    this.live(["mcp"], () => {
+      clearTimeout(this.#timer);
+      this.#timer = setTimeout(
+        () => this.isConnected && this.#list && may("mcp:read") && this.#servers.reload(),
+        MOMENT,
+      );
+    });
     this.moved();
   }
 

@@ -38,7 +38,7 @@ class ToolDefinition extends View {
     const was = this.#tool;
     if (was && was.digest !== tool.digest) {
       this.#read = false;
-      this.#again = true;
+      this.#again = was.state !== "available";
     }
     [this.#server, this.#tool] = [server, tool];
     this.update();

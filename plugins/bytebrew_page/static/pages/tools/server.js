@@ -29,6 +29,10 @@ const WORDS = {
   new: ["withheld", "new"],
 };
 
+/** How long changes are gathered, and how often a server that is away is asked for, in milliseconds. */
+const MOMENT = 100;
+const STATUS = 5000;
+
 /** Whether a tool waits for somebody. @param {ShownTool} tool */
 export const waits = (tool) => tool.state !== "available" && !tool.withheld;
 
@@ -38,6 +42,8 @@ class McpServer extends View {
   #tool = "";
   #edit = false;
   #busy = "";
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #timer;
   /** @type {ApiError | null} */
   #error = null;
   /** @type {Resource<Server>} */
@@ -53,9 +59,16 @@ class McpServer extends View {
 
   start() {
     this.#server.reload();
-    this.live(["mcp", "config"], (change) => {
-      if (!this.#busy && (!change || change.id === this.#name)) this.#server.reload();
+    this.live(["mcp"], (change) => {
+      if (!change || change.id === this.#name) this.#soon();
     });
+    this.every(STATUS, () => this.#server.value?.status.status !== "connected" && this.#soon());
+  }
+
+  /** Loads it once for all changes of a moment. */
+  #soon() {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.isConnected && !this.#busy && this.#server.reload(), MOMENT);
   }
 
   /** @param {string} what @param {() => Promise<Server | void>} run */
