@@ -113,13 +113,15 @@ class App extends View {
       remember({ url: `/${[name, ...rest.map(encodeURIComponent)].join("/")}`, words: this.#page.title, icon: name });
   }
 
-  /** After navigation the focus is at the head of the page, as soon as that is there. */
+  /** After navigation the focus is at the head of the page, as soon as that is there; unless the page takes it itself. */
   #arrive() {
     scrollTo(0, 0);
     if (this.watch?.notice === "restarted") this.watch.notice = "";
-    const path = this.#path;
+    const [path, before] = [this.#path, document.activeElement];
     const stop = new AbortController();
     const find = () => {
+      const own = document.activeElement !== before && document.activeElement?.closest("main, dialog");
+      if (own) return stop.abort();
       const heading = /** @type {HTMLElement | null} */ (this.querySelector("main h1"));
       if (!heading || path !== this.#path) return;
       stop.abort();

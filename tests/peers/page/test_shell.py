@@ -24,7 +24,7 @@ def at(page: Any, path: str) -> None:
 def test_the_navigation_leads_to_every_page_and_back(page: Any) -> None:
     page.goto("/")
     rail = page.get_by_role("navigation", name="Main", exact=True)
-    assert rail.get_by_role("link", name="Inbox").get_attribute("aria-current") == "page"
+    rail.get_by_role("link", name="Inbox").and_(page.locator("[aria-current=page]")).wait_for()
     for words, path in (("Sessions", "/sessions"), ("API keys", "/keys"), ("Plugins and backup", "/plugins")):
         rail.get_by_role("link", name=words).click()
         at(page, path)
@@ -58,35 +58,72 @@ def test_keys_lead_through_the_page_unless_they_are_switched_off(page: Any) -> N
     listed.get_by_role("checkbox").check()
 
 
-def test_the_palette_finds_what_has_a_name_and_opens_pasted_ids(page: Any) -> None:
-    page.goto("/settings")
+def test_the_palette_finds_what_has_a_name_and_opens_pasted_ids(open_page: Callable[..., Any], engine: Served) -> None:
+    said = engine.admin.post("schemas/talk/chat", json={"message": "weather in Bergen", "stream": False}).json()
+    session = said["session_id"]
+    with open_page(allowed=("404",)) as page:
+        page.goto("/settings")
+        page.locator("h1").wait_for(state="attached")
+        page.keyboard.press("Control+k")
+        palette = page.get_by_role("dialog", name="Find or do")
+        chosen = palette.get_by_role("option", selected=True)
+        assert "Inbox" in chosen.inner_text()
+        page.keyboard.press("ArrowUp")
+        assert "Sign out" in chosen.inner_text()
+        page.keyboard.type("talk")
+        palette.get_by_role("option", name="talk").first.wait_for()
+        assert palette.locator(".cap").all_inner_texts()[0] in ("Agents", "Schemas", "Models")
+        page.keyboard.press("Enter")
+        at(page, "/talk")
+        page.keyboard.press("Control+k")
+        page.keyboard.type("weather in Bergen")
+        palette.get_by_role("option", name="weather in Bergen").wait_for()
+        page.keyboard.press("Enter")
+        page.wait_for_url(f"**/sessions/{session}")
+        for text, path in (("task_0190b1f00000", "/tasks/task_0190b1f00000"), ("conf_0190b1", "/?open=conf_0190b1")):
+            page.keyboard.press("Control+k")
+            page.keyboard.type(text)
+            page.keyboard.press("Enter")
+            palette.wait_for(state="detached")
+            page.wait_for_url(f"**{path}")
+        page.keyboard.press("Control+k")
+        page.keyboard.type("no such thing anywhere")
+        palette.get_by_text("Nothing here is called that").wait_for()
+        page.keyboard.press("Escape")
+        palette.wait_for(state="detached")
+
+
+def test_a_first_chat_needs_no_mouse(page: Any) -> None:
+    page.goto("/")
     page.locator("h1").wait_for(state="attached")
     page.keyboard.press("Control+k")
-    palette = page.get_by_role("dialog", name="Find or do")
-    chosen = palette.get_by_role("option", selected=True)
-    assert "Inbox" in chosen.inner_text()
-    page.keyboard.press("ArrowUp")
-    assert "Sign out" in chosen.inner_text()
-    page.keyboard.type("talk")
-    palette.get_by_role("option", name="talk").first.wait_for()
-    assert palette.locator(".cap").all_inner_texts()[0] in ("Agents", "Schemas", "Models")
+    page.get_by_role("dialog", name="Find or do").wait_for()
+    page.keyboard.type("new conv")
     page.keyboard.press("Enter")
-    at(page, "/talk")
-    for text, path in (
-        ("0190b1f0-0000-7000-8000-000000000000", "/sessions/0190b1f0-0000-7000-8000-000000000000"),
-        ("task_0190b1f00000", "/tasks/task_0190b1f00000"),
-        ("conf_0190b1f00000", "/?open=conf_0190b1f00000"),
-    ):
+    page.wait_for_url("**/chat")
+    message = page.get_by_role("main").get_by_label("Message", exact=True)
+    message.wait_for()
+    for _ in range(20):
+        if message.evaluate("field => field === document.activeElement"):
+            break
+        page.keyboard.press("Tab")
+    page.keyboard.type("Hello by the keyboard")
+    page.keyboard.press("Enter")
+    page.get_by_text("You said: Hello by the keyboard").first.wait_for()
+    page.wait_for_url("**/chat/*")
+
+
+def test_a_new_agent_is_one_command_away(page: Any) -> None:
+    page.goto("/settings")
+    page.locator("h1").wait_for(state="attached")
+    for _ in range(2):
         page.keyboard.press("Control+k")
-        page.keyboard.type(text)
+        page.keyboard.type("new agent")
         page.keyboard.press("Enter")
-        palette.wait_for(state="detached")
-        page.wait_for_url(f"**{path}")
-    page.keyboard.press("Control+k")
-    page.keyboard.type("no such thing anywhere")
-    palette.get_by_text("Nothing here is called that").wait_for()
-    page.keyboard.press("Escape")
-    palette.wait_for(state="detached")
+        page.get_by_role("dialog", name="New agent").wait_for()
+        assert page.url.endswith("/agents")
+        page.keyboard.press("Escape")
+        page.get_by_role("dialog").wait_for(state="detached")
 
 
 def test_the_theme_is_kept(page: Any) -> None:

@@ -65,7 +65,8 @@ async function named() {
       if (!may(scope)) return [];
       const answer = await api.get(`/${name}`).catch(() => []);
       const items = /** @type {{ name: string, description?: string }[]} */ (answer.data ?? answer);
-      return items.map((one) => row(PAGES[name].words, one.name, name, `/${name}/${encodeURIComponent(one.name)}`));
+      const address = name === "models" ? "/models?name=" : `/${name}/`;
+      return items.map((one) => row(PAGES[name].words, one.name, name, address + encodeURIComponent(one.name)));
     }),
   );
   return found.flat();
