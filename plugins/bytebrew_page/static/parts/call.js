@@ -70,6 +70,7 @@ class CallCard extends View {
   zone = "safe";
   #version = -1;
   #open = false;
+  #waits = false;
 
   /** @param {number} version */
   set version(version) {
@@ -77,10 +78,11 @@ class CallCard extends View {
     this.#version = version;
   }
 
-  /** Opens it, such as where somebody must answer within it. @param {boolean} wanted */
-  set opened(wanted) {
-    if (wanted && !this.#open) this.update();
-    this.#open ||= wanted;
+  /** Whether somebody must answer within it, for which it opens. @param {boolean} waits */
+  set waits(waits) {
+    if (waits !== this.#waits) this.update();
+    this.#waits = waits;
+    this.#open ||= waits;
   }
 
   start() {
@@ -105,7 +107,13 @@ class CallCard extends View {
     const call = this.call;
     if (!call) return nothing;
     const running = call.output === null && !call.ended;
-    const [kind, word] = running ? ["running", "running"] : call.failed ? ["failed", "failed"] : ["ok", "done"];
+    const [kind, word] = this.#waits
+      ? ["waiting", "needs an answer"]
+      : running
+        ? ["running", "running"]
+        : call.failed
+          ? ["failed", "failed"]
+          : ["ok", "done"];
     const name = call.tool.replace(/^spawn_/, "");
     const sub = this.inner && call.tool.startsWith("spawn_");
     return html`<details class="call ${sub ? "sub" : ""}" ?open=${this.#open} @toggle=${this.#toggle}>
@@ -132,6 +140,7 @@ class CallCard extends View {
 
   /** @param {Call} call */
   #output({ output, failed, ended }) {
+    if (output === null && this.inner && !ended) return nothing;
     if (output === null) {
       return html`<p class="meta">${ended ? "It has no result: the turn ended before." : "No result yet."}</p>`;
     }

@@ -147,7 +147,7 @@ function call(block, turn, number, newest, around, depth) {
     .call=${block}
     .zone=${around.risks[block.tool] ?? "safe"}
     .inner=${inner}
-    .opened=${waits}
+    .waits=${waits}
     .version=${turn.version}
   ></bb-call>`;
   return html`${asked}${ask?.open ? nothing : card}`; // one template, so that the question's card stays the same
