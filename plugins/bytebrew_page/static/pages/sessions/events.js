@@ -1,7 +1,6 @@
 // <bb-session-events>: the numbered events of a turn as the journal has them; deltas in a row are one line.
 import { html } from "../../vendor/lit-html/lit-html.js";
 import { repeat } from "../../vendor/lit-html/directives/repeat.js";
-import { api, part } from "../../core/api.js";
 import { clock, int } from "../../core/format.js";
 import { failed, Resource } from "../../core/resource.js";
 import { styled } from "../../core/style.js";
@@ -9,6 +8,7 @@ import { json, shown } from "../../core/text.js";
 import { View } from "../../core/view.js";
 import { code } from "../../parts/code.js";
 import { Windowed } from "../../parts/windowed.js";
+import { eventsAfter } from "./journal.js";
 
 /** @typedef {import("../../../api.ts").TurnRow} TurnRow */
 /** @typedef {{ session: string, turn: TurnRow, from: string }} Data */
@@ -28,6 +28,9 @@ class Events extends View {
   #last = 0;
   #dropped = 0;
   #loading = false;
+  /** Whether a turn that runs has no event behind those that are here; the stream brings more. */
+  #caught = false;
+  #due = false;
   /** @type {Error | null} */
   #error = null;
   /** @type {Line | null} */
@@ -45,6 +48,7 @@ class Events extends View {
       this.#known = data.turn.turn_id;
       this.#lines = [];
       this.#dropped = 0;
+      this.#caught = false;
       this.#last = (data.turn.first_event ?? 1) - 1;
       this.#open = null;
       this.#left = data.from;
@@ -69,12 +73,13 @@ class Events extends View {
     this.#loading = true;
     this.#error = null;
     try {
-      const query = { follow: false, after: this.#last, limit: PAGE };
-      const page = await api.get(`/sessions/${part(data.session)}/events`, query, this.left);
+      const page = await eventsAfter(data.session, this.#last, PAGE, this.left);
       if (data.turn.turn_id !== this.#known) return;
       for (const event of page.events)
         if (event.id <= this.#end) this.#add(event.id, event.event, event.data, event.at);
-      this.#last = Math.max(this.#last, page.events.at(-1)?.id ?? this.#end);
+      const { last } = page;
+      this.#last = Math.max(this.#last, page.events.at(-1)?.id ?? Math.min(last, this.#end));
+      this.#caught = this.#end === Infinity && this.#last >= last;
     } catch (error) {
       if (!this.left.aborted) this.#error = /** @type {Error} */ (error);
     } finally {
@@ -95,10 +100,18 @@ class Events extends View {
 
   /** Adds an event of the stream. @param {import("../../core/stream.js").JournalEvent} event */
   add(event) {
-    if (this.#loading || event.id !== this.#last + 1 || event.id > this.#end) return; // the pages have it
-    this.#add(event.id, event.event, event.data, new Date().toISOString());
-    this.#last = event.id;
-    this.update();
+    if (event.id > this.#last + 1)
+      this.#caught = false; // the pages have what is missing
+    else if (event.id === this.#last + 1 && !this.#loading && event.id <= this.#end) {
+      this.#add(event.id, event.event, event.data, new Date().toISOString());
+      this.#last = event.id;
+    }
+    if (this.#due) return;
+    this.#due = true;
+    requestAnimationFrame(() => {
+      this.#due = false;
+      this.update();
+    });
   }
 
   /** @param {number} n @param {string} name @param {any} data @param {string | null} at */
@@ -128,10 +141,10 @@ class Events extends View {
     this.#index = index;
     this.#open = line;
     const { session } = /** @type {Data} */ (this.#data);
-    const query = { follow: false, after: line.first - 1, limit: Math.min(100, line.last - line.first + 1) };
+    const count = Math.min(100, line.last - line.first + 1);
     this.#body = new Resource(
       this,
-      async (signal) => (await api.get(`/sessions/${part(session)}/events`, query, signal)).events,
+      async (signal) => (await eventsAfter(session, line.first - 1, count, signal)).events,
     );
     this.#body.reload();
     this.#window.show(index);
@@ -157,7 +170,8 @@ class Events extends View {
 
   drawn() {
     if (this.#window.measure()) this.update();
-    else if (this.#last < this.#end && !this.#error && this.#window.nearEnd(this.#lines.length)) this.#load();
+    else if (this.#last < this.#end && !this.#caught && !this.#error && this.#window.nearEnd(this.#lines.length))
+      this.#load();
   }
 
   draw() {
@@ -228,39 +242,3 @@ class Events extends View {
   }
 }
 customElements.define("bb-session-events", Events);
-
-/** <bb-turn-error>: why a turn failed, as its last event says. */
-class TurnError extends View {
-  /** @type {{ session: string, turn: TurnRow } | null} */
-  #data = null;
-  #known = "";
-  /** @type {Resource<any> | null} */
-  #event = null;
-
-  /** @param {{ session: string, turn: TurnRow }} data */
-  set data(data) {
-    this.#data = data;
-    const { session, turn } = data;
-    if (turn.turn_id === this.#known) return;
-    this.#known = turn.turn_id;
-    const query = { follow: false, after: (turn.last_event ?? 1) - 1, limit: 1 };
-    this.#event = new Resource(this, async (signal) => {
-      const page = await api.get(`/sessions/${part(session)}/events`, query, signal);
-      return page.events[0]?.data ?? {};
-    });
-    if (this.isConnected) this.#event.reload();
-  }
-
-  start() {
-    this.#event?.reload();
-  }
-
-  draw() {
-    const code = this.#data?.turn.code;
-    return html`${this.#event?.shown(
-      (error) => html`<span>${shown(error.message ?? "The turn failed")}</span> <code>${error.code ?? code}</code>`,
-      () => html`The turn failed <code>${code}</code>`,
-    )}`;
-  }
-}
-customElements.define("bb-turn-error", TurnError);

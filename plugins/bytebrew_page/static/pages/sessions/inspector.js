@@ -142,6 +142,22 @@ class Inspector extends View {
 }
 customElements.define("bb-inspector", Inspector);
 
+/** The details at the foot of a phone. @param {string} name @param {Data} data @param {AbortSignal} left */
+export function sheet(name, data, left) {
+  const inspector = Object.assign(new Inspector(), { data });
+  const box = document.createElement("dialog");
+  box.className = "sheet inspect";
+  box.setAttribute("aria-label", name);
+  const close = document.createElement("button");
+  Object.assign(close, { className: "btn", type: "button", textContent: "Close" });
+  close.addEventListener("click", () => box.close());
+  box.append(inspector, close);
+  box.addEventListener("close", () => box.remove());
+  left.addEventListener("abort", () => box.remove(), { once: true });
+  document.body.append(box);
+  box.showModal();
+}
+
 /** @param {string} title @param {unknown} value */
 const block = (title, value) => code(title, json(value), JSON.stringify(value, null, 2));
 

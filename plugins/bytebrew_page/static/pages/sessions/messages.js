@@ -17,6 +17,9 @@ const MOST = 4096;
 /** @type {Record<string, string>} */
 const ROLES = { user: "User", assistant: "Agent", tool: "Tool", system: "System" };
 
+/** A text with its own spaces and line ends. @param {string} text @param {boolean} [mono] */
+const words = (text, mono = false) => html`<div class="text ${mono ? "mono" : ""}">${shown(text)}</div>`;
+
 class Messages extends View {
   /** @type {Data | null} */
   #data = null;
@@ -92,17 +95,11 @@ class Messages extends View {
         row.thinking
           ? html`<details>
               <summary>Thinking</summary>
-              <div class="text">${shown(row.thinking)}</div>
+              ${words(row.thinking)}
             </details>`
           : ""
       }
-      ${
-        row.content
-          ? html`<div class="text ${row.role === "tool" ? "mono" : ""}">
-              ${shown(long ? row.content.slice(0, MOST) : row.content)}
-            </div>`
-          : ""
-      }
+      ${row.content ? words(long ? row.content.slice(0, MOST) : row.content, row.role === "tool") : ""}
       ${
         long
           ? html`<button class="btn plain" type="button" @click=${() => (this.#whole.add(row.id), this.update())}>

@@ -1,22 +1,25 @@
 // A session: its turns, where the time of one went, its events and its messages; live while a turn runs.
 import { html, nothing } from "../../vendor/lit-html/lit-html.js";
-import { api, part, request } from "../../core/api.js";
+import { api, part } from "../../core/api.js";
 import { clock, int, ms, short, usd, whole } from "../../core/format.js";
 import { failed, Resource } from "../../core/resource.js";
-import { go, setQuery, to } from "../../core/router.js";
+import { setQuery, to } from "../../core/router.js";
 import { say } from "../../core/say.js";
 import { follow } from "../../core/stream.js";
 import { shown } from "../../core/text.js";
 import { View } from "../../core/view.js";
 import { head, time } from "../../parts/head.js";
+import { titled } from "./rename.js";
 import { state } from "../../parts/state.js";
-import { copy } from "../../parts/toast.js";
 import "../../parts/timeline.js";
 import "./events.js";
-import "./inspector.js";
+import "./failure.js";
+import { sheet } from "./inspector.js";
+import { eventsAfter } from "./journal.js";
 import "./messages.js";
 import { barsOf, stretches, sums, withoutWaits } from "./spans.js";
 import { split } from "./split.js";
+import { since, took, turnsOf } from "./turns.js";
 
 /** @typedef {import("../../../api.ts").SessionDetail} SessionDetail */
 /** @typedef {import("../../../api.ts").TurnRow} TurnRow */
@@ -36,7 +39,6 @@ const STEPS = new Set([
   "steered",
   "summarised",
 ]);
-const SEGMENTS = 6;
 const VIEWS = ["timeline", "events", "messages"];
 
 class SessionPage extends View {
@@ -54,7 +56,6 @@ class SessionPage extends View {
   #followed = false;
   #due = 0;
   #drawnSpan = "";
-  #busy = "";
   /** @type {Error | null} */
   #wrong = null;
 
@@ -80,7 +81,8 @@ class SessionPage extends View {
   async start() {
     this.#session.reload();
     this.live(["turn", "approval"], (change) => {
-      if (!change || change.data.session_id === this.#id) this.#again();
+      if (!change || change.data.session_id === this.#id || (change.data.parent_turn_id && this.#running))
+        this.#again();
     });
     this.every(1000, () => this.#running && this.#grow());
     await this.#turns.reload();
@@ -162,8 +164,9 @@ class SessionPage extends View {
     const stop = new AbortController();
     this.left.addEventListener("abort", () => stop.abort(), { once: true, signal: stop.signal });
     try {
-      const last = await api.get(`${this.#path}/events`, { follow: false, limit: 1, after: 0 }, stop.signal);
-      for await (const event of follow(this.#id, { after: last.last, signal: stop.signal })) {
+      const { last, epoch } = await eventsAfter(this.#id, 0, 1, stop.signal);
+      const after = last ? `${epoch}:${last}` : 0;
+      for await (const event of follow(this.#id, { after, signal: stop.signal })) {
         /** @type {any} */ (this.querySelector("bb-session-events"))?.add(event);
         if (STEPS.has(event.event)) this.#again();
         if (event.event === "done" || event.event === "error") break;
@@ -203,52 +206,16 @@ class SessionPage extends View {
           : ""
       }`;
     const title = html`<span class="title" title=${session.title}>${shown(session.title || "Without words")}</span>`;
-    const acts = html`${this.#segments(turns)}
+    const acts = html`${turnsOf(turns, this.#turn, (number) => this.#at({ turn: String(number), span: "" }))}
       <button class="btn plain" type="button" @click=${() => this.#rename(session)}>Rename</button>
       <a class="btn" href=${to`/chat/${session.id}`}>Open in chat</a>`;
     return head(title, { acts, crumb });
   }
 
-  /** @param {TurnRow[]} turns */
-  #segments(turns) {
-    if (turns.length < 2) return "";
-    const chosen = this.#turn;
-    if (turns.length > SEGMENTS) {
-      return html`<select
-        aria-label="Turn"
-        class="turns"
-        @change=${(/** @type {Event} */ event) =>
-          this.#choose(Number(/** @type {HTMLSelectElement} */ (event.target).value))}
-      >
-        ${turns.map(
-          (turn) =>
-            html`<option value=${turn.number} ?selected=${turn === chosen}>
-              Turn ${turn.number} of ${turns.length}, ${ms(took(turn))}${turn.status === "failed" ? ", failed" : ""}
-            </option>`,
-        )}
-      </select>`;
-    }
-    return html`<div class="seg" role="group" aria-label="Turn">
-      ${turns.map(
-        (turn) =>
-          html`<a
-            href="${to`/sessions/${this.#id}`}?turn=${turn.number}"
-            aria-current=${turn === chosen ? "true" : nothing}
-            >Turn ${turn.number} <span class="meta hide-s">${ms(took(turn))}</span></a
-          >`,
-      )}
-    </div>`;
-  }
-
-  /** @param {number} number */
-  #choose(number) {
-    setQuery({ turn: number, span: "" }, { push: true });
-  }
-
   /** @param {SessionDetail} session */
   async #rename(session) {
-    const title = prompt("The title of the session", session.title);
-    if (title === null || title === session.title) return;
+    const title = await titled(session.title);
+    if (title === "" || title === session.title) return;
     try {
       await api.patch(this.#path, { title });
       await this.#session.reload();
@@ -265,7 +232,15 @@ class SessionPage extends View {
     if (!turn || !turns.length) return html`<p class="meta">This session has no turn yet.</p>`;
     const view = VIEWS.includes(this.#query("view")) ? this.#query("view") : "timeline";
     return html`
-      ${this.#facts(turn)} ${this.#failure(turn)} ${this.#wrong ? failed(this.#wrong, null, () => this.#again()) : ""}
+      ${this.#facts(turn)}
+      ${
+        turn.status === "failed"
+          ? html`<bb-turn-failure
+              .data=${{ session: this.#id, turn, message: this.#timeline.value?.message ?? turn.message }}
+            ></bb-turn-failure>`
+          : ""
+      }
+      ${this.#wrong ? failed(this.#wrong, null, () => this.#again()) : ""}
       ${this.#timeline.shown(
         (timeline) => this.#parts(timeline),
         () => BONES,
@@ -328,44 +303,6 @@ class SessionPage extends View {
     </p>`;
   }
 
-  /** @param {TurnRow} turn */
-  #failure(turn) {
-    if (turn.status !== "failed") return "";
-    return html`<div class="note fail failure">
-      <bb-turn-error .data=${{ session: this.#id, turn }}></bb-turn-error>
-      <div class="row wrap">
-        <a class="btn" href=${to`/chat/${this.#id}`}>Open in chat</a>
-        <button class="btn" type="button" ?disabled=${this.#busy !== ""} @click=${() => this.#tryAgain(turn)}>
-          Try again in a fork
-        </button>
-        <button
-          class="btn plain"
-          type="button"
-          @click=${() => copy(curl(this.#id, turn.turn_id, this.#timeline.value?.message ?? turn.message))}
-        >
-          Copy as curl
-        </button>
-      </div>
-    </div>`;
-  }
-
-  /** Sends the same message once more, in a session that shares what came before it. @param {TurnRow} turn */
-  async #tryAgain(turn) {
-    this.#busy = "again";
-    this.update();
-    try {
-      const body = { turn_id: turn.turn_id, message: this.#timeline.value?.message ?? turn.message };
-      const answer = await request("POST", `${this.#path}/edit`, { json: body });
-      answer.body?.cancel();
-      go(to`/chat/${answer.headers.get("x-session-id") ?? ""}`);
-    } catch (error) {
-      this.#wrong = /** @type {Error} */ (error);
-    } finally {
-      this.#busy = "";
-      this.update();
-    }
-  }
-
   /** @param {Timeline} timeline */
   #parts(timeline) {
     if (!timeline.spans.length) return "";
@@ -399,7 +336,7 @@ class SessionPage extends View {
                 .bars=${bars}
                 .picked=${picked?.id ?? ""}
                 @picked=${(/** @type {CustomEvent} */ event) => this.#pick(event.detail)}
-                @opened=${() => this.#sheet()}
+                @opened=${(/** @type {CustomEvent} */ event) => this.#sheet(event.detail)}
               ></bb-timeline>`
             : html`<p class="meta">This turn has made no step yet.</p>`
         }
@@ -428,48 +365,15 @@ class SessionPage extends View {
     setQuery({ span: this.#drawnSpan });
   }
 
-  /** On a phone the details come as a sheet. */
-  #sheet() {
-    if (!matchMedia("(max-width: 640px)").matches) return;
+  /** On a phone the details come as a sheet. @param {string} id */
+  #sheet(id) {
     const turn = this.#turn;
-    const bar = this.#bars.find((one) => one.id === this.#query("span")) ?? this.#bars[0];
-    const sheet = document.createElement("dialog");
-    sheet.className = "sheet inspect";
-    sheet.setAttribute("aria-label", bar.name);
-    const inspector = document.createElement("bb-inspector");
-    Object.assign(inspector, {
-      data: {
-        session: this.#id,
-        turn,
-        bar,
-        before: turn && this.#before(turn),
-        message: this.#timeline.value?.message,
-      },
-    });
-    const close = document.createElement("button");
-    Object.assign(close, { className: "btn", type: "button", textContent: "Close" });
-    close.addEventListener("click", () => sheet.close());
-    sheet.append(inspector, close);
-    sheet.addEventListener("close", () => sheet.remove());
-    this.left.addEventListener("abort", () => sheet.remove(), { once: true });
-    document.body.append(sheet);
-    sheet.showModal();
+    const bar = this.#bars.find((one) => one.id === id);
+    if (!turn || !bar || !matchMedia("(max-width: 640px)").matches) return;
+    const message = this.#timeline.value?.message ?? turn.message;
+    sheet(bar.name, { session: this.#id, turn, bar, before: this.#before(turn), message }, this.left);
   }
 }
 customElements.define("bb-session-page", SessionPage);
 
 const BONES = html`<div class="bones" aria-hidden="true"><i></i><i></i><i></i><i></i><i></i></div>`;
-
-/** @param {string} from @param {string} until */
-const since = (from, until) => new Date(until).getTime() - new Date(from).getTime();
-
-/** @param {TurnRow} turn */
-const took = (turn) => (turn.ended_at ? since(turn.queued_at, turn.ended_at) : null);
-
-/** The message of a turn as a command. @param {string} session @param {string} turn @param {string} message */
-function curl(session, turn, message) {
-  const body = JSON.stringify({ turn_id: turn, message }).replaceAll("'", "'\\''");
-  return `curl -N ${location.origin}/api/v1/sessions/${session}/edit \\
-  -H "Authorization: Bearer $BYTEBREW_TOKEN" -H 'Content-Type: application/json' \\
-  -d '${body}'`;
-}
