@@ -42,7 +42,7 @@ def test_agents_stand_in_layers_behind_those_that_ask_them(page: Any) -> None:
     page.goto("/schemas/shop")
     graph = page.get_by_role("group", name="Who may ask whom")
     expect(graph.get_by_role("link")).to_have_count(4)
-    desk = graph.get_by_role("link", name="desk, answers first, may ask courier and reader and refunds")
+    desk = graph.get_by_role("link", name=re.compile("^desk .*answers first, may ask courier and reader and refunds"))
     begins = {name: re.compile(f"^{name}") for name in ("refunds", "courier", "reader")}
     at = {name: graph.get_by_role("link", name=words).bounding_box()["x"] for name, words in begins.items()}
     assert desk.bounding_box()["x"] < at["refunds"] == at["courier"] < at["reader"]

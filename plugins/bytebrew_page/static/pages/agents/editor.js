@@ -186,14 +186,26 @@ class Agent extends View {
   }
 
   draw() {
-    return this.#base.shown(
-      (base) => (this.#form ? this.#editor(base, this.#form) : nothing),
-      () => head(this.name, { crumb: html`<a href="/agents">Agents</a> /` }),
-    );
+    const crumb = html`<a href="/agents">Agents</a> /`;
+    if (this.#base.value === undefined)
+      return html`${head(shown(this.name), { crumb })}${this.#base.shown(() => "")}${this.#gone()}`;
+    return this.#base.shown((base) => (this.#form ? this.#editor(base, this.#form, crumb) : nothing));
   }
 
-  /** @param {store.Base} base @param {Form} form */
-  #editor(base, form) {
+  /** An agent that was deleted has its versions still. */
+  #gone() {
+    const last = this.#versions.value?.data.find((one) => one.action !== "delete");
+    if (!this.#base.error || !last || !may("agents:write")) return "";
+    return html`<div class="notes">
+      <p>It was deleted. Its versions are kept.</p>
+      <button class="btn" type="button" ?disabled=${this.#busy} @click=${() => this.#roll(last.number)}>
+        Bring it back as v${last.number} was
+      </button>
+    </div>`;
+  }
+
+  /** @param {store.Base} base @param {Form} form @param {unknown} crumb */
+  #editor(base, form, crumb) {
     const [around, page] = [this.#around.value, this.#versions.value];
     const owner = base.detail.managed_by;
     const schema = around?.schemas?.find((/** @type {any} */ one) => one.entry_agent === this.name && one.chat_enabled);
@@ -209,7 +221,7 @@ class Agent extends View {
       }
     `;
     return html`
-      ${head(shown(this.name), { crumb: html`<a href="/agents">Agents</a> /`, acts })}
+      ${head(shown(this.name), { crumb, acts })}
       <div class="notes">
         ${
           owner

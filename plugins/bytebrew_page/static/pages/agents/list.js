@@ -23,14 +23,19 @@ class Agents extends View {
   /** @type {Resource<Row[]>} */
   #agents = new Resource(this, (signal) => api.get("/agents", {}, signal));
   /** @type {Resource<{ data: Sum[] }>} */
-  #usage = new Resource(this, (signal) => {
-    const from = new Date(Date.now() - WEEK).toISOString();
-    return api.get("/usage", { group_by: "agent", from }, signal);
-  });
+  #usage = new Resource(this, (signal) => api.get("/usage", { group_by: "agent", from: this.#since }, signal));
+
+  /** @type {Resource<{ data: import("../../../api.ts").Cause[] }>} */
+  #causes = new Resource(this, (signal) => api.get("/turns/causes", { from: this.#since }, signal));
+  #since = "";
 
   start() {
+    this.#since = new Date(Date.now() - WEEK).toISOString();
     this.#agents.reload();
-    if (may("admin")) this.#usage.reload();
+    if (may("admin")) {
+      this.#usage.reload();
+      this.#causes.reload();
+    }
     this.live(["config"], () => this.#agents.reload());
   }
 
@@ -63,6 +68,9 @@ class Agents extends View {
     if (this.#usage.value) {
       columns.push(
         { title: "Turns, 7 d", cell: (row) => int(this.#sum(row.name)?.turns ?? 0), num: true, label: true },
+        ...(this.#causes.value
+          ? [{ title: "Failed", cell: (/** @type {Row} */ row) => this.#failed(row.name), num: true, label: true }]
+          : []),
         { title: "Cost, 7 d", cell: (row) => this.#cost(row), num: true, label: true },
       );
     }
@@ -73,6 +81,15 @@ class Agents extends View {
           >`
         : "";
     return [...columns, { title: "What it lacks", hidden: true, cell: lacks }];
+  }
+
+  /** @param {string} name */
+  #failed(name) {
+    const causes = this.#causes.value?.data.filter((one) => one.agent === name) ?? [];
+    const count = causes.reduce((sum, one) => sum + one.count, 0);
+    if (!count) return "0";
+    const query = new URLSearchParams({ status: "failed", agent: name, from: this.#since.slice(0, 10) });
+    return html`<a href=${`/sessions?${query}`}>${int(count)}</a>`;
   }
 
   /** @param {Row} row */

@@ -54,9 +54,9 @@ export function graph(entry, agents, edges, rows) {
             html`<a
               class=${name === entry ? "node entry" : "node"}
               href=${to`/agents/${name ?? ""}`}
-              aria-label=${label(name ?? "", entry, asks(name ?? ""))}
               ${styled({ left: `${left(layer)}px`, top: `${middle(row) - HEIGHT / 2}px` })}
-              ><b class="clip">${shown(name)}</b><span class="meta clip">${about(name ?? "", rows)}</span></a
+              ><b class="clip">${shown(name)}</b><span class="meta clip">${about(name ?? "", rows)}</span
+              ><span class="sr">${label(name === entry, asks(name ?? ""))}</span></a
             >`,
         )}
       </div>
@@ -79,9 +79,9 @@ function about(name, rows) {
   return `${row.model ?? "no model"} · ${row.tools_count} ${row.tools_count === 1 ? "tool" : "tools"}`;
 }
 
-/** @param {string} name @param {string} entry @param {string[]} asks */
-const label = (name, entry, asks) =>
-  `${name}${name === entry ? ", answers first" : ""}${asks.length ? `, may ask ${asks.join(" and ")}` : ""}`;
+/** @param {boolean} first @param {string[]} asks */
+const label = (first, asks) =>
+  `${first ? ", answers first" : ""}${asks.length ? `, may ask ${asks.join(" and ")}` : ""}`;
 
 /** An agent and whom it may ask, each with its own once. @param {string} name @param {Edge[]} edges @param {Set<string>} seen @returns {unknown} */
 function branch(name, edges, seen) {
