@@ -57,7 +57,7 @@ def test_a_question_is_approved_in_place_and_the_next_one_takes_the_focus(
     opened.get_by_role("button", name="Approve").click()
     page.get_by_text(re.compile("pay approved by you")).wait_for()
     page.get_by_role("heading", name="Waiting for an answer · 1").wait_for()
-    page.wait_for_function("document.activeElement.textContent.includes('weather')")
+    page.locator(".open:focus", has_text="weather").wait_for()
     assert question(engine, first)["verdict"] == "approve"
     assert question(engine, second)["status"] == "pending"
 
@@ -109,7 +109,7 @@ def test_a_letter_moves_the_focus_and_answers_nothing(ask: Callable[..., str], p
     key = ask("pay", amount=1)
     page.goto("/")
     card(page, "pay").get_by_role("button", name="Approve").wait_for()
-    page.wait_for_function("!document.querySelector('.ask .acts .btn').disabled")
+    page.locator(".ask .first:enabled").wait_for()
     card(page, "pay").get_by_role("button", expanded=True).focus()
     page.keyboard.press("a")
     assert page.evaluate("document.activeElement.textContent.trim()").startswith("Approve")
@@ -125,7 +125,7 @@ def test_no_press_is_taken_in_the_moment_in_which_a_card_grows(ask: Callable[...
     pressed = "document.querySelector('.ask .open').click()"
     off = "document.querySelector('.ask .acts .btn').disabled"
     assert page.evaluate(f"async () => {{ {pressed}; await null; return {off}; }}")
-    page.wait_for_function(f"!{off}")
+    page.locator(".ask .first:enabled").wait_for()
 
 
 def test_the_answer_of_somebody_else_is_shown(ask: Callable[..., str], page: Any, engine: Served) -> None:
@@ -153,7 +153,7 @@ def test_another_question_under_the_same_id_is_read_again(
         card(page, "pay").get_by_role("button", name="Approve").click()
         page.get_by_text("The question has changed since you saw it.").wait_for()
         assert card(page, "pay").get_by_role("definition").inner_text() == "1000"
-        page.wait_for_function("document.activeElement.matches('.ask .open')")
+        page.locator(".ask .open:focus").wait_for()
     assert question(engine, key)["status"] == "pending"
 
 
@@ -212,7 +212,8 @@ def test_failed_turns_stand_by_cause_until_somebody_mutes_it(
     section.get_by_text(f"{ORDERS} turns").wait_for()
 
 
-def test_plots_have_their_values_by_arrow_keys_and_as_a_table(page: Any) -> None:
+def test_plots_have_their_values_by_arrow_keys_and_as_a_table(ask: Callable[..., str], page: Any) -> None:
+    ask("pay", amount=1)
     page.goto("/")
     plot = page.get_by_role("slider", name="Turns")
     plot.focus()

@@ -96,7 +96,7 @@ export default class Usage extends Page {
 
   #filters() {
     const { since, until } = this.range;
-    const days = this.query("from") ? Math.round((until.getTime() - since.getTime()) / DAY) : 30;
+    const days = this.query("from") ? Math.floor((until.getTime() - since.getTime()) / DAY) : 30;
     const chosen = this.query("to") ? 0 : days;
     /** @param {string} words @param {boolean} current @param {() => void} run */
     const choice = (words, current, run) =>

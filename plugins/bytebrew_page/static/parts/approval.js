@@ -272,7 +272,7 @@ export class Approval extends View {
     return html`
       ${this.#note ? html`<p class="note wait" role="alert">${this.#note}</p>` : ""}
       ${warnings(question, odd, rounded(this.#input))} ${this.#arguments(id, changed, wrong)} ${led(question)}
-      ${this.#changes(changed)} ${this.#wrong(wrong)}
+      ${this.#rejecting ? "" : this.#changes(changed)} ${this.#wrong(wrong)}
       ${this.readOnly ? READ_ONLY : this.#rejecting ? this.#reasons(question.id) : this.#acts(question, odd, Object.keys(changed).length)}
     `;
   }

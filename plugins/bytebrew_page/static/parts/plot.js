@@ -15,7 +15,7 @@ import { View } from "../core/view.js";
  * @property {boolean} [lines]
  * @property {number} [height]
  * @property {(value: number) => string} [format]
- * @property {string} [note] beside the title, until a place is pointed at
+ * @property {string} [note] beside the title
  * @property {string} [empty] where there is nothing to draw
  */
 
@@ -125,7 +125,7 @@ class PlotView extends View {
     const data = this.#data;
     if (!data) return nothing;
     const at = this.#at < data.labels.length ? this.#at : -1;
-    const words = at >= 0 ? this.#values(data, at) : (data.note ?? "");
+    const words = at >= 0 ? this.#values(data, at) : "";
     return html`<figure>
       <figcaption>
         <b>${data.title}</b>
@@ -137,26 +137,29 @@ class PlotView extends View {
               )
             : ""
         }
-        <span class="meta">${words}</span>
+        ${data.note ? html`<span class="meta">${data.note}</span>` : ""}
       </figcaption>
       ${
         this.#empty
           ? html`<p class="dim none">${data.empty ?? "Nothing in this time."}</p>`
-          : html`<div
-              class="canvas"
-              role="slider"
-              aria-label=${data.title}
-              aria-roledescription="plot"
-              aria-valuemin="0"
-              aria-valuemax=${data.labels.length - 1}
-              aria-valuenow=${Math.max(0, at)}
-              aria-valuetext=${at >= 0 ? words : `${data.labels.length} values; arrow keys move`}
-              tabindex="0"
-              ${styled({ "block-size": `${data.height ?? 76}px` })}
-              @keydown=${this.#key}
-              @blur=${this.#leave}
-              @pointerleave=${this.#leave}
-            ></div>`
+          : html`<div class="room">
+              <div
+                class="canvas"
+                role="slider"
+                aria-label=${data.title}
+                aria-roledescription="plot"
+                aria-valuemin="0"
+                aria-valuemax=${data.labels.length - 1}
+                aria-valuenow=${Math.max(0, at)}
+                aria-valuetext=${at >= 0 ? words : `${data.labels.length} values; arrow keys move`}
+                tabindex="0"
+                ${styled({ "block-size": `${data.height ?? 76}px` })}
+                @keydown=${this.#key}
+                @blur=${this.#leave}
+                @pointerleave=${this.#leave}
+              ></div>
+              ${words ? html`<span class="here ${at * 2 > data.labels.length ? "before" : ""}" aria-hidden="true">${words}</span>` : ""}
+            </div>`
       }
       ${this.#empty ? "" : this.#table(data)}
     </figure>`;
