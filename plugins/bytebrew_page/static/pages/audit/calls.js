@@ -24,7 +24,7 @@ class Calls extends Ledger {
     { title: "For", cell: (row) => html`<span class="dim">${shown(row.user_id)}</span>`, label: true },
     {
       title: "Confirmed by",
-      cell: (row) => html`<span class="dim">${shown(row.confirmed_by ?? "")}</span>`,
+      cell: (row) => html`<span class="dim">${shown(row.confirmed_by ?? "–")}</span>`,
       label: true,
     },
     { title: "Took", cell: (row) => ms(row.duration_ms), num: true, label: true },

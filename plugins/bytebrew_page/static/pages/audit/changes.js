@@ -71,13 +71,13 @@ class Changes extends Ledger {
       ${
         changes.length
           ? html`<h3>What has changed</h3>
-              <ul class="changes">
+              <ul class="fields">
                 ${changes.map(
                   ({ field, old_value, new_value }) =>
                     html`<li>
                       <b class="mono">${shown(field)}</b>
-                      <pre tabindex="0" aria-label="Before">− ${json(old_value)}</pre>
-                      <pre tabindex="0" aria-label="After">+ ${json(new_value)}</pre>
+                      ${old_value === null ? nothing : html`<pre tabindex="0" aria-label="Before">− ${json(old_value)}</pre>`}
+                      ${new_value === null ? nothing : html`<pre tabindex="0" aria-label="After">+ ${json(new_value)}</pre>`}
                     </li>`,
                 )}
               </ul>`
