@@ -1,6 +1,7 @@
 """First steps: from the engine's link to a streamed answer of one's own agent, in few clicks, whatever goes wrong."""
 
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,22 @@ def test_a_first_visit_is_a_streamed_chat_in_few_clicks(visitor: Any, address: s
     )
     assert (model["is_default"], model["used_by"]) == (True, ["helper"])
     assert KEY not in visitor.evaluate("JSON.stringify([{...sessionStorage}, {...localStorage}, location.href])")
+
+
+def test_what_was_made_answers_curl_with_a_key_of_its_own(visitor: Any, address: str) -> None:
+    visitor.goto("/start")
+    choose_vendor(visitor, f"{address}/v1", KEY)
+    choose_model(visitor, "gpt-small")
+    visitor.get_by_role("button", name="Make it and talk").click()
+    visitor.wait_for_url("**/chat?schema=help")
+    visitor.goto("/keys?new=1&purpose=server&schema=help")
+    dialog = visitor.get_by_role("dialog")
+    dialog.get_by_label("Name").fill("shop")
+    dialog.get_by_role("button", name="Make the key").click()
+    lines = dialog.get_by_label("curl", exact=True).inner_text()
+    said = subprocess.run(["bash", "-c", lines], capture_output=True, text=True, timeout=30, check=True).stdout
+    assert "/schemas/help/chat" in lines
+    assert "says the vendor." in said
 
 
 def test_a_wrong_key_is_written_anew_where_it_failed_and_makes_no_second_model(visitor: Any, address: str) -> None:

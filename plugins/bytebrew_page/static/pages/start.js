@@ -77,7 +77,9 @@ export default class Start extends Page {
   /** Whether the first step has what the vendor needs. */
   get #ready() {
     const vendor = this.#vendor;
-    return vendor !== undefined && (!takesKey(vendor) || this.#key !== "");
+    if (!vendor) return false;
+    const own = vendor.id === "openai_compatible" && this.#progress.address !== ""; // it may take no key
+    return own || !takesKey(vendor) || this.#key !== "";
   }
 
   get #vendor() {

@@ -50,7 +50,7 @@ export function verdict(verification) {
   if (!failed) return "";
   const kind = failed.name === "tool_call" ? "wait" : "fail";
   return html`<p class="note ${kind}">
-    ${failed.message ? html`The vendor says: <q class="said">${shown(failed.message)}</q> ` : ""}${ADVICE[failed.name]}
+    ${failed.message ? html`The vendor says: <q class="any">${shown(failed.message)}</q> ` : ""}${ADVICE[failed.name]}
   </p>`;
 }
 

@@ -120,7 +120,7 @@ class ModelDetail extends View {
             : html`<p class="dim">Nobody has verified this model since it was last changed.</p>`
       }
       ${writes ? this.#form(model, wrong) : html`<p class="meta">Changing it needs the scope <code>models:write</code>.</p>`}
-      ${wrong[""] ? this.#refusal(wrong[""]) : ""} ${this.#facts(model)}
+      ${wrong[""] ? this.#refusal(wrong[""]) : ""}
       ${
         writes
           ? html`<div class="row wrap">
@@ -143,6 +143,7 @@ class ModelDetail extends View {
             </div>`
           : ""
       }
+      ${this.#facts(model)}
     `;
   }
 

@@ -215,7 +215,7 @@ class ToolDefinition extends View {
     const { input_schema, annotations } = tool;
     const rest = annotations ? { input_schema, annotations } : { input_schema };
     return html`
-      ${tool.description ? html`<p class="said pre">${shown(tool.description)}</p>` : html`<p class="dim">It says nothing of itself.</p>`}
+      ${tool.description ? html`<p class="any pre">${shown(tool.description)}</p>` : html`<p class="dim">It says nothing of itself.</p>`}
       ${code("Definition", json(rest), JSON.stringify(rest, null, 2))}
     `;
   }

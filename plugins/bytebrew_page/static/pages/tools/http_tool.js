@@ -122,7 +122,7 @@ class HttpToolPage extends View {
       </p>
       <div class="cols">
         <div class="stack">
-          <p class="said pre">
+          <p class="any pre">
             ${tool.description ? shown(tool.description) : "It has no description: a model sees its name alone."}
           </p>
           ${code("Parameters", json(parameters), JSON.stringify(parameters, null, 2))}
