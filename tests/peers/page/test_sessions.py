@@ -82,7 +82,8 @@ def test_the_list_shows_what_came_of_each_session_and_its_filters_are_the_addres
     rows(page).filter(has_text="weather in Oslo").wait_for(state="detached")
     assert "status=needs_input" in page.url
     page.reload()
-    page.wait_for_function("document.querySelectorAll('tr[data-row]').length === 1")
+    rows(page).nth(1).wait_for(state="detached")
+    rows(page).filter(has_text="cust_2").wait_for()
     page.get_by_role("combobox", name="State").select_option("")
     page.get_by_role("searchbox", name="Search sessions").fill("nothing like this")
     page.get_by_role("heading", name="No session is like that").wait_for()
@@ -128,7 +129,7 @@ def test_a_timeline_says_where_the_time_went_and_is_read_by_keys(page: Any, engi
     details.get_by_role("heading", name="weather").wait_for()
     tree.get_by_role("treeitem", name=re.compile("^weather")).press("Home")
     page.keyboard.press("ArrowLeft")
-    page.wait_for_function("document.querySelectorAll('[role=treeitem]').length === 1")
+    tree.get_by_role("treeitem").nth(1).wait_for(state="detached")
     page.get_by_role("link", name="Events", exact=True).click()
     page.get_by_role("button", name=re.compile("tool_result")).click()
     page.get_by_role("complementary", name="The event").get_by_text("Sunny in Oslo").wait_for()
