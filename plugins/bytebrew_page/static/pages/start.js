@@ -216,7 +216,7 @@ export default class Start extends Page {
   /** @param {number} n @param {string} title @param {string} done @param {() => unknown} draw */
   #one(n, title, done, draw) {
     const at = this.#step;
-    const when = n < at ? "done" : n === at ? "now" : "later";
+    const when = n < at ? "done" : n === at ? "now" : "ahead";
     return html`<li class="step ${when}" aria-current=${n === at ? "step" : nothing}>
       <span class="n" aria-hidden="true">${n < at ? "✓" : n}</span>
       <div class="in">

@@ -37,11 +37,18 @@ const listOf = (text) =>
     .map((one) => one.trim())
     .filter(Boolean);
 
+/** A secret as the catalog writes it; over REST a credential is written itself. */
+const VARIABLE = /\$\{[^}]*\}/g;
+/** @param {{ name: string, value: string }} header */
+const isBearer = ({ name, value }) => name.toLowerCase() === "authorization" && value.startsWith("Bearer ");
+
 /** @param {Server | null} server @param {Entry | null} entry @returns {Draft} */
 function draftOf(server, entry) {
   const known = entry?.packages.find((one) => one.type !== "docker") ?? entry?.packages[0];
   const env = Object.fromEntries((known?.env_vars ?? []).map((one) => [one.name, ""]));
-  const headers = Object.fromEntries((known?.headers ?? []).map((one) => [one.name, one.value]));
+  const bearer = known?.headers?.some(isBearer) ?? false;
+  const others = (known?.headers ?? []).filter((one) => !isBearer(one));
+  const headers = Object.fromEntries(others.map((one) => [one.name, one.value.replace(VARIABLE, "")]));
   const remote = known?.type === "remote";
   return {
     name: server?.name ?? entry?.name ?? "",
@@ -51,7 +58,7 @@ function draftOf(server, entry) {
     args: (server?.args ?? known?.args ?? []).join("\n"),
     env: linesOf(server?.env ?? env),
     headers: linesOf(server?.headers ?? headers),
-    auth_type: server?.auth_type ?? "none",
+    auth_type: server?.auth_type ?? (bearer ? "bearer" : "none"),
     auth_header: server?.auth_header ?? "X-API-Key",
     auth_key: "",
     forward_headers: (server?.forward_headers ?? []).join("\n"),
