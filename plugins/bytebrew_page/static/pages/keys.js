@@ -45,7 +45,7 @@ export default class Keys extends Page {
     const result = await dialog(
       "New API key",
       (close) => html`<bb-new-key class="stack" .done=${close} .chosen=${chosen}></bb-new-key>`,
-      { kind: "box wide" },
+      { kind: "box key" },
     );
     this.#open = false;
     setQuery({ new: null, purpose: null, schema: null });
@@ -98,7 +98,8 @@ export default class Keys extends Page {
     return [
       {
         title: "Key",
-        cell: (key) => html`<b class="name">${shown(key.name)}</b> ${own === `token:${key.id}` ? tag("yours") : ""}`,
+        cell: (key) =>
+          html`<b class="item-name">${shown(key.name)}</b> ${own === `token:${key.id}` ? tag("yours") : ""}`,
       },
       {
         title: "May",

@@ -29,7 +29,7 @@ export default class Plugins extends Page {
   draw() {
     return html`
       ${head(this.title, { words: "What the engine runs with, and a copy of all that it keeps." })}
-      <bb-backups class="stack block"></bb-backups>
+      <bb-backups class="stack"></bb-backups>
       <section class="block" aria-labelledby="plugins-title">
         <h2 id="plugins-title">Plugins</h2>
         ${this.plugins?.shown((list) => this.#list(list))}
@@ -90,7 +90,7 @@ const row = (plugin) => html`
   <li>
     <details>
       <summary>
-        <b class="name">${shown(plugin.name)}</b>
+        <b class="item-name">${shown(plugin.name)}</b>
         <span class="meta grow clip">${shown(plugin.distribution)} ${shown(plugin.version)}</span>
         <span class="meta">${counts(plugin)}</span>
         ${condition(plugin)}

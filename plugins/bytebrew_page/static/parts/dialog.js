@@ -17,7 +17,7 @@ export function dialog(label, draw, { kind = "box" } = {}) {
   document.body.append(box);
   update();
   box.showModal();
-  if (kind !== "box") box.addEventListener("click", (event) => event.target === box && close());
+  if (!kind.startsWith("box")) box.addEventListener("click", (event) => event.target === box && close());
   return new Promise((closed) => {
     box.addEventListener("close", () => {
       box.remove();

@@ -116,7 +116,7 @@ class ConfigImport extends View {
   draw() {
     return html`
       <div
-        class="drop ${this.#over ? "over" : ""}"
+        class="drop-file ${this.#over ? "over" : ""}"
         @dragover=${this.#drag}
         @dragleave=${this.#drag}
         @drop=${(/** @type {DragEvent} */ event) => (this.#drag(event), this.#read(event.dataTransfer?.files))}

@@ -62,7 +62,7 @@ const item = (change, done) => html`
 function name({ section, name, action }, done) {
   const there = action === "delete" ? !done : action !== "create" || done;
   const place = there && PLACES[section]?.(name);
-  return place ? html`<a class="main" href=${place}>${shown(name)}</a>` : html`<b class="name">${shown(name)}</b>`;
+  return place ? html`<a class="main" href=${place}>${shown(name)}</a>` : html`<b class="item-name">${shown(name)}</b>`;
 }
 
 /** @param {Change[]} found */
@@ -71,7 +71,7 @@ const same = (found) =>
     ? html`<details class="fold">
         <summary>${found.length} unchanged</summary>
         <p class="dim">
-          ${found.map((one, n) => html`${n ? ", " : ""}${one.section} <b class="name">${shown(one.name)}</b>`)}
+          ${found.map((one, n) => html`${n ? ", " : ""}${one.section} <b class="item-name">${shown(one.name)}</b>`)}
         </p>
       </details>`
     : "";
