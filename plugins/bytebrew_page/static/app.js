@@ -20,6 +20,7 @@ import { holdWrites, Watch } from "./shell/watch.js";
 
 const link = takeLink(); // before anything else reads the address
 const HEALTH_EVERY = 30_000;
+const ARRIVAL = 5000;
 const STARTED = "bytebrew.started";
 applyTheme();
 
@@ -120,16 +121,15 @@ class App extends View {
     const [path, before] = [this.#path, document.activeElement];
     const stop = new AbortController();
     const find = () => {
-      const own = document.activeElement !== before && document.activeElement?.closest("main, dialog");
-      if (own) return stop.abort();
+      const now = document.activeElement;
       const heading = /** @type {HTMLElement | null} */ (this.querySelector("main h1"));
-      if (!heading || path !== this.#path) return;
-      stop.abort();
-      heading.focus({ preventScroll: true });
+      const gone = path !== this.#path || ![before, heading, document.body].includes(/** @type {any} */ (now));
+      if (gone) stop.abort();
+      else if (heading && now !== heading) heading.focus({ preventScroll: true });
     };
-    const observer = new MutationObserver(find);
+    const observer = new MutationObserver(find); // a page that has loaded may draw its head anew
     observer.observe(this, { childList: true, subtree: true });
-    for (const signal of [stop.signal, AbortSignal.timeout(5000)])
+    for (const signal of [stop.signal, AbortSignal.timeout(ARRIVAL)])
       signal.addEventListener("abort", () => observer.disconnect());
     queueMicrotask(find);
   }
