@@ -289,18 +289,13 @@ class Agent extends View {
       ? comparison(this.name, base.n, DRAFT)
       : comparison(this.name, base.n - 1, base.n);
     const known = this.#versions.value?.data ?? [];
-    const acts = html`<div class="seg" role="group" aria-label="View">
+    const view = html`<div class="seg" role="group" aria-label="View">
       <a href=${to`/agents/${this.name}`} aria-current=${chosen ? nothing : "true"}>Write</a>
-      ${
-        base.n > 1 || form.changed.length
-          ? html`<a
-              href=${chosen ? location.pathname + location.search : other}
-              aria-current=${chosen ? "true" : nothing}
-              >Compare</a
-            >`
-          : ""
-      }
+      <a href=${chosen ? location.pathname + location.search : other} aria-current=${chosen ? "true" : nothing}
+        >Compare</a
+      >
     </div>`;
+    const acts = chosen || base.n > 1 || form.changed.length ? view : "";
     if (!chosen) return part("Prompt", "What it is told before every conversation.", prompt(form), acts);
     const draft = { title: "Draft", note: "not saved", content: form.content };
     return part(

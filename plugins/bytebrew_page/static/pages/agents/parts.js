@@ -55,7 +55,7 @@ export function limits(form, models) {
   const chats = (models ?? []).filter((one) => one.kind === "chat");
   const own = chats.find((one) => one.name === (form.value("model") ?? usual));
   /** @type {[string, string][]} */
-  const names = [["", usual ? `the default (${usual})` : "the default"], ...pairs(chats.map((one) => one.name))];
+  const names = [["", usual ? `the default (${usual})` : "the default"], ...pairs(namesOf(form, "model", models))];
   const falls = own?.fallback.length ? `model; falls back to ${own.fallback.join(", ")}` : "model";
   return html`<div class="grid2">
     ${choice(form, "model", "Model", falls, names)}
@@ -65,12 +65,16 @@ export function limits(form, models) {
   </div>`;
 }
 
+/** The models that chat; what is chosen alone, where the token may not read them. @param {Form} form @param {string} field @param {Model[] | undefined} models */
+const namesOf = (form, field, models) =>
+  models ? models.filter((one) => one.kind === "chat").map((one) => one.name) : [form.value(field) ?? []].flat();
+
 /** @param {string[]} names @returns {[string, string][]} */
 const pairs = (names) => names.map((name) => [name, name]);
 
 /** @param {Form} form @param {Model[] | undefined} models */
 export function advanced(form, models) {
-  const chats = (models ?? []).filter((one) => one.kind === "chat").map((one) => one.name);
+  const chats = namesOf(form, "summary_model", models);
   return html`<details class="advanced">
     <summary>${advancedWords(form)}</summary>
     <div class="grid2">

@@ -1,5 +1,6 @@
 // What the editor of an agent reads and writes: the agent as its newest version has it, and what it may name.
 import { api, request } from "../../core/api.js";
+import { may } from "../../core/caller.js";
 import { to } from "../../core/router.js";
 
 /** @typedef {import("./form.js").Content} Content */
@@ -40,9 +41,16 @@ export const remove = (name, n) => api.delete(to`/agents/${name}`, { headers: { 
 
 /** What an agent may name; a list that the token may not read, or whose plugin is off, is undefined. @param {AbortSignal} signal */
 export async function surroundings(signal) {
-  /** @param {string} path @returns {Promise<any>} */
-  const list = (path) => api.get(path, {}, signal).catch(() => undefined);
-  const paths = ["/models", "/tools/metadata", "/agents", "/mcp-servers", "/schemas"];
-  const [models, tools, agents, servers, schemas] = await Promise.all(paths.map(list));
+  /** @param {string[]} pair @returns {Promise<any>} */
+  const list = async ([path, scope]) => (may(scope) ? api.get(path, {}, signal).catch(() => undefined) : undefined);
+  const [models, tools, agents, servers, schemas] = await Promise.all(
+    [
+      ["/models", "models:read"],
+      ["/tools/metadata", "agents:read"],
+      ["/agents", "agents:read"],
+      ["/mcp-servers", "mcp:read"],
+      ["/schemas", "schemas:read"],
+    ].map(list),
+  );
   return { models, tools, agents, servers, schemas };
 }
