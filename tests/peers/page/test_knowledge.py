@@ -52,7 +52,7 @@ def test_what_a_file_hides_is_named_and_what_cannot_be_read_says_so(page: Any, e
     page.get_by_label("Upload files").set_input_files(files)
     broken = page.get_by_role("row").filter(has_text="broken.pdf")
     broken.get_by_text("not indexed").wait_for()
-    broken.get_by_role("button", name="Index broken.pdf again").click()
+    broken.get_by_role("button", name="Index again: broken.pdf").click()
     page.get_by_role("row").filter(has_text="gnp.md").get_by_text("ready", exact=True).wait_for()
     page.reload()
     hit = page.locator(".hit")

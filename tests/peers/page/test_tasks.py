@@ -77,7 +77,7 @@ def test_a_schedule_is_previewed_made_and_run_now(open_page: Any) -> None:
         dialog.get_by_role("button", name="Make schedule").click()
         page.get_by_role("button", name="Pause nightly").click()
         page.get_by_text("paused").wait_for()
-        page.get_by_role("button", name="Run nightly now").click()
+        page.get_by_role("button", name="Run now: nightly").click()
         page.wait_for_url("**/tasks/task_*")
         page.get_by_role("heading", name="nightly").wait_for()
 

@@ -115,7 +115,7 @@ class BaseFiles extends View {
         <button
           class="btn ${file.status === "error" ? "" : "plain"}"
           type="button"
-          aria-label="Index ${file.file_name} again"
+          aria-label="Index again: ${file.file_name}"
           @click=${() => this.#do(() => api.post(this.#path(`/${part(file.id)}/reindex`)))}
         >
           Index again

@@ -122,6 +122,7 @@ class BaseSearch extends View {
               : `No chunk has a word of "${q.slice(0, 100)}"`
         }
       </p>
+      <h2 class="sr">What was found</h2>
       <ol class="hits">
         ${repeat(results, keyOf, (hit) => this.#hit(hit))}
       </ol>

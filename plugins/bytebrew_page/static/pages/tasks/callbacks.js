@@ -94,7 +94,7 @@ class Callbacks extends View {
         <button
           class="btn plain"
           type="button"
-          aria-label="Replace the secret of ${row.name}"
+          aria-label="New secret for ${row.name}"
           @click=${() => this.#rotate(row.name)}
         >
           New secret
@@ -139,7 +139,7 @@ class Callbacks extends View {
             : html`<button
                 class="btn plain"
                 type="button"
-                aria-label="Send ${row.type} of ${row.created_at} again"
+                aria-label="Send again: ${row.type} of ${row.created_at}"
                 @click=${() => this.#do(() => api.post(`/callbacks/deliveries/${part(row.id)}/retry`))}
               >
                 Send again

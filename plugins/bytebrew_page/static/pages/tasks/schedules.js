@@ -77,7 +77,7 @@ class Schedules extends View {
     ];
     const acts = (/** @type {Schedule} */ row) =>
       html`<span class="row end">
-        <button class="btn plain" type="button" aria-label="Run ${row.name} now" @click=${() => this.#run(row.name)}>
+        <button class="btn plain" type="button" aria-label="Run now: ${row.name}" @click=${() => this.#run(row.name)}>
           Run now
         </button>
         <button

@@ -98,8 +98,8 @@ class WebhookView extends View {
       ${this.#webhook.shown(
         (one) =>
           html`<p class="row wrap factline">
-            ${stateOf(one)} <span>Agent <a href=${to`/agents/${one.agent}`}>${shown(one.agent)}</a></span>
-            ${one.last_task_id ? html`<span>Last task <a href=${to`/tasks/${one.last_task_id}`}>here</a></span>` : nothing}
+            ${stateOf(one)} <a href=${to`/agents/${one.agent}`}>agent ${shown(one.agent)}</a>
+            ${one.last_task_id ? html`<a href=${to`/tasks/${one.last_task_id}`}>last task</a>` : nothing}
           </p>`,
       )}
       <div class="stack">
