@@ -111,6 +111,8 @@ async def world(served: Served, mcp: Web, name: str) -> World:
     pair = {"source": name, "target": f"{name}-2"}
     relation = (await client.post(f"/api/v1/schemas/{name}/agent-relations", json=pair)).json()
     session = msgspec.json.decode((await chat(client, name, "Hi"))[-1].data)
+    spans = f"/api/v1/sessions/{session['session_id']}/turns/{session['turn_id']}/spans"
+    [span] = (await client.get(spans)).json()["spans"]
     response = (await client.post("/v1/responses", json={"model": name, "input": "Hi"})).json()
     weak = await token_with(engine, "chat", "agents:read", name=f"{name}-weak")
     keys = {
@@ -120,6 +122,7 @@ async def world(served: Served, mcp: Web, name: str) -> World:
         "agent-relations": [relation["id"]],
         "sessions": [session["session_id"]],
         "turns": [session["turn_id"]],
+        "spans": [span["id"]],
         "tokens": [weak.id],
         "tools": [name, f"{name}-3"],
         "capabilities": ["memory", "knowledge"],
