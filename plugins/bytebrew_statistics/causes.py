@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from bytebrew import Connection, NotFound, now, parse_time, rfc3339
+from bytebrew import Connection, NotFound, moment, now, parse_time
 
 MOST = 200
 PARTS = 24
@@ -15,7 +15,7 @@ PARTS = 24
 class Mute(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Mutes a cause until a time, or until so many stored turns have failed by it; neither is to hear of it again."""
 
-    muted_until: Annotated[datetime, Meta(tz=True)] | None = None
+    muted_until: Annotated[str, Meta(max_length=64, description="RFC 3339")] | None = None
     muted_count: Annotated[int, Meta(ge=1, le=10**9)] | None = None
 
 
@@ -64,8 +64,8 @@ def causes(conn: Connection, since: str, until: str) -> Causes:
     length = max((end - begin).total_seconds(), 1) / PARTS
     counts: dict[str, list[int]] = defaultdict(lambda: [0] * PARTS)
     sql = "select cause, failed_at from statistics_failures where failed_at >= ? and failed_at < ?"
-    for cause, moment in conn.execute(sql, (since, until)):
-        part = int((datetime.fromisoformat(moment) - begin).total_seconds() / length)
+    for cause, failed_at in conn.execute(sql, (since, until)):
+        part = int((datetime.fromisoformat(failed_at) - begin).total_seconds() / length)
         counts[cause][min(part, PARTS - 1)] += 1
     found = [_cause(conn, key, parts, since, until) for key, parts in counts.items()]
     found.sort(key=lambda cause: cause.last_at, reverse=True)
@@ -76,7 +76,7 @@ def mute(conn: Connection, key: str, body: Mute) -> MutedCause:
     """Stores a mute, or removes it; NotFound unless a stored turn has failed by this cause."""
     if conn.execute("select 1 from statistics_failures where cause = ? limit 1", (key,)).fetchone() is None:
         raise NotFound(f"No turn has failed by a cause '{key[:64]}'")
-    until = rfc3339(body.muted_until) if body.muted_until else None
+    until = moment({"muted_until": body.muted_until or ""}, "muted_until") or None
     conn.execute("delete from statistics_mutes where cause = ?", (key,))
     if until is not None or body.muted_count is not None:
         conn.execute("insert into statistics_mutes values (?, ?, ?)", (key, until, body.muted_count))
@@ -91,7 +91,7 @@ def _cause(conn: Connection, key: str, counts: list[int], since: str, until: str
     first = conn.execute(sql, (key, since, until)).fetchone()[0]
     stored = conn.execute("select count(*) from statistics_failures where cause = ?", (key,)).fetchone()[0]
     row = conn.execute("select muted_until, muted_count from statistics_mutes where cause = ?", (key,)).fetchone()
-    moment, count = (row["muted_until"], row["muted_count"]) if row else (None, None)
+    muted_until, count = (row["muted_until"], row["muted_count"]) if row else (None, None)
     return Cause(
         key=key,
         code=last["code"],
@@ -104,7 +104,7 @@ def _cause(conn: Connection, key: str, counts: list[int], since: str, until: str
         last_at=last["failed_at"],
         example_session_id=last["session_id"],
         example_turn_id=last["turn_id"],
-        muted=(moment is not None and now() < moment) or (count is not None and stored < count),
-        muted_until=moment,
+        muted=(muted_until is not None and now() < muted_until) or (count is not None and stored < count),
+        muted_until=muted_until,
         muted_count=count,
     )

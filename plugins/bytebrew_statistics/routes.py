@@ -11,10 +11,11 @@ from .causes import Causes, Mute, MutedCause, causes, mute
 from .turns import Bucket, Statistics, statistics
 
 DAY = timedelta(days=1)
+_FIRST = datetime.min.replace(tzinfo=UTC)
 
 
 async def get_statistics(request: Request[None]) -> Statistics:
-    """Turns, failures, speed, tokens and cost by `bucket` (hour or day), from `from` to `to`."""
+    """Turns, failures, speed, tokens and cost by `bucket` (hour or day), from `from` to `to`; 800 parts at most."""
     query, known = request.query, get_args(Bucket)
     bucket: Bucket | None = next((one for one in known if one == (query.get("bucket") or "hour")), None)
     if bucket is None:
@@ -40,10 +41,7 @@ def _between(query: Mapping[str, str]) -> tuple[datetime, datetime]:
     """The times of a query; the last day unless it says otherwise."""
     until = parse_time(moment(query, "to", last=True) or rfc3339(datetime.now(UTC)))
     since = moment(query, "from")
-    try:
-        return parse_time(since) if since else until - DAY, until
-    except OverflowError as error:
-        raise InvalidRequest("from: send it too", details=[Detail("$.from", "send it too")]) from error
+    return parse_time(since) if since else max(until, _FIRST + DAY) - DAY, until
 
 
 def _zone(name: str) -> ZoneInfo:

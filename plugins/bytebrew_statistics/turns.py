@@ -4,15 +4,16 @@ import math
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta, tzinfo
+from itertools import takewhile
 from typing import Literal
 
 from msgspec import Struct
 
-from bytebrew import Connection, Detail, InvalidRequest, rfc3339
+from bytebrew import Connection, rfc3339
 
 Bucket = Literal["hour", "day"]
 MOST = 800
-"""Parts of one report."""
+"""Parts of one report: of a longer time it has the last ones."""
 DOLLAR = 10**10
 """Units per dollar: integers, so that a sum does not depend on the order of its rows."""
 _TURNS = """select t.created_at, t.status, t.started_at, t.finished_at,
@@ -98,7 +99,7 @@ def statistics(
     """The parts between two moments; the first is the one that `since` lies in."""
     begins = [rfc3339(one) for one in _begins(since, until, bucket, zone)]
     sums = [_Sums() for _ in begins]
-    within = rfc3339(since), rfc3339(until)
+    within = max(rfc3339(since), begins[0]), rfc3339(until)
     for row in conn.execute(_TURNS, within):
         _count(sums[max(0, bisect_right(begins, row["created_at"]) - 1)], *row)
     for quarter, *usage in conn.execute(_USAGE, within):
@@ -132,18 +133,11 @@ def _percentile(values: Sequence[float], part: float) -> float | None:
 
 
 def _begins(since: datetime, until: datetime, bucket: Bucket, zone: tzinfo) -> list[datetime]:
-    """The moments at which parts begin; InvalidRequest if there are too many."""
-    if since >= until:
-        raise InvalidRequest("from is a time before to", details=[Detail("$.from", "is a time before to")])
-    found: list[datetime] = []
-    for moment in _days(since, zone) if bucket == "day" else _hours(since, zone):
-        if moment >= until:
-            return found
-        found.append(moment)
-        if len(found) > MOST:
-            message = f"gives more than {MOST} parts; ask for days, or for less"
-            raise InvalidRequest(f"bucket={bucket} {message}", details=[Detail("$.bucket", message)])
-    return found
+    """The moments at which parts begin; of more than MOST the last ones."""
+    longest = MOST * timedelta(days=1) if bucket == "day" else MOST * timedelta(hours=1)
+    begin = max(since, until - longest) if until - datetime.min.replace(tzinfo=UTC) > longest else since
+    moments = _days(begin, zone) if bucket == "day" else _hours(begin, zone)
+    return [next(moments), *takewhile(lambda moment: moment < until, moments)][-MOST:]
 
 
 def _hours(since: datetime, zone: tzinfo) -> Iterator[datetime]:
