@@ -1,11 +1,13 @@
 """How the turns of an engine went: by hour or day, and the failed ones by their cause."""
 
+from typing import Literal
+
 from bytebrew import Engine, Migration, Moment, Parameter, Register, Route, Step, Subscriber, hookimpl
 
 from . import failures
 from .causes import Causes, Mute, MutedCause
 from .routes import get_causes, get_statistics, mute_cause
-from .turns import Bucket, Statistics
+from .turns import Statistics
 
 MIGRATION = """
 create index statistics_turns on turns (created_at) where parent_turn_id is null;
@@ -52,7 +54,7 @@ def register_retention(register: Register[Step]) -> None:
 def register_routes(register: Register[Route], engine: Engine) -> None:
     query: dict[str, str | Parameter] = {
         **_TIMES,
-        "bucket": Parameter("how long each part is; an hour unless told", Bucket),
+        "bucket": Parameter("how long each part is; an hour unless told", Literal["hour", "day", ""]),
         "tz": "the zone in which days begin, such as Europe/Berlin; UTC unless told",
     }
     statistics = "Report how turns went over time"
