@@ -263,7 +263,7 @@ WORDS = {
 }
 """Values of fields whose type alone does not tell which words are known."""
 PASSING = ("/respond", "/queue/{turn_id}", "/approvals/{id}", "/turns/causes/{key}")
-"""Routes about what is there only while a turn waits or runs, or once one has failed: other tests bring them further."""
+"""Routes about what is there only while a turn waits or runs, or once one has failed: other tests go further."""
 NEEDED = {
     "/api/v1/rate-limits/usage": "?key_header=X-Fuzz&key_value=1",
     "/api/v1/knowledge-bases/{id}/search": "?q=apples",
