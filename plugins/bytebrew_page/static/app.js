@@ -43,7 +43,7 @@ class App extends View {
     listenToKeys(() => this.#palette(), this.left);
     holdWrites(this.left);
     const signal = this.left;
-    moves.addEventListener("moved", () => this.#show(), { signal });
+    moves.addEventListener("moved", (event) => this.#show(/** @type {CustomEvent} */ (event).detail), { signal });
     connection.addEventListener("unauthorized", (event) => this.#unauthorized(/** @type {CustomEvent} */ (event)), {
       signal,
     });
@@ -80,7 +80,8 @@ class App extends View {
     this.update();
   }
 
-  async #show() {
+  /** Draws what the address names. @param {boolean} [stays] whether the focus stays where it is */
+  async #show(stays = false) {
     const where = place();
     const name = where.page in PAGES ? where.page : "inbox";
     const path = `/${[where.page, ...where.rest].join("/")}`;
@@ -104,7 +105,7 @@ class App extends View {
     if (this.#page) this.#page.place = where;
     if (!isNew) this.#page?.moved();
     this.update();
-    if (moved && !first) this.#arrive();
+    if (moved && !first && !stays) this.#arrive();
   }
 
   /** What was read until now can be found again. */

@@ -54,6 +54,15 @@ def choose_vendor(tab: Any, address: str, key: str) -> None:
     tab.get_by_role("button", name="Go on").click()
 
 
+def tab_to(tab: Any, wanted: Any) -> None:
+    """Presses Tab until something has the focus."""
+    for _ in range(20):
+        tab.keyboard.press("Tab")
+        if wanted.evaluate("one => one === document.activeElement"):
+            return
+    pytest.fail(f"Tab does not lead to {wanted}")
+
+
 def choose_model(tab: Any, name: str) -> None:
     tab.get_by_role("textbox", name="Model").fill(name)
     tab.get_by_role("button", name="Save and verify").click()
@@ -74,6 +83,42 @@ def test_a_first_visit_is_a_streamed_chat_in_few_clicks(visitor: Any, address: s
     )
     assert (model["is_default"], model["used_by"]) == (True, ["helper"])
     assert KEY not in visitor.evaluate("JSON.stringify([{...sessionStorage}, {...localStorage}, location.href])")
+
+
+def test_a_first_visit_is_a_chat_by_the_keyboard_alone(chromium: Any, address: str, tmp_path: Path) -> None:
+    """From the engine's link: nothing is pressed with a mouse, and nothing is focused but by the page and its keys."""
+    engine = Process(tmp_path / "data", {"BYTEBREW_DRAIN_SECONDS": "1"})
+    try:
+        link = f"/#t={(tmp_path / 'data/local-session.token').read_text().strip()}"
+        with opened(chromium, engine.url, script="") as tab:
+            tab.goto(link)
+            tab.get_by_role("button", name="Go on").wait_for()
+            tab_to(tab, tab.get_by_role("radio", name="Anthropic"))
+            for _ in range(6):
+                tab.keyboard.press("ArrowDown")
+            assert tab.get_by_role("radio", name="OpenAI Compatible").is_checked()
+            tab_to(tab, tab.get_by_role("textbox", name="API key"))
+            tab.keyboard.type(KEY)
+            tab_to(tab, tab.get_by_role("textbox", name="Address"))
+            tab.keyboard.type(f"{address}/v1")
+            tab.keyboard.press("Enter")
+            tab.locator("h2:focus", has_text="A model").wait_for()
+            tab_to(tab, tab.get_by_role("textbox", name="Model"))
+            tab.keyboard.type("gpt-small")
+            tab.keyboard.press("Enter")
+            tab.locator("h2:focus", has_text="An agent").wait_for()
+            tab_to(tab, tab.get_by_role("button", name="Make it and talk"))
+            tab.keyboard.press("Enter")
+            message = tab.get_by_role("main").get_by_label("Message", exact=True)
+            message.wait_for()
+            tab_to(tab, message)
+            for n in (1, 2):  # the field keeps the focus: the next message follows at once
+                tab.keyboard.type(f"Is all well, {n}?")
+                tab.keyboard.press("Enter")
+                tab.locator(".it", has_text="All is well, says the vendor.").nth(n - 1).wait_for()
+                tab.get_by_text("your turn").wait_for()
+    finally:
+        engine.kill()
 
 
 def test_what_was_made_answers_curl_with_a_key_of_its_own(visitor: Any, address: str) -> None:

@@ -3,7 +3,7 @@
 /** Where the reader is: the first word of the path, the words behind it, and the parameters. */
 /** @typedef {{ page: string, rest: string[], query: URLSearchParams }} Place */
 
-/** Dispatches `moved` after each change of the address. */
+/** Dispatches `moved` after each change of the address; its `detail` says whether the reader stays where they are. */
 export const moves = new EventTarget();
 
 /** @returns {Place} */
@@ -20,7 +20,7 @@ export function place() {
 export function go(url, { replace = false } = {}) {
   if (!moves.dispatchEvent(new CustomEvent("leaving", { cancelable: true, detail: url }))) return;
   history[replace ? "replaceState" : "pushState"](null, "", url);
-  moves.dispatchEvent(new Event("moved"));
+  moves.dispatchEvent(new CustomEvent("moved", { detail: replace }));
 }
 
 /**
