@@ -55,7 +55,7 @@ export default class Plugins extends Page {
           ? html`<div class="note wait">${warnings.map((words) => html`<p>${shown(words)}</p>`)}</div>`
           : ""
       }
-      <div class="filters">
+      <div class="filters gap">
         <input
           type="search"
           aria-label="Find a plugin"

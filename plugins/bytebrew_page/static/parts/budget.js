@@ -13,8 +13,11 @@ export const capOf = (budget) => budget.usd ?? budget.tokens ?? 0;
 /** The part of it that is used. @param {Budget} budget */
 export const share = (budget) => (capOf(budget) ? budget.used / capOf(budget) : 0);
 
-/** A sum of its unit. @param {Budget} budget @param {number} value */
-export const amount = (budget, value) => (budget.usd === null ? `${int(value)} tokens` : usd(value));
+/** A sum beside one that names its unit. @param {Budget} budget @param {number} value */
+export const sum = (budget, value) => (budget.usd === null ? int(value) : usd(value));
+
+/** A sum with its unit. @param {Budget} budget @param {number} value */
+export const amount = (budget, value) => sum(budget, value) + (budget.usd === null ? " tokens" : "");
 
 /** What it is of: a name and a window. @param {Budget} budget */
 export function nameOf(budget) {

@@ -38,8 +38,8 @@ class Changes extends Ledger {
 
   filters() {
     return html`${this.line("action", "Action, such as agent.update")}
-    ${this.line("resource", "Method and path, such as PUT /api/v1/agents/sales")}
-    ${this.choice("actor_type", "Any actor", ACTORS)} ${this.days()}`;
+    ${this.line("resource", "Where: PUT /api/v1/agents/sales")} ${this.choice("actor_type", "Any actor", ACTORS)}
+    ${this.days()}`;
   }
 
   /** @param {Entry} entry */

@@ -1,7 +1,7 @@
 // Budgets near their cap.
 import { html } from "../../vendor/lit-html/lit-html.js";
 import { shown } from "../../core/text.js";
-import { amount, bar, capOf, nameOf, resets, share } from "../../parts/budget.js";
+import { amount, bar, capOf, nameOf, resets, share, sum } from "../../parts/budget.js";
 
 /** @typedef {import("../../../api.ts").BudgetAnswer} Budget */
 
@@ -17,7 +17,7 @@ export function near(budgets) {
           html`<li>
             <div class="line">
               <strong>${shown(nameOf(one))}</strong>
-              <span class="meta">${amount(one, one.used)} of ${amount(one, capOf(one))} · ${resets(one)}</span>
+              <span class="meta">${sum(one, one.used)} of ${amount(one, capOf(one))} · ${resets(one)}</span>
             </div>
             ${bar(one, "small")}
             <b class="num">${Math.round(share(one) * 100)} %</b>

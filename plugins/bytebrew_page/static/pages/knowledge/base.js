@@ -68,8 +68,8 @@ class BaseView extends View {
   draw() {
     const base = this.#base.value;
     return html`
-      ${head(shown(this.name), {
-        crumb: html`<a href="/knowledge">Knowledge</a>`,
+      ${head(shown(base?.name ?? this.name), {
+        crumb: html`<a href="/knowledge">Knowledge</a> /`,
         words: base?.description ? shown(base.description) : nothing,
         acts: base ? this.#acts(base) : nothing,
       })}

@@ -122,8 +122,10 @@ class HttpToolPage extends View {
       </p>
       <div class="cols">
         <div class="stack">
-          <p class="any pre">
-            ${tool.description ? shown(tool.description) : "It has no description: a model sees its name alone."}
+          <p class="any">
+            <span class="pre"
+              >${tool.description ? shown(tool.description) : "It has no description: a model sees its name alone."}</span
+            >
           </p>
           ${code("Parameters", json(parameters), JSON.stringify(parameters, null, 2))}
           ${tool.body ? code("Body", json(tool.body), JSON.stringify(tool.body, null, 2)) : ""}

@@ -42,7 +42,7 @@ export const serverTable = (servers) =>
       { title: "Address", cell: (one) => html`<span class="mono two any">${shown(one.url || one.command)}</span>` },
       { title: "MCP", cell: (one) => one.status.protocol_version ?? "–", label: true },
       { title: "Tools", cell: (one) => String(one.tools.length), num: true, label: true },
-      { title: "Withheld", cell: withheld, num: true },
+      { title: "Withheld", cell: withheld, num: true, label: true },
       { title: "Agents", cell: (one) => agents(one.agents), label: true },
     ],
     servers,

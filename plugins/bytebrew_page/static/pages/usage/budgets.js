@@ -3,7 +3,7 @@ import { html } from "../../vendor/lit-html/lit-html.js";
 import { may } from "../../core/caller.js";
 import { failed } from "../../core/resource.js";
 import { shown } from "../../core/text.js";
-import { amount, bar, capOf, nameOf, resets } from "../../parts/budget.js";
+import { amount, bar, capOf, nameOf, resets, sum } from "../../parts/budget.js";
 import { edit } from "./budget_dialog.js";
 
 /** @typedef {import("../../../api.ts").BudgetAnswer} Budget */
@@ -44,8 +44,10 @@ export function budgets(budgets, chosen) {
               <span class="meta">${resets(one)}${one.over > 0 ? `, ${amount(one, one.over)} over the cap` : ""}</span>
             </div>
             ${bar(one)}
-            <span class="num amt"><b>${amount(one, one.used)}</b> of ${amount(one, capOf(one))}</span>
-            <span class="meta num amt hide-s">${amount(one, one.reserved)} reserved</span>
+            <div class="num amt">
+              <b>${sum(one, one.used)}</b> of ${amount(one, capOf(one))}
+              <div class="meta">${sum(one, one.reserved)} reserved</div>
+            </div>
             ${
               writes
                 ? html`<button
