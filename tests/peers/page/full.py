@@ -93,7 +93,16 @@ def _configure(found: Full, double: Path) -> None:
     engine.create(
         "models", name="local", type="openai_compatible", model_name="qwen3", base_url="http://127.0.0.1:9/v1"
     )
-    engine.create("agents", name="policy-reader", model="claude", system="Read the policy.", lifecycle="spawn")
+    engine.create(
+        "mcp-servers",
+        name="courier",
+        type="stdio",
+        command=sys.executable,
+        args=[mcp_double.__file__],
+        env={"MCP_DOUBLE": json.dumps({"description_file": str(double)})},
+    )
+    engine.create("agents", name="policy-reader", model="claude", system="Read the policy.", lifecycle="spawn",
+                  mcp_servers=["courier"])  # fmt: skip
     engine.create(
         "agents",
         name="refunds",
@@ -124,14 +133,6 @@ def _configure(found: Full, double: Path) -> None:
     engine.create("budgets", name="whole-engine", tokens=10_000_000, window="month")
     engine.create("tools", name="find_customer", url="https://shop.example/customers/{{id}}", description="A customer",
                   parameters={"id": {"type": "string"}})  # fmt: skip
-    engine.create(
-        "mcp-servers",
-        name="courier",
-        type="stdio",
-        command=sys.executable,
-        args=[mcp_double.__file__],
-        env={"MCP_DOUBLE": json.dumps({"description_file": str(double)})},
-    )
     engine.create("mcp-servers", name="away", type="http", url="http://127.0.0.1:9/mcp")
     engine.create("schedules", name="nightly", cron="0 3 * * *", agent="front-desk", timezone="Europe/Berlin",
                   title="Nightly report", message="Count the stock")  # fmt: skip

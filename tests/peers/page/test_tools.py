@@ -76,12 +76,19 @@ def test_a_definition_is_kept_withheld(page: Any, desk: Desk) -> None:
     page.goto("/tools/mcp/desk/echo")
     page.get_by_role("heading", name="echo").wait_for()
     desk.describe(SECOND)
+    page.get_by_role("button", name="Keep withheld").wait_for()
+    page.goto("/?kind=drift")
+    changed = page.get_by_role("region", name="Withheld definitions · 1 server")
+    assert "desk: 1 tool has changed" in changed.inner_text()
+    changed.get_by_role("link", name="Compare").click()
     page.get_by_role("button", name="Keep withheld").click()
     page.get_by_text("has kept it withheld").wait_for()
     assert desk.echo["withheld"]["by"].startswith("token:")
     page.goto("/tools")
     row = page.get_by_role("row").filter(has_text="desk")
     assert "1 kept" in row.inner_text()
+    page.goto("/?kind=drift")
+    page.get_by_text("Nothing needs you").wait_for()
 
 
 def test_a_server_is_added_changed_and_deleted(open_page: Callable[..., Any], engine: Served) -> None:

@@ -9,8 +9,9 @@ import { state } from "../../parts/state.js";
 /** @param {import("../../core/resource.js").Resource<Server[]>} servers */
 export function withheld(servers) {
   const found = (servers.value ?? []).flatMap((server) => {
-    const changed = server.tools.filter((tool) => tool.state === "changed");
-    const fresh = server.tools.filter((tool) => tool.state === "new");
+    const open = server.tools.filter((tool) => tool.withheld === null); // nobody has decided to keep it from agents
+    const changed = open.filter((tool) => tool.state === "withheld" || tool.state === "changed");
+    const fresh = open.filter((tool) => tool.state === "new");
     return changed.length || fresh.length ? [{ server, changed, fresh }] : [];
   });
   if (!found.length) return "";
@@ -18,7 +19,11 @@ export function withheld(servers) {
   return html`<section class="block" aria-labelledby="withheld">
     <div class="bar">
       <h2 id="withheld" tabindex="-1">Withheld definitions · ${count}</h2>
-      <span class="meta hide-s">agents do not have these tools meanwhile</span>
+      ${
+        found.every(({ server }) => server.pin === "block")
+          ? html`<span class="meta hide-s">agents do not have these tools meanwhile</span>`
+          : ""
+      }
     </div>
     <ul class="list">
       ${found.map(({ server, changed, fresh }) => {
