@@ -35,7 +35,8 @@ async def list_environment(settings: Settings, request: Request[None]) -> list[E
 
 
 def _is_secret(name: str, value: object) -> bool:
-    return isinstance(value, str) and is_secret_field(name)
+    """Whether a setting may hold a credential; numbers and flags do not."""
+    return isinstance(value, str | tuple) and (is_secret_field(name) or name.endswith("_HEADERS"))
 
 
 def routes(engine: Engine) -> tuple[Route, ...]:
