@@ -25,6 +25,7 @@ from bytebrew.store import views
 from bytebrew.store.confirmations import Confirmation
 from bytebrew.store.journal import HEARTBEAT_SECONDS, PING
 from bytebrew.store.messages import Entry
+from bytebrew.store.queries.session_list import SessionRow
 from bytebrew.store.sessions import Session
 from bytebrew.web.api_document.openapi import EVENTS
 from bytebrew.web.routes.approvals import Answered
@@ -189,6 +190,9 @@ def value(part: Any, kinds: Mapping[str, type[Event]]) -> Any:
         return replace(part, tool_calls=[], usage=Usage(), questions=questions, failure=failure, agent_version=0)
     if isinstance(part, SessionDetail):
         return replace(part, agent="", usage=Usage(), summary=None, messages=value(part.messages, kinds))
+    if isinstance(part, SessionRow):
+        code = part.error_code and sentence(part.error_code)[0]
+        return replace(part, agent="", error_code=code, cost_usd=None)
     if isinstance(part, Session):
         return replace(part, agent="")
     if isinstance(part, Entry):

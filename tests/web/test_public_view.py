@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from bytebrew.contract.events import Event
 from bytebrew.engine import Engine
 from bytebrew.store.confirmations import Confirmation
+from bytebrew.store.queries.session_list import SessionRow
 from bytebrew.testing import client as client_of
 from bytebrew.testing import engine, events_of, served_engine
 from bytebrew.web.api_document.openapi import EVENTS
@@ -165,6 +166,17 @@ def hides(*answers: httpx.Response, names: Sequence[str] = NAMES, beside: str = 
         assert "server-timing" not in answer.headers
 
 
+def test_a_row_of_a_list_has_no_cost_and_a_public_code() -> None:
+    times = dict.fromkeys(("created_at", "updated_at"), "2026-03-02T09:00:00Z")
+    names = {"id": "s", "agent": SECRET, "schema": "shop", "title": "hi", "status": "failed", "user_sub": ""}
+    last: dict[str, Any] = {"message_count": 1, "forked_from": None, "needs_input": False, "turns": 1}
+    last |= {"last_turn_ms": 5, "cost_usd": 0.25}
+    row = msgspec.convert({**names, **times, **last, "error_code": SECRET}, SessionRow)
+    shown = value(row, ALL)
+    assert (shown.agent, shown.error_code, shown.cost_usd, shown.turns) == ("", "turn_failed", None, 1)
+    assert value(msgspec.structs.replace(row, error_code=""), ALL).error_code == ""
+
+
 @pytest.mark.parametrize("who", ["visitor", "token", "schema"])
 async def test_no_route_shows_a_name_an_input_or_an_output(tmp_path: Path, who: str) -> None:
     async with shop(tmp_path) as world, await world.caller(who) as caller, await world.caller("approver") as approver:
@@ -218,6 +230,8 @@ async def test_no_route_shows_a_name_an_input_or_an_output(tmp_path: Path, who: 
         assert all(one["event"] == public[one["id"]]["event"] for one in page if one["id"] in public)
         assert {"tool_call", "tool_result"} <= {one["event"] for one in page}
         hides(await caller.get("/api/v1/agents"), await caller.get("/api/v1/schemas"), names=NAMES[:4])
+        asked = [await caller.get(f"/api/v1/sessions?{one}") for one in ("tool=look", "error=model_auth")]
+        assert [one.status_code for one in asked] == [200 if who == "schema" else 403] * 2
 
 
 @pytest.mark.parametrize("who", ["token", "schema"])

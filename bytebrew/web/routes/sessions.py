@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 from msgspec.structs import asdict
 
-from bytebrew.base.errors import Detail, InvalidRequest
+from bytebrew.base.errors import Detail, Forbidden, InvalidRequest
 from bytebrew.base.formats import rfc3339
 from bytebrew.contract.auth import Actor
 from bytebrew.contract.connection import Connection
@@ -45,6 +45,8 @@ from bytebrew.web.routes.turns import ClientCall, client_calls
 CANCEL_SECONDS = 5.0
 """How long to wait for the end of a cancelled turn, as a tool may not end."""
 Order = Literal["created", "updated"]
+MOST_SEARCHED = 1000
+"""Characters of a search."""
 NEWEST = 1000
 """Limit of messages in the answer of a session; `/messages` pages through all of them."""
 _encode_lines = msgspec.json.Encoder().encode_lines
@@ -112,6 +114,11 @@ async def list_sessions(db: Database, request: Request[None]) -> SessionPage:
     if query.get("sort") and query["sort"] not in session_list.ORDERS:
         message = f"one of {', '.join(session_list.ORDERS)}"
         raise InvalidRequest(f"sort is {message}", details=[Detail("$.sort", message)])
+    if request.actor.view == "public" and (query.get("tool") or query.get("error")):
+        raise Forbidden("The public view does not show this")  # neither by what it finds
+    if len(query.get("q", "")) > MOST_SEARCHED:
+        message = f"has {MOST_SEARCHED} characters at most"
+        raise InvalidRequest(f"q {message}", details=[Detail("$.q", message)])
     wanted = sessions.Filter(
         agent=query.get("agent") or query.get("agent_name", ""),
         schema=query.get("schema", ""),
