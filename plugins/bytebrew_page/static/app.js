@@ -160,6 +160,7 @@ class App extends View {
   async #signOut() {
     if (caller()?.kind === "user") await api.delete("/auth/local-session").catch(() => null);
     keep(null);
+    sessionStorage.clear(); // what was read is not for whoever signs in next
     location.assign("/");
   }
 

@@ -94,6 +94,24 @@ def test_hidden_characters_are_named_and_stay_as_they_are(ask: Callable[..., str
     assert question(engine, key)["edited"] == {"city": "Ber[U+202E]lin"}
 
 
+def test_names_that_a_script_knows_and_characters_beyond_the_tags_hide_nothing(
+    ask: Callable[..., str], page: Any, engine: Served
+) -> None:
+    arguments = {"city": "Rome\U000e0fff", "constructor": "one", "__proto__": {"toString": 2}}
+    key = ask("weather", **arguments)
+    page.goto("/")
+    opened = card(page, "weather")
+    opened.get_by_text("1 hidden character in these arguments.").wait_for()
+    shown = opened.get_by_role("definition").all_inner_texts()
+    assert [shown[0], shown[1]] == ["RomeU+E0FFF", "one"]
+    assert '"toString": 2' in shown[2]
+    opened.get_by_role("button", name="Edit arguments").click()
+    opened.get_by_label("constructor").fill("two")
+    opened.get_by_role("button", name="Approve with changes").click()
+    page.get_by_text(re.compile("weather approved with changes by you")).wait_for()
+    assert question(engine, key)["edited"] == {**arguments, "city": "Rome[U+E0FFF]", "constructor": "two"}
+
+
 def test_a_rejection_may_have_a_reason(ask: Callable[..., str], page: Any, engine: Served) -> None:
     key = ask("pay", amount=1)
     page.goto("/")

@@ -6,9 +6,18 @@
 /** Dispatches `moved` after each change of the address; its `detail` says whether the reader stays where they are. */
 export const moves = new EventTarget();
 
+/** A part of a path; what is no UTF-8 stays as it is. @param {string} text */
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
 /** @returns {Place} */
 export function place() {
-  const [page, ...rest] = location.pathname.split("/").filter(Boolean).map(decodeURIComponent);
+  const [page, ...rest] = location.pathname.split("/").filter(Boolean).map(decoded);
   return { page: !page || page === "admin" ? "inbox" : page, rest, query: new URLSearchParams(location.search) };
 }
 

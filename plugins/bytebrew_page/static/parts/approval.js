@@ -63,7 +63,7 @@ export class Approval extends View {
   set data(question) {
     const before = this.#question;
     this.#question = question;
-    this.#input = exact(question?.input ?? {});
+    this.#input = Object.assign(Object.create(null), exact(question?.input ?? {})); // a model may name one `constructor`
     if (before && question && before.id === question.id && before.args_digest !== question.args_digest) this.#changed();
     else if (before?.id !== question?.id) this.#reset();
     this.update();

@@ -58,6 +58,9 @@ const dots = (count) =>
     ? html`<span class="odd" title="${count === 1 ? "a space" : `${count} spaces`}">${"·".repeat(count)}</span>`
     : "";
 
+/** What a tool's schema says of an argument, whatever that is called. @param {Schema} schema @param {string} name @returns {Rule} */
+const ruleOf = ({ properties = {} }, name) => (Object.hasOwn(properties, name) ? properties[name] : {});
+
 /** Which field an argument gets, by the tool's schema, and else by its value. @param {Rule} rule @param {any} value @returns {Kind} */
 function kindOf(rule, value) {
   if (rule.enum?.every((one) => typeof one === "string")) return "choice";
@@ -86,13 +89,13 @@ function initial(kind, value) {
  */
 export function changes(input, schema, texts, exact) {
   /** @type {Input} */
-  const changed = {};
+  const changed = Object.create(null);
   /** @type {Record<string, string>} */
-  const wrong = {};
+  const wrong = Object.create(null);
   for (const name of names(input, schema)) {
-    const text = texts[name];
+    const text = Object.hasOwn(texts, name) ? texts[name] : undefined;
     if (text === undefined) continue;
-    const rule = schema.properties?.[name] ?? {};
+    const rule = ruleOf(schema, name);
     const kind = kindOf(rule, input[name]);
     if (text === initial(kind, input[name])) continue;
     if (text === "" && !(name in input) && kind !== "text") continue;
@@ -162,10 +165,10 @@ function hint(kind, rule, sent) {
  */
 export function fields(id, input, schema, texts, wrong, write) {
   return names(input, schema).map((name, n) => {
-    const rule = schema.properties?.[name] ?? {};
+    const rule = ruleOf(schema, name);
     const kind = kindOf(rule, input[name]);
     const first = initial(kind, input[name]);
-    const text = texts[name] ?? first;
+    const text = Object.hasOwn(texts, name) ? texts[name] : first;
     const field = `${id}-${n}`;
     const long = kind === "json" || first.length > 60 || first.includes("\n");
     const about = { rule, text, long, sent: name in input, wrong: Boolean(wrong[name]) };
@@ -175,7 +178,7 @@ export function fields(id, input, schema, texts, wrong, write) {
       <dd class=${was ? "edited" : ""}>
         ${control}
         <span id="${field}d" class=${wrong[name] ? "err" : "meta"}
-          >${wrong[name] ? html`<code>$.input.${shown(name)}</code> ${wrong[name]}` : hint(kind, rule, name in input)}</span
+          >${wrong[name] ? html`<code>$.input.${shown(name)}</code> ${shown(wrong[name])}` : hint(kind, rule, name in input)}</span
         >
         ${was ? html`<span class="meta">was <del>${drawn(name, input[name])}</del></span>` : nothing}
       </dd>`;
@@ -193,7 +196,7 @@ function controlOf(id, kind, { rule, text, long, sent, wrong }, write) {
   const input = (event) => write(/** @type {HTMLInputElement} */ (event.target).value);
   const invalid = wrong ? "true" : "false";
   if (kind === "choice" || kind === "boolean") {
-    const known = kind === "boolean" ? ["true", "false"] : (rule.enum ?? []).map(String);
+    const known = kind === "boolean" ? ["true", "false"] : (rule.enum ?? []).map(marked);
     const options = [...(sent ? [] : [""]), ...(sent && !known.includes(text) ? [text] : []), ...known];
     return html`<select id=${id} aria-describedby="${id}d" aria-invalid=${invalid} @change=${input}>
       ${options.map((one) => html`<option value=${one} ?selected=${one === text}>${one || "not sent"}</option>`)}

@@ -1,5 +1,6 @@
 // Code to read and to copy.
 import { html } from "../vendor/lit-html/lit-html.js";
+import { shown } from "../core/text.js";
 import { View } from "../core/view.js";
 import { copy } from "./toast.js";
 
@@ -7,7 +8,7 @@ import { copy } from "./toast.js";
 export const code = (title, body, text) => html`
   <div class="code">
     <div class="bar">
-      <span class="grow">${title}</span>
+      <span class="grow">${shown(title)}</span>
       <button type="button" aria-label="Copy ${title}" @click=${() => copy(text)}>Copy</button>
     </div>
     <pre tabindex="0" aria-label=${title}>${body}</pre>
