@@ -9,7 +9,7 @@ from msgspec import json
 
 from bytebrew import KEEP_ALIVE, Engine, StorageError, new_uuid
 
-from . import changes
+from . import changes, triggers
 from .changes import Change
 
 log = logging.getLogger(__name__)
@@ -112,7 +112,7 @@ class Feed:
         """Notes changes until nobody has followed for a while."""
         database, seen, lonely, looks = self._engine.db, -1, 0.0, 0
         try:
-            await database.write(changes.watch)
+            await database.write(triggers.watch)
             self._watched.set_result(None)
             while lonely < LINGER:
                 if database.commits != seen:
@@ -122,7 +122,7 @@ class Feed:
                     self._spread(await database.write(changes.taken))
                 await asyncio.sleep(TICK)
                 lonely = 0.0 if self._followers else lonely + TICK
-            await database.write(changes.unwatch)
+            await database.write(triggers.unwatch)
         except StorageError as error:
             log.warning("the feed has ended: %s", error)
             if not self._watched.done():

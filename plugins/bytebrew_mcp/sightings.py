@@ -3,8 +3,6 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-import msgspec
-
 from bytebrew import Connection, Migration, NotFound, Person, PersonalData, now, placeholders
 
 from . import store
@@ -68,9 +66,9 @@ def note(conn: Connection, server_id: str, listed: Iterable[Listed]) -> dict[str
         [(server_id, tool, digest, moment) for tool, digest in digests.items()],
     )
     conn.execute(
-        """delete from mcp_sightings where server_id = ?1 and tool not in (select value from json_each(?2))
-        and tool not in (select tool from mcp_pins where server_id = ?1)""",
-        (server_id, msgspec.json.encode([*digests]).decode()),
+        f"""delete from mcp_sightings where server_id = ? and (tool in ({placeholders(digests)})) is not true
+        and tool not in (select tool from mcp_pins where server_id = ?)""",  # noqa: S608 - placeholders alone
+        (server_id, *digests, server_id),
     )
     return every(conn, server_id)
 

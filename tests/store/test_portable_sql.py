@@ -15,6 +15,7 @@ DIALECTS = (
     "plugins/bytebrew_knowledge/vectors.py",
     "plugins/bytebrew_memory/dialect.py",
     "plugins/bytebrew_audit/triggers.py",
+    "plugins/bytebrew_feed/triggers.py",
 )
 FILES = [
     path

@@ -10,6 +10,7 @@ from bytebrew.contract.connection import Connection
 from bytebrew.contract.entities import Live
 from bytebrew.contract.lists import Page, Selection, rows_of
 from bytebrew.store.sessions import SELECT, SESSIONS, Filter, Session, check_owner, owner, session_of
+from bytebrew.store.sqlite.dialect import day_number
 
 MOST_TERMS = 8
 """Words of a search; those behind are ignored."""
@@ -28,8 +29,8 @@ _CALLED = (
 )
 _FAILED = "s.id in (select t.session_id from turns t where t.code = ?)"
 _TURNS = """select count(*), sum(cost_usd), max(seq) from turns where session_id = ? and status <> 'absorbed'"""
-_LAST = """select status, code, cast((julianday(finished_at) - julianday(started_at)) * 86400000 as integer) from turns
-  where seq = ?"""
+_LAST = f"""select status, code,
+  cast(({day_number("finished_at")} - {day_number("started_at")}) * 86400000 as integer) from turns where seq = ?"""
 
 
 class SessionRow(Session, frozen=True, kw_only=True):

@@ -162,6 +162,7 @@ class Approval:
     answered_at: str | None = None
     created_at: str = ""
     expires_at: str | None = None
+    input_schema: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

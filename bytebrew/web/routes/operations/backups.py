@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import anyio.to_thread
@@ -64,28 +65,29 @@ class Backups:
             except (BootError, OSError) as error:
                 message = str(error)
                 raise StorageError(message[:1].upper() + message[1:]) from error
-        made_at = _backup(path).made_at
-        return WrittenBackup(
+        written = WrittenBackup(
             name=path.name,
-            made_at=made_at,
+            made_at=_backup(path).made_at,
             bytes=done.size,
             path=str(path.absolute()),
             keys=done.keys,
             uploads=done.files,
         )
+        try:
+            return await request.write(lambda conn: written)
+        except BaseException:
+            path.unlink(missing_ok=True)  # what cannot be recorded is not there
+            raise
 
     async def delete(self, request: Request[None]) -> None:
         """Deletes a backup for good."""
         name = request.path["name"]
-
-        def remove() -> bool:
-            found = [path for path in self._folder.files() if path.name == name]
-            for path in found:
-                path.unlink(missing_ok=True)
-            return bool(found)
-
-        if not await anyio.to_thread.run_sync(remove):
+        found = [path for path in await anyio.to_thread.run_sync(self._folder.files) if path.name == name]
+        if not found:
             raise NotFound(f"There is no backup '{name[:255]}'")
+        await request.write(lambda conn: None)  # recorded before it is gone
+        for path in found:
+            await anyio.to_thread.run_sync(partial(path.unlink, missing_ok=True))
 
 
 def _backup(path: Path) -> Backup:
