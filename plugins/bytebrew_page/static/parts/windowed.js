@@ -1,11 +1,13 @@
 // Long lists: of rows of one height, those in view are in the document, and room for the others.
 
 const AROUND = 15;
+/** So many rows are in the document whole, where a reader's own search finds them. */
+const FEW = 60;
 
 /** Which rows of a long list are in view; asks its view for a drawing when that changes. */
 export class Windowed {
   #from = 0;
-  #to = 60;
+  #to = FEW;
   #due = false;
 
   /**
@@ -54,8 +56,9 @@ export class Windowed {
 
   /** The rows to draw of so many, and the heights of the room above and below them. @param {number} count */
   slice(count) {
-    const from = Math.min(this.#from, Math.max(0, count - 1));
-    const to = Math.min(this.#to, count);
+    const few = count <= FEW;
+    const from = few ? 0 : Math.min(this.#from, count - 1);
+    const to = few ? count : Math.min(this.#to, count);
     return { from, to, above: `${from * this.height}px`, below: `${Math.max(0, count - to) * this.height}px` };
   }
 

@@ -109,7 +109,7 @@ const tableRow = (form, { name, tool, from, has }) =>
         />
         <b>${shown(name)}</b>
       </label>
-      ${tool ? html`<div class="meta two about">${shown(tool.description)}</div>` : ""}
+      ${tool?.description ? html`<div class="meta two about">${shown(tool.description)}</div>` : ""}
     </td>
     <td class="dim">${tool ? shown(from) : ""}</td>
     <td>${tool ? risk(tool.security_zone) : state("alert", "not there yet")}</td>

@@ -216,7 +216,7 @@ const stateOf = (row) => (row.needs_input ? "needs_input" : row.status === "acti
 function line(row, n) {
   const title = row.title || "Without words";
   return html`<tr class="link" data-row aria-rowindex=${n + 2}>
-    <td class="wide">
+    <td>
       <a class="main" href=${to`/sessions/${row.id}`} title=${title}>${shown(title)}</a>
       ${row.forked_from ? html`<span class="meta">fork</span>` : ""}
     </td>
