@@ -167,7 +167,7 @@ export function palette(shell) {
           aria-autocomplete="list"
           aria-activedescendant=${rows.length ? `found-${at}` : ""}
           aria-label="Find or do"
-          placeholder="Find a session, agent or page, or do something"
+          placeholder="A session, agent, page or action"
           autocomplete="off"
           spellcheck="false"
           @input=${(/** @type {InputEvent} */ event) => typed(/** @type {HTMLInputElement} */ (event.target).value)}

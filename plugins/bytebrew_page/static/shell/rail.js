@@ -1,5 +1,6 @@
 // The navigation: the rail at the side, and the tabs at the bottom of a phone.
 import { html, nothing, svg } from "../vendor/lit-html/lit-html.js";
+import { ms } from "../core/format.js";
 import { icon } from "../core/icons.js";
 import { theme } from "../core/preferences.js";
 import { state } from "../parts/state.js";
@@ -73,7 +74,9 @@ export const rail = (nav) => html`
   <div class="foot">
     ${health(nav)}
     <div class="row">
-      <span class="grow">${nav.health ? `${nav.health.version} · up ${nav.health.uptime}` : ""}</span>
+      <span class="grow"
+        >${nav.health ? `${nav.health.version} · up ${ms(Math.max(0, Date.now() - Date.parse(nav.health.started_at)))}` : ""}</span
+      >
       <button class="btn plain" type="button" aria-label="Use the ${other()} theme" @click=${nav.changeTheme}>
         ${icon("sun")}
       </button>

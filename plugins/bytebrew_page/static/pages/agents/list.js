@@ -80,7 +80,10 @@ class Agents extends View {
             >${state("alert", row.warnings.length === 1 ? "1 name missing" : `${row.warnings.length} names missing`)}</span
           >`
         : "";
-    return [...columns, { title: "What it lacks", hidden: true, cell: lacks }];
+    if (this.#agents.value?.some((row) => row.warnings.length)) {
+      columns.push({ title: "What it lacks", hidden: true, cell: lacks });
+    }
+    return columns;
   }
 
   /** @param {string} name */

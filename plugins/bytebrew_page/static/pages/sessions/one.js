@@ -294,11 +294,15 @@ class SessionPage extends View {
           ? html`<span>first token after ${ms(since(turn.queued_at, turn.first_token_at))}</span>`
           : ""
       }
-      <span
-        >${int(usage.input_tokens)} in${usage.cached_tokens ? `, ${int(usage.cached_tokens)} cached` : ""} ·
-        ${int(usage.output_tokens)} out</span
-      >
-      <span>${usage.cost_usd === null && usage.input_tokens ? "no price known" : usd(usage.cost_usd)}</span>
+      ${
+        usage.input_tokens || usage.output_tokens
+          ? html`<span
+                >${int(usage.input_tokens)} in${usage.cached_tokens ? `, ${int(usage.cached_tokens)} cached` : ""} ·
+                ${int(usage.output_tokens)} out</span
+              >
+              <span>${usage.cost_usd === null ? "no price known" : usd(usage.cost_usd)}</span>`
+          : ""
+      }
       <span>${turn.versions.map((one) => (one.version ? `${one.agent} v${one.version}` : one.agent)).join(" · ")}</span>
     </p>`;
   }

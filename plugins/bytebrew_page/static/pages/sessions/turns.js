@@ -37,7 +37,7 @@ export function turnsOf(turns, chosen, at) {
     ${turns.map(
       (turn) =>
         html`<a href=${at(turn.number)} aria-current=${turn === chosen ? "true" : nothing}
-          >Turn ${turn.number} <span class="meta hide-s">${ms(took(turn))}</span></a
+          >Turn ${turn.number} <span class="meta hide-s">${turn.ended_at ? ms(took(turn)) : "not ended"}</span></a
         >`,
     )}
   </div>`;
