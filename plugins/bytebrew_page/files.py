@@ -15,9 +15,10 @@ TYPES = {
     ".mjs": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-ENTRY = "app.js"
+ENTRY, STYLE = "app.js", "all.css"
 WIDGET = ("style", "text", "memory", "talk", "chat")
 """The parts of the widget, each of which uses those before it."""
+_LINK = r' *<link rel="stylesheet" href="static/([^"]+)" />\n'
 _IMPORT = re.compile(r'^(?:import|export)\s[^;]*?"(\.[^"]+)";', re.MULTILINE)
 
 
@@ -47,7 +48,10 @@ def digest() -> str:
 
 @cache
 def file(name: str) -> File:
-    """A file of the page."""
+    """A file of the page; STYLE is all that the document names, in that order: together they compress better."""
+    if name == STYLE:
+        styles = re.findall(_LINK, (STATIC / "index.html").read_text())
+        return _sent(".css", b"\n".join(named()[one].read_bytes() for one in styles))
     path = named()[name]
     return _sent(path.suffix, path.read_bytes())
 
@@ -63,11 +67,16 @@ def _sent(suffix: str, plain: bytes) -> File:
     return File(TYPES[suffix], plain, gzip.compress(plain, 9, mtime=0))
 
 
-@cache
 def first_modules() -> tuple[str, ...]:
-    """What the entry imports, and what that imports: a browser that knows of them loads them all at once."""
+    """The modules of every page: a browser that knows of them loads them all at once."""
+    return modules(ENTRY)
+
+
+@cache
+def modules(entry: str) -> tuple[str, ...]:
+    """A module with what it imports, and what that imports."""
     reached: list[str] = []
-    waiting = [ENTRY]
+    waiting = [entry]
     while waiting:
         name = waiting.pop()
         if name in reached:
@@ -82,5 +91,7 @@ def first_modules() -> tuple[str, ...]:
 def index(base: str) -> bytes:
     """The document of every page, whose files lie under `base`."""
     modules = "\n".join(f'    <link rel="modulepreload" href="{base}/{name}" />' for name in first_modules())
-    text = (STATIC / "index.html").read_text()
+    text = re.sub(
+        f"({_LINK})+", f'    <link rel="stylesheet" href="static/{STYLE}" />\n', (STATIC / "index.html").read_text()
+    )
     return text.replace("    <!-- modules -->", modules).replace("static/", f"{base}/").encode()

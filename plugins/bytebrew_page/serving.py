@@ -71,7 +71,7 @@ async def get_front(request: Request[None]) -> Reply:
 async def get_file(request: Request[None]) -> Reply:
     """A file of the page; under another digest it is the file of today, which is not to be kept."""
     name = request.path["file"]
-    if name not in files.named():
+    if name != files.STYLE and name not in files.named():
         raise NotFound(f"The page has no file '{name[:100]}'")
     kept = request.path["digest"] == files.digest()
     more = {"content-security-policy": POLICY}  # a worker has that of its script
