@@ -14,7 +14,7 @@ from bytebrew.contract.messages import Usage
 
 AT_ONCE = 2000
 """Rows that are deleted at once; retention deletes the rest."""
-EACH = 12
+EACH = 13
 """Cost of checking that a session has no rows left, in rows."""
 PAGE = 4096
 """Bytes that cost as much as one row."""

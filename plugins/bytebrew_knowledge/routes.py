@@ -115,12 +115,18 @@ async def get_file(request: Request[None]) -> File:
     return await request.engine.db.read(files.get, [await _base_id(request)], request.path["file_id"])
 
 
-async def list_chunks(request: Request[None]) -> list[Chunk]:
+class FileChunks(Struct, frozen=True, kw_only=True):
+    """Some parts of a file, in their order."""
+
+    data: list[Chunk]
+
+
+async def list_chunks(request: Request[None]) -> FileChunks:
     """The parts of a file as they are searched, from the position `first`."""
     first = _number(request.query, "first", 1, 0, 10**9)
     limit = _number(request.query, "limit", 10, 1, 50)
     base_id, file_id = await _base_id(request), request.path["file_id"]
-    return await request.engine.db.read(chunks.of_file, base_id, file_id, first, limit)
+    return FileChunks(data=await request.engine.db.read(chunks.of_file, base_id, file_id, first, limit))
 
 
 async def upload_file(request: Request[AsyncIterator[bytes]]) -> File:
@@ -279,7 +285,7 @@ ROUTES = (
     _route("GET", _FILES, list_files, "List the files of a knowledge base", answer=list[File]),
     _route("POST", _FILES, upload_file, "Upload a file", action="kb_file.create", **_UPLOAD),
     _route("GET", _FILE, get_file, "Get a file of a knowledge base", answer=File),
-    _route("GET", f"{_FILE}/chunks", list_chunks, "List the chunks of a file", query=_CHUNKS, answer=list[Chunk]),
+    _route("GET", f"{_FILE}/chunks", list_chunks, "List the chunks of a file", query=_CHUNKS, answer=FileChunks),
     _route("DELETE", _FILE, delete_file, "Delete a file of a knowledge base", action="kb_file.delete", status=204),
     _route("POST", f"{_FILE}/reindex", reindex_file, "Index a file again", action="kb_file.reindex", **_STARTED),
     _route("GET", f"{_AGENT}/status", agent_status, "Get the state of an agent's knowledge", answer=AgentStatus),

@@ -63,8 +63,8 @@ def register_routes(register: Register[Route], engine: Engine) -> None:
     register(Route("GET", _CAUSES, "admin", get_causes, causes, query=_TIMES, answer=Causes))
     register(
         Route(
-            "PUT",
-            f"{_CAUSES}/{{key}}",
+            "POST",
+            f"{_CAUSES}/{{key}}/mute",
             "admin",
             mute_cause,
             "Mute a cause of failed turns",

@@ -295,14 +295,14 @@ async def test_a_hit_says_which_words_match_and_what_stands_around_it() -> None:
             ("One", 2, None, ["tea"]),
         ]
         url = f"{BASES}/docs/files/{file['id']}/chunks"
-        around = (await client.get(url, params={"first": hits[0]["position"] - 1, "limit": 3})).json()
+        around = (await client.get(url, params={"first": hits[0]["position"] - 1, "limit": 3})).json()["data"]
         assert [(chunk["position"], chunk["heading"]) for chunk in around] == [
             (1, "One"),
             (2, "Making tea"),
             (3, "Three"),
         ]
         assert around[2]["text"] == "Coffee."
-        assert (await client.get(url, params={"first": 3})).json() == around[2:]
+        assert (await client.get(url, params={"first": 3})).json() == {"data": around[2:]}
         for wrong in ({"first": -1}, {"limit": 51}):
             answer = await client.get(url, params=wrong)
             assert check_refusal(answer)["details"][0]["path"] == f"$.{next(iter(wrong))}"

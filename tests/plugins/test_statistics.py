@@ -165,11 +165,11 @@ async def test_a_cause_is_muted_until_a_time_or_a_number_of_turns() -> None:
         await scripted_schema(running)
         await chat(client, "test", "hi")
         [cause] = (await read(client, CAUSES))["data"]
-        path = f"{CAUSES}/{cause['key']}"
+        path = f"{CAUSES}/{cause['key']}/mute"
 
         async def muted(body: dict[str, Any] | None = None) -> bool:
             if body is not None:
-                assert (await client.put(path, json=body)).json()["key"] == cause["key"]
+                assert (await client.post(path, json=body)).json()["key"] == cause["key"]
             [one] = (await read(client, CAUSES))["data"]
             return bool(one["muted"])
 
@@ -187,11 +187,11 @@ async def test_causes_and_statistics_are_for_admins_and_mutes_for_causes_that_ar
         for refused in (
             await client.get(STATS, headers=header),
             await client.get(CAUSES, headers=header),
-            await client.put(f"{CAUSES}/x", json={}, headers=header),
+            await client.post(f"{CAUSES}/x/mute", json={}, headers=header),
         ):
             check_refusal(refused)
             assert refused.status_code == 403
-        missing = await client.put(f"{CAUSES}/x", json={})
+        missing = await client.post(f"{CAUSES}/x/mute", json={})
         check_refusal(missing)
         assert missing.status_code == 404
 

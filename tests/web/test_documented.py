@@ -11,8 +11,9 @@ from bytebrew.engine import Engine
 from bytebrew.testing import engine, served_engine
 from bytebrew.web.api_document import openapi
 from bytebrew.web.api_document.openapi import EVENTS
+from bytebrew.web.routes import every
 from tests.docs import ROOT
-from tests.tables import installed, label, table
+from tests.tables import installed, label
 
 PAGES = {page.name: page.read_text() for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))}
 TUTORIAL = "plugins-tutorial.md"  # whose vendor has paths and settings of its own
@@ -60,7 +61,7 @@ def test_every_route_says_what_it_does(route: Route) -> None:
 @pytest.mark.parametrize("path", sorted(PATHS))
 async def test_every_path_of_a_page_is_there(path: str) -> None:
     async with engine() as running:
-        known = {re.sub(r"\{\w+(:\w+)?\}", "{}", route.path) for route in table(running)}
+        known = {re.sub(r"\{\w+(:\w+)?\}", "{}", route.path) for route in every(running)}
     patterns = [re.escape(one).replace(r"\{\}", "[^/]+") for one in known]
     assert any(re.fullmatch(pattern, full) for pattern in patterns for full in (path, f"/api/v1{path}"))
 

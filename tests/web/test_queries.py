@@ -21,6 +21,8 @@ async def test_an_unknown_parameter_is_a_400_that_names_the_known_ones_on_every_
 ) -> None:
     document = (await client.get("/api/v1/openapi.json")).json()
     for route in installed():
+        if any(name.startswith("<") for name in route.query):
+            continue  # a page, whose address has any
         answer = await client.request(route.method, path_of(route), params={"colour": "red"})
         assert answer.status_code == 400, label(route)
         refusal = check_refusal(answer, label(route), route.face)

@@ -29,7 +29,6 @@ UNSTORED = {
     "DELETE /api/v1/users/{sub:path}",
     "POST /api/v1/auth/local-session",
     "POST /api/v1/auth/local-session/refresh",
-    "POST /api/v1/backups",
     "DELETE /api/v1/backups/{name}",
 }
 """Requests that store nothing of their own: they are recorded before they are answered."""
@@ -168,7 +167,7 @@ class World:
         yield act("POST models/{name}/verify", None, "test")
         yield act("POST models/verify", {"type": "demo", "model_name": "demo"})
         yield act("POST sessions/{id}/cancel", None, ids["session"])
-        yield act("PUT turns/causes/{key}", {"muted_count": 2}, "cause")
+        yield act("POST turns/causes/{key}/mute", {"muted_count": 2}, "cause")
         yield act("DELETE users/{sub:path}", None, "nobody")
         yield act("POST auth/local-session", headers=proof_of(self.engine.data_dir))
         yield act("POST auth/local-session/refresh", headers={"Authorization": f"Bearer {ids['local']}"})

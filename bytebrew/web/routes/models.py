@@ -198,6 +198,7 @@ def routes(engine: Engine) -> tuple[Route, ...]:
             "models:write",
             partial(verify_unstored, engine),
             "Verify a model before it is created",
+            action="model.try",
             body=UnstoredModel,
             example={"type": "anthropic", "model_name": "claude-sonnet-4-6", "api_key": "sk-ant-..."},
             answer=Verification,

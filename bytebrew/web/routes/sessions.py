@@ -44,7 +44,7 @@ from bytebrew.web.routes.turns import ClientCall, client_calls
 
 CANCEL_SECONDS = 5.0
 """How long to wait for the end of a cancelled turn, as a tool may not end."""
-Order = Literal["created", "updated"]
+Order = Literal["created", "updated", ""]
 MOST_SEARCHED = 1000
 """Characters of a search."""
 NEWEST = 1000

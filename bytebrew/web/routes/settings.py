@@ -21,7 +21,7 @@ class Setting(Struct, frozen=True, kw_only=True):
     value: Any
     default: Any
     help: str
-    schema: Live[dict[str, Any]]
+    schema: dict[str, Any]
     updated_at: Live[str | None]
 
 

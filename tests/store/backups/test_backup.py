@@ -424,6 +424,10 @@ def test_that_start_is_refused_too_where_only_a_migration_shows_what_is_sealed(t
         assert engine.stop() == 0
     with closing(sqlite3.connect(tmp_path / "bytebrew.db")) as conn, conn:  # as an older engine leaves it
         conn.execute("drop view mcp_servers_sealed")
+        conn.execute("drop table mcp_sightings")
+        conn.execute("drop index mcp_pins_approved_by")
+        conn.execute("alter table mcp_pins drop column approved_at")
+        conn.execute("alter table mcp_pins drop column approved_by")
         conn.execute("delete from migrations where owner = 'mcp' and number > 3")
     (tmp_path / "keys" / "secrets.key").unlink()
     for _ in range(2):

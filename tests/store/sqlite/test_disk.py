@@ -236,7 +236,7 @@ async def test_a_read_only_file_is_a_refusal_in_words(served: tuple[Engine, http
 async def test_health_tries_the_database_and_the_disk_if_asked(served: tuple[Engine, httpx.AsyncClient]) -> None:
     engine, client = served
     plain = (await client.get(HEALTH)).json()
-    assert set(plain) == {"status", "version", "agents_count", "uptime"}
+    assert set(plain) == {"status", "version", "agents_count", "uptime", "started_at"}
     deep = (await client.get(f"{HEALTH}?deep=true")).json()
     assert (deep["status"], deep["database"]) == ("ok", "ok")
     assert deep["disk_free_bytes"] > 0

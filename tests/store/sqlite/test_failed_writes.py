@@ -105,7 +105,7 @@ async def test_the_text_of_a_step_whose_calls_were_not_recorded_goes_back_to_the
     provider = ScriptedProvider(asks, [MessageDelta(content="well")])
     async with served_engine(providing(provider)) as (engine, client):
         await scripted_schema(engine)
-        fail(engine, FULL, lambda work: any(name == "tool_call" for _, _, name, _ in work.args[0].args[2]))
+        fail(engine, FULL, lambda work: any(row[2] == "tool_call" for row in work.args[0].args[2]))
         body = {"message": "hi", "session_id": new_uuid()}
         assert '"code":"storage"' in (await client.post(CHAT, json=body)).text
         async with asyncio.timeout(5):

@@ -101,6 +101,15 @@ def routes(engine: Engine) -> tuple[Route, ...]:
     backups = Backups(engine.data_dir)
     return (
         Route("GET", "/api/v1/backups", "admin", backups.list_all, "List backups", answer=BackupList),
-        Route("POST", "/api/v1/backups", "admin", backups.write, "Back up", answer=WrittenBackup, status=201),
+        Route(
+            "POST",
+            "/api/v1/backups",
+            "admin",
+            backups.write,
+            "Back up",
+            answer=WrittenBackup,
+            status=201,
+            idempotent=True,
+        ),
         Route("DELETE", "/api/v1/backups/{name}", "admin", backups.delete, "Delete a backup", status=204),
     )

@@ -100,7 +100,7 @@ const unmute = (cause, causes) =>
 /** @param {Cause} cause @param {any} body @param {Causes} causes */
 async function put(cause, body, causes) {
   try {
-    await api.put(`/turns/causes/${part(cause.key)}`, body);
+    await api.post(`/turns/causes/${part(cause.key)}/mute`, body);
     await causes.reload();
   } catch (error) {
     causes.error = /** @type {Error} */ (error);
