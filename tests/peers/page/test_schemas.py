@@ -96,7 +96,11 @@ def test_what_another_has_changed_is_shown_and_not_overwritten(page: Any, engine
     assert schema(engine)["description"] == "Theirs"
     page.get_by_label("What chats show").select_option("full")
     expect(page.get_by_role("alert")).to_have_count(0)
-    assert schema(engine)["view"] == "full"
+    for _ in range(100):
+        if schema(engine)["view"] == "full":
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(schema(engine))
 
 
 def test_the_line_for_curl_runs_as_it_stands_there(page: Any, engine: Served) -> None:
