@@ -3,7 +3,7 @@ import { html, nothing } from "../vendor/lit-html/lit-html.js";
 import { repeat } from "../vendor/lit-html/directives/repeat.js";
 import { ms } from "../core/format.js";
 import { styled } from "../core/style.js";
-import { shown } from "../core/text.js";
+import { marked, shown } from "../core/text.js";
 import { View } from "../core/view.js";
 import { Windowed } from "./windowed.js";
 
@@ -117,14 +117,13 @@ export class Timeline extends View {
       aria-level=${depth + 1}
       aria-expanded=${parents ? open : nothing}
       aria-selected=${bar.id === this.picked}
-      aria-label="${bar.name} ${bar.sub}, ${bar.state.replace("_", " ")}, ${ms(took)}"
       tabindex=${bar.id === focus ? 0 : -1}
       ${styled({ "--depth": Math.min(depth, 8) })}
     >
-      <span class="name" title="${bar.name} ${bar.sub}"
+      <span class="name" title=${marked(`${bar.name} ${bar.sub}`)}
         ><span class="tw" aria-hidden="true" data-fold>${parents ? (open ? "▾" : "▸") : ""}</span
-        ><span class="kind ${kind}"></span><b>${shown(bar.name)}</b
-        ><span class="sub clip">${shown(bar.sub)}</span></span
+        ><span class="kind ${kind}"></span><b>${shown(bar.name)}</b><span class="sub clip">${shown(bar.sub)}</span
+        ><span class="sr">, ${bar.state.replace("_", " ")}, </span></span
       >
       <span class="lane"
         ><span

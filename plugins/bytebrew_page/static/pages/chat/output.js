@@ -1,6 +1,6 @@
 // Structured output: tables, notes, and forms whose answers go back as the next message.
 import { html, nothing } from "../../vendor/lit-html/lit-html.js";
-import { talk } from "../../core/text.js";
+import { marked, talk } from "../../core/text.js";
 import { View } from "../../core/view.js";
 import { state } from "../../parts/state.js";
 
@@ -55,7 +55,7 @@ const actions = (data, reply) =>
         class="btn ${type === "primary" ? "first" : ""}"
         type="button"
         ?disabled=${!reply}
-        title=${value && value !== label ? value : nothing}
+        title=${value && value !== label ? marked(value) : nothing}
         @click=${() => reply?.(value || label, value || label)}
       >
         ${talk(label)}

@@ -3,7 +3,7 @@ import { html } from "../../vendor/lit-html/lit-html.js";
 import { api, part } from "../../core/api.js";
 import { ago, clock, int, whole } from "../../core/format.js";
 import { failed } from "../../core/resource.js";
-import { shown } from "../../core/text.js";
+import { marked, shown } from "../../core/text.js";
 import { time } from "../../parts/head.js";
 import { state } from "../../parts/state.js";
 import { styled } from "../../core/style.js";
@@ -53,7 +53,7 @@ function row(cause, causes) {
   return html`<li class="cause">
     ${state("failed", "")}
     <div class="line">
-      <strong title=${cause.message}><span class="two">${shown(cause.message || cause.code)}</span></strong>
+      <strong title=${marked(cause.message)}><span class="two">${shown(cause.message || cause.code)}</span></strong>
       <span class="meta"
         >${cause.code} · ${shown(cause.agent)} · since ${time(cause.first_at, clock, whole)} · last
         ${time(cause.last_at, ago, whole)}</span

@@ -7,7 +7,7 @@ import { failed } from "../../core/resource.js";
 import { go, setQuery, to } from "../../core/router.js";
 import { say } from "../../core/say.js";
 import { styled } from "../../core/style.js";
-import { shown } from "../../core/text.js";
+import { marked, shown } from "../../core/text.js";
 import { View } from "../../core/view.js";
 import { empty, head, time } from "../../parts/head.js";
 import { state } from "../../parts/state.js";
@@ -217,12 +217,12 @@ function line(row, n) {
   const title = row.title || "Without words";
   return html`<tr class="link" data-row aria-rowindex=${n + 2}>
     <td>
-      <a class="main" href=${to`/sessions/${row.id}`} title=${title}>${shown(title)}</a>
+      <a class="main" href=${to`/sessions/${row.id}`} title=${marked(title)}>${shown(title)}</a>
       ${row.forked_from ? html`<span class="meta">fork</span>` : ""}
     </td>
     <td>${state(stateOf(row))}${row.error_code ? html` <code class="meta">${row.error_code}</code>` : ""}</td>
     <td title=${row.schema}>${row.schema}</td>
-    <td title=${row.user_sub}>${shown(row.user_sub)}</td>
+    <td title=${marked(row.user_sub)}>${shown(row.user_sub)}</td>
     <td class="num" data-label="Turns">${int(row.turns)}</td>
     <td class="num">${ms(row.last_turn_ms)}</td>
     <td class="num">${usd(row.cost_usd)}</td>

@@ -6,7 +6,7 @@ import { failed, Resource } from "../../core/resource.js";
 import { setQuery, to } from "../../core/router.js";
 import { say } from "../../core/say.js";
 import { follow } from "../../core/stream.js";
-import { shown } from "../../core/text.js";
+import { marked, shown } from "../../core/text.js";
 import { View } from "../../core/view.js";
 import { head, time } from "../../parts/head.js";
 import { titled } from "./rename.js";
@@ -205,7 +205,9 @@ class SessionPage extends View {
               <a href=${to`/sessions/${session.forked_from.session_id}`}>${short(session.forked_from.session_id)}</a>`
           : ""
       }`;
-    const title = html`<span class="title" title=${session.title}>${shown(session.title || "Without words")}</span>`;
+    const title = html`<span class="title" title=${marked(session.title)}
+      >${shown(session.title || "Without words")}</span
+    >`;
     const acts = html`${turnsOf(turns, this.#turn, (number) => this.#at({ turn: String(number), span: "" }))}
       <button class="btn plain" type="button" @click=${() => this.#rename(session)}>Rename</button>
       <a class="btn" href=${to`/chat/${session.id}`}>Open in chat</a>`;

@@ -4,7 +4,7 @@ import { api, part } from "../../core/api.js";
 import { ago, whole } from "../../core/format.js";
 import { Resource } from "../../core/resource.js";
 import { setQuery } from "../../core/router.js";
-import { shown } from "../../core/text.js";
+import { marked, shown } from "../../core/text.js";
 import { View } from "../../core/view.js";
 import { bones } from "../../parts/bones.js";
 import { sure } from "../../parts/dialog.js";
@@ -200,9 +200,9 @@ customElements.define("bb-callbacks", Callbacks);
 /** @param {Callback} row */
 function stateOf(row) {
   if (!row.enabled)
-    return html`<span title=${row.disabled_because ?? ""}
+    return html`<span title=${marked(row.disabled_because ?? "")}
       >${state("cancelled", row.disabled_because ? "turned off by failures" : "off")}</span
     >`;
-  if (row.last_error) return html`<span title=${row.last_error}>${state("failed", "last one failed")}</span>`;
+  if (row.last_error) return html`<span title=${marked(row.last_error)}>${state("failed", "last one failed")}</span>`;
   return row.last_at ? state("ok", "works") : state("pending", "not called yet");
 }

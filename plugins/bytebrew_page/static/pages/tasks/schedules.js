@@ -4,7 +4,7 @@ import { api, newKey, part } from "../../core/api.js";
 import { ZONE, ago, whole } from "../../core/format.js";
 import { Resource } from "../../core/resource.js";
 import { go, to } from "../../core/router.js";
-import { shown } from "../../core/text.js";
+import { marked, shown } from "../../core/text.js";
 import { View } from "../../core/view.js";
 import { bones } from "../../parts/bones.js";
 import { sure } from "../../parts/dialog.js";
@@ -129,7 +129,7 @@ function next({ enabled, next_at, timezone }) {
 
 /** What came of it last. @param {Schedule} row */
 function last({ last_at, last_task_id, last_error }) {
-  if (last_error) return html`<span class="err two" title=${last_error}>${shown(last_error)}</span>`;
+  if (last_error) return html`<span class="err two" title=${marked(last_error)}>${shown(last_error)}</span>`;
   if (!last_at) return html`<span class="dim">never</span>`;
   return last_task_id
     ? html`<a href=${to`/tasks/${last_task_id}`}>${time(last_at, ago, whole)}</a>`
