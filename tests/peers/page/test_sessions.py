@@ -137,7 +137,7 @@ def test_a_timeline_says_where_the_time_went_and_is_read_by_keys(page: Any, engi
     page.get_by_label("Messages", exact=True).get_by_text("It is sunny.").wait_for()
 
 
-_LABELS = "(all) => all.map((one) => one.getAttribute('aria-label'))"
+_LABELS = "(all) => all.map((one) => one.querySelector('.name b').textContent)"
 
 
 def test_a_wait_for_a_person_may_be_cut_out(page: Any, engine: Served) -> None:

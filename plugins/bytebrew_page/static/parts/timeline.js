@@ -122,7 +122,7 @@ export class Timeline extends View {
     >
       <span class="name" title=${marked(`${bar.name} ${bar.sub}`)}
         ><span class="tw" aria-hidden="true" data-fold>${parents ? (open ? "▾" : "▸") : ""}</span
-        ><span class="kind ${kind}"></span><b>${shown(bar.name)}</b><span class="sub clip">${shown(bar.sub)}</span
+        ><span class="kind ${kind}"></span><b>${shown(bar.name)}</b>${" "}<span class="sub clip">${shown(bar.sub)}</span
         ><span class="sr">, ${bar.state.replace("_", " ")}, </span></span
       >
       <span class="lane"
