@@ -5,7 +5,7 @@ import { may } from "../../core/caller.js";
 import { int, usd } from "../../core/format.js";
 import { Resource } from "../../core/resource.js";
 import { to } from "../../core/router.js";
-import { shown } from "../../core/text.js";
+import { marked, shown } from "../../core/text.js";
 import { View } from "../../core/view.js";
 import { empty, head } from "../../parts/head.js";
 import { state, tag } from "../../parts/state.js";
@@ -51,7 +51,7 @@ class Agents extends View {
         title: "Agent",
         cell: (row) =>
           html`<a class="main" href=${to`/agents/${row.name}`}>${shown(row.name)}</a>
-            <span class="meta about" title=${row.description}>${shown(clipped(row.description))}</span>`,
+            <span class="meta about" title=${marked(row.description)}>${shown(clipped(row.description))}</span>`,
       },
       { title: "Model", cell: (row) => (row.model ? shown(row.model) : html`<span class="dim">none</span>`) },
       { title: "Tools", cell: toolsOf, label: true },
@@ -76,7 +76,7 @@ class Agents extends View {
     }
     const lacks = (/** @type {Row} */ row) =>
       row.warnings.length
-        ? html`<span title=${row.warnings.join("\n")}
+        ? html`<span title=${marked(row.warnings.join("\n"))}
             >${state("alert", row.warnings.length === 1 ? "1 name missing" : `${row.warnings.length} names missing`)}</span
           >`
         : "";

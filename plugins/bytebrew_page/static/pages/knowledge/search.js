@@ -69,7 +69,13 @@ class BaseSearch extends View {
     this.update();
     const query = { first: Math.max(1, hit.position - 1), limit: hit.position > 1 ? 3 : 2 };
     const path = `${this.#path}/files/${part(hit.file_id)}/chunks`;
-    this.#around.set(key, await api.get(path, query, this.left).then(({ data }) => data, (error) => error));
+    this.#around.set(
+      key,
+      await api.get(path, query, this.left).then(
+        ({ data }) => data,
+        (error) => error,
+      ),
+    );
     this.update();
   }
 
