@@ -143,7 +143,7 @@ _LABELS = "(all) => all.map((one) => one.querySelector('.name b').textContent)"
 def test_a_wait_for_a_person_may_be_cut_out(page: Any, engine: Served) -> None:
     asked = say(engine, steps(["Paying.", ["pay", {"amount": 3}]], ["Paid."]))
     page.goto(f"/sessions/{asked['session_id']}")
-    waiting = page.get_by_role("treeitem", name=re.compile("^Waits for an answer pay, needs input"))
+    waiting = page.get_by_role("treeitem", name=re.compile(r"^Waits for an answer\s+pay\s*, needs input"))
     waiting.wait_for()
     page.wait_for_timeout(300)  # so that there is a wait to be seen
     answer = {"confirmation_id": asked["questions"][0]["id"], "answers": ["approve"], "input": {"amount": 2}}
