@@ -88,10 +88,11 @@ def modules(entry: str) -> tuple[str, ...]:
 
 
 @cache
-def index(base: str) -> bytes:
-    """The document of every page, whose files lie under `base`."""
-    modules = "\n".join(f'    <link rel="modulepreload" href="{base}/{name}" />' for name in first_modules())
+def index(base: str, page: str) -> bytes:
+    """The document of a page, whose files lie under `base`; it names the modules of that page with those of all."""
+    names = dict.fromkeys((*first_modules(), *modules(f"pages/{page}.js")))
+    preloads = "\n".join(f'    <link rel="modulepreload" href="{base}/{name}" />' for name in names)
     text = re.sub(
         f"({_LINK})+", f'    <link rel="stylesheet" href="static/{STYLE}" />\n', (STATIC / "index.html").read_text()
     )
-    return text.replace("    <!-- modules -->", modules).replace("static/", f"{base}/").encode()
+    return text.replace("    <!-- modules -->", preloads).replace("static/", f"{base}/").encode()

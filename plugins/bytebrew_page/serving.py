@@ -57,7 +57,9 @@ class Front(Struct, frozen=True, kw_only=True):
 
 async def get_page(request: Request[None]) -> Reply:
     """The document, whose script draws what the address names."""
-    return Reply(body=files.index(f"{FILES}/{files.digest()}"), headers=_DOCUMENT)
+    word = request.url_path.split("/")[1]
+    page = "inbox" if word in ("", "admin") else word
+    return Reply(body=files.index(f"{FILES}/{files.digest()}", page), headers=_DOCUMENT)
 
 
 async def get_front(request: Request[None]) -> Reply:

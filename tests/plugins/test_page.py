@@ -45,6 +45,16 @@ async def test_a_browser_gets_the_document_of_the_page_at_every_address(path: st
     assert not re.findall(r"https?://|<style|<script>|\son\w+=|\sstyle=", answer.text)
 
 
+@pytest.mark.parametrize("name", [*PAGES, ""])
+async def test_the_document_names_the_modules_of_its_own_page_so_that_all_load_at_once(name: str) -> None:
+    page = "inbox" if name in ("", "admin") else name
+    async with served_engine() as (_, http):
+        document = (await http.get(f"/{name}", headers=BROWSER)).text
+    first = re.findall(r'rel="modulepreload" href="/page/\w+/([^"]+)"', document)
+    assert first == list(dict.fromkeys([*files.first_modules(), *files.modules(f"pages/{page}.js")]))
+    assert f"pages/{page}.js" in first
+
+
 async def test_the_files_that_the_document_names_are_kept_for_good() -> None:
     async with served_engine() as (_, http):
         document = (await http.get("/sessions")).text
