@@ -7,6 +7,8 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Thread
+from typing import IO
 
 from bytebrew.testing import ADMIN
 
@@ -67,7 +69,7 @@ def send(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
 
 
 class Process:
-    """A running `bytebrew serve`; once it has stopped, `output` and `errors` are what it wrote after the ready line."""
+    """A running `bytebrew serve`; `output` and `errors` are what it has written after the ready line."""
 
     def __init__(
         self, data: Path, settings: Mapping[str, str] | None = None, command: Sequence[str] = BYTEBREW
@@ -79,26 +81,56 @@ class Process:
             **(settings or {}),
         }
         self.process = start([*command, "serve"], given, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        self.output = self.errors = ""
-        assert self.process.stdout is not None
+        assert self.process.stdout is not None and self.process.stderr is not None
         ready = self.process.stdout.readline().decode()
+        self._output, self._errors = Read(self.process.stdout), Read(self.process.stderr)
         if " is ready at " not in ready:
-            _, errors = self.process.communicate()
-            raise AssertionError(f"the engine did not start: {ready}{errors.decode()}")
+            self.ended()
+            raise AssertionError(f"the engine did not start: {ready}{self.errors}")
         self.ready = ready
         self.url = ready.rsplit(" ", 1)[1].strip().removesuffix('"}')
+
+    @property
+    def output(self) -> str:
+        return self._output.text
+
+    @property
+    def errors(self) -> str:
+        return self._errors.text
+
+    def ended(self) -> int:
+        """The exit code, once it has ended by itself or by a signal."""
+        code = self.process.wait(timeout=30)
+        self._output.join()
+        self._errors.join()
+        return code
 
     def kill(self) -> None:
         """SIGKILL: no word of farewell."""
         self.process.kill()
-        self.process.communicate()
+        self.ended()
 
     def stop(self) -> int:
         """SIGTERM; the exit code."""
         self.process.send_signal(signal.SIGTERM)
-        output, errors = self.process.communicate(timeout=30)
-        self.output, self.errors = output.decode(), errors.decode()
-        return self.process.returncode
+        return self.ended()
+
+
+class Read(Thread):
+    """What comes out of a pipe, read at once: a pipe that is full would hold the engine."""
+
+    def __init__(self, pipe: IO[bytes]) -> None:
+        super().__init__(daemon=True)
+        self._pipe, self._lines = pipe, list[bytes]()
+        self.start()
+
+    def run(self) -> None:
+        with self._pipe:
+            self._lines.extend(self._pipe)
+
+    @property
+    def text(self) -> str:
+        return b"".join(self._lines).decode()
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The command line, in processes of its own."""
 
 import json
+import re
 import shlex
 import signal
 import socket
@@ -20,7 +21,7 @@ import pytest
 from bytebrew.testing import ADMIN, served_engine
 from tests.archives import database, unpacked
 from tests.commands import BYTEBREW, environment, install, run, start
-from tests.processes import Process, plugins_folder, serving
+from tests.processes import plugins_folder, serving
 from tests.tables import SCOPES
 
 HEADERS = {"Authorization": f"Bearer {ADMIN}"}
@@ -52,12 +53,6 @@ def configure(url: str, kind: str) -> None:
             assert client.post(f"/{noun}", json=body).status_code == 201
 
 
-def ended(engine: Process) -> int:
-    """The exit code of an engine that was told to stop."""
-    engine.process.communicate(timeout=30)
-    return engine.process.returncode
-
-
 def modes(folder: Path) -> dict[str, str]:
     """The rights of everything in a folder."""
     return {
@@ -78,11 +73,9 @@ def test_serve_prints_one_ready_line_and_the_rest_on_standard_error(tmp_path: Pa
 
 def test_the_curl_line_that_serve_prints_works_when_it_is_pasted(tmp_path: Path) -> None:
     with serving(tmp_path) as engine:
-        assert engine.process.stderr is not None
-        lines: list[str] = []
-        while not lines or lines[-1].rstrip().endswith("\\") or "curl" not in "".join(lines):
-            lines.append(engine.process.stderr.readline().decode())
-        pasted = "".join(lines).partition("\n\n")[2]
+        while not (line := re.search(r"\n\n( *curl(?:.*\\\n)*.*)\n", engine.errors)):
+            time.sleep(0.01)
+        pasted = line[1]
         done = subprocess.run(["bash", "-c", pasted], capture_output=True, text=True, check=True, timeout=30)
     events = [line.removeprefix("event: ") for line in done.stdout.splitlines() if line.startswith("event: ")]
     assert list(dict.fromkeys(events)) == ["thinking", "tool_call", "tool_result", "message_delta", "message", "done"]
@@ -216,7 +209,7 @@ def test_a_stream_that_only_follows_does_not_hold_up_the_end(number: int, tmp_pa
             asked = time.monotonic()
             engine.process.send_signal(number)
             assert b"event: done" in b"".join(pieces)
-        assert ended(engine) == 0
+        assert engine.ended() == 0
         assert time.monotonic() - asked < 5
 
 
@@ -234,7 +227,7 @@ def test_a_turn_that_runs_is_waited_for_as_long_as_drain_seconds_say(drain: str,
                 pass
             engine.process.terminate()
             assert last in "".join(pieces).strip().rpartition("\n\n")[2]
-        assert ended(engine) == 0
+        assert engine.ended() == 0
 
 
 def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:

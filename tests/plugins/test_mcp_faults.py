@@ -314,7 +314,7 @@ def test_a_command_and_its_children_are_gone_when_the_engine_is(end: signal.Sign
         pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
         assert all(map(alive, pids))
         process.process.send_signal(end)
-        process.process.communicate()
+        process.ended()
         assert all_gone(pids)
 
 
