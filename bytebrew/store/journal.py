@@ -187,6 +187,10 @@ class Journal:
         await log.load(self._db, new)
         return log
 
+    async def newest(self, log: Log, number: int) -> int:
+        """The number of the newest committed event; a reader may see event `number` in the file before the log does."""
+        return log.committed if number <= log.committed else await self._db.read(last_number, log.session_id)
+
     def append(self, log: Log, event: Event) -> int:
         """Numbers the event and queues it for the next transaction; it is sent to clients once that is committed."""
         if log.error is not None:

@@ -21,8 +21,8 @@ class SpanDetail(Struct, frozen=True, kw_only=True):
     """
 
     span: Span
-    input: Raw | None = None
-    edited: Raw | None = None
+    input: Any = None
+    edited: Any = None
     output: str = ""
     thinking: str = ""
     tool_calls: list[ToolCall] = []

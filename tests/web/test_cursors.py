@@ -140,6 +140,25 @@ async def test_what_a_running_turn_has_sent_is_never_ahead() -> None:
             assert b'"content":"b"' in (await resumed)[1]
 
 
+async def test_what_a_page_has_shown_can_be_followed_before_the_writer_has_told_of_it(tmp_path: Path) -> None:
+    """A reader sees what is committed in the file; the log in memory learns of it a moment later."""
+    async with served_engine(data=tmp_path) as (engine, client):
+        session_id, ids = await said(client)
+        log = await engine.journal.log(session_id)
+        with closing(sqlite3.connect(tmp_path / "bytebrew.db", isolation_level=None)) as conn:
+            conn.execute(
+                "insert into events select session_id, n + 1, type, data, at from events where session_id = ? and n = ?",
+                (session_id, len(ids)),
+            )
+        url = f"{SESSIONS}/{session_id}/events"
+        page = (await client.get(f"{url}?follow=false&after=0")).json()
+        assert page["last"] == len(ids) + 1
+        async with client.stream("GET", url, params={"after": page["next"]}) as response:
+            assert response.status_code == 200
+        ahead = await client.get(url, params={"after": page["last"] + 1})
+        assert (ahead.status_code, log.committed) == (410, len(ids))
+
+
 @pytest.mark.parametrize("after", ["x", "-1", "1.5", "9" * 30, ":1", "1:", "1:2:3", "1: 2", "²", " "])
 async def test_what_is_no_id_is_a_400(after: str, shared_client: httpx.AsyncClient) -> None:
     session_id, _ = await said(shared_client)

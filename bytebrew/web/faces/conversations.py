@@ -301,7 +301,7 @@ class Conversations:
         if (last := stored.last) is None:
             raise TurnInterrupted(_STOPPED)
         log = await self._engine.journal.log(stored.session_id)
-        if log.committed < last:
+        if await self._engine.journal.newest(log, last) < last:
             raise NotFound("The session was deleted")
         async for chunk in self._engine.journal.follow(log, OpenEventRange(stored.first, last)):
             yield chunk

@@ -241,21 +241,21 @@ async def again(engine: Engine, request: Request[Any], turn_id: str, arrived: fl
     if request.place is not None:
         request.place.free()  # the turn is counted already, or has ended
     if (turn := engine.runner.turns.get(turn_id)) is not None:
-        return await _answer(engine, request, turn, arrived, _unseen(engine.journal, request, turn.log, turn))
+        return await _answer(engine, request, turn, arrived, await _unseen(engine.journal, request, turn.log, turn))
     look = engine.db.read if request.body.stream else engine.db.scan  # a stream reads its events page by page
     result = await look(turn_results.result, turn_id, engine.forms, whole=not request.body.stream)
     if result is None:
         raise Gone(_GONE)
     if result.last is None and (turn := engine.runner.turns.get(result.id)) is not None:  # it has absorbed the message
         steered = _Unseen(turn, (result.first or 1) - 1)
-        return await _answer(engine, request, turn, arrived, _unseen(engine.journal, request, turn.log, steered))
+        return await _answer(engine, request, turn, arrived, await _unseen(engine.journal, request, turn.log, steered))
     if result.last is None:
         raise TurnInterrupted("The turn has stopped at a record and goes on when the engine is back; try again then")
     if request.body.stream:
         log = await engine.journal.log(result.session_id)
-        if log.committed < result.last:  # the session was deleted meanwhile
+        if await engine.journal.newest(log, result.last) < result.last:  # the session was deleted meanwhile
             raise Gone(_GONE)
-        event_range = _unseen(engine.journal, request, log, OpenEventRange(result.first, result.last))
+        event_range = await _unseen(engine.journal, request, log, OpenEventRange(result.first, result.last))
         return Stream(frames=engine.journal.follow(log, event_range), headers=_headers(result.session_id, turn_id))
     return await _whole(engine.db, result)
 
@@ -277,11 +277,11 @@ class _Unseen:
         return self._whole.last
 
 
-def _unseen(journal: Journal, request: Request[ChatRequest], log: Log, whole: EventRange) -> EventRange:
+async def _unseen(journal: Journal, request: Request[ChatRequest], log: Log, whole: EventRange) -> EventRange:
     if not request.body.stream:
         return whole
     seen = event_cursor(request.headers, {})
-    seen.check(journal.epoch, log.committed)
+    seen.check(journal.epoch, await journal.newest(log, seen.number))
     return _Unseen(whole, seen.number)
 
 

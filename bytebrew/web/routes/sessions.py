@@ -257,7 +257,7 @@ async def follow(
         limit = positive(request.query.get("limit"), 500, 500)
         return Reply(body=await db.scan(_events, session_id, journal.epoch, cursor, limit))
     log = log or await journal.log(session_id)
-    cursor.check(journal.epoch, log.committed)
+    cursor.check(journal.epoch, await journal.newest(log, cursor.number))
     frames = journal.follow(log, OpenEventRange(cursor.number + 1))
     return Stream(frames=frames, headers={"x-session-id": session_id})
 
