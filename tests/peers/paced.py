@@ -25,7 +25,7 @@ from bytebrew import (
 COUNTING = [[one for n in range(1, 41) for one in (f"word {n} ", 0.03)]]
 """The steps of a message without any: 40 deltas in 1.2 seconds."""
 CITY = re.compile(r"weather in (\w+)")
-STEPS = re.compile(r"\[\[.*\]\]", re.DOTALL)
+STEPS = re.compile(r"\[\[.*\]\]")
 
 
 class Paced(Provider):

@@ -146,10 +146,8 @@ async def test_what_a_page_has_shown_can_be_followed_before_the_writer_has_told_
         session_id, ids = await said(client)
         log = await engine.journal.log(session_id)
         with closing(sqlite3.connect(tmp_path / "bytebrew.db", isolation_level=None)) as conn:
-            conn.execute(
-                "insert into events select session_id, n + 1, type, data, at from events where session_id = ? and n = ?",
-                (session_id, len(ids)),
-            )
+            copied = "select session_id, n + 1, type, data, at from events where session_id = ? and n = ?"
+            conn.execute(f"insert into events {copied}", (session_id, len(ids)))
         url = f"{SESSIONS}/{session_id}/events"
         page = (await client.get(f"{url}?follow=false&after=0")).json()
         assert page["last"] == len(ids) + 1

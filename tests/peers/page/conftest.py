@@ -15,9 +15,9 @@ WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 _SIGNED_IN = f'sessionStorage.setItem("bytebrew.token", {json.dumps(json.dumps({"token": ADMIN, "expires_at": None}))})'
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def chromium() -> Iterator[Any]:
-    """Debian's browser, driven by Playwright."""
+    """Debian's browser, driven by Playwright, whose loop would be in the way of the async tests behind this folder."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="not set up: run tests/peers/setup.sh")
     if (program := shutil.which("chromium") or shutil.which("google-chrome")) is None:
         pytest.skip("not set up: run tests/peers/setup.sh")
