@@ -89,10 +89,11 @@ class SessionPage extends View {
     this.#moved();
   }
 
-  /** @param {AbortSignal} signal */
+  /** All turns: those that have ended are known for good, the others are read again. @param {AbortSignal} signal */
   async #allTurns(signal) {
-    /** @type {TurnRow[]} */
-    const found = [];
+    const known = this.#turns.value ?? [];
+    const open = known.findIndex((turn) => OPEN.has(turn.status));
+    const found = known.slice(0, open < 0 ? known.length : open);
     for (;;) {
       /** @type {TurnPage} */
       const page = await api.get(`${this.#path}/turns`, { limit: 500, offset: found.length }, signal);

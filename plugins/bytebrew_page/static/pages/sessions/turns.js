@@ -6,12 +6,20 @@ import { go } from "../../core/router.js";
 /** @typedef {import("../../../api.ts").TurnRow} TurnRow */
 
 const SEGMENTS = 6;
+/** So many turns around the chosen one are in the list, with the first and the last of the session. */
+const AROUND = 100;
 
 /** The milliseconds between two moments. @param {string} from @param {string} until */
 export const since = (from, until) => new Date(until).getTime() - new Date(from).getTime();
 
 /** How long a turn took, its wait included; null while it goes on. @param {TurnRow} turn */
 export const took = (turn) => (turn.ended_at ? since(turn.queued_at, turn.ended_at) : null);
+
+/** @param {TurnRow[]} turns @param {TurnRow | undefined} chosen */
+function near(turns, chosen) {
+  const at = chosen ? turns.indexOf(chosen) : turns.length;
+  return turns.filter((_, n) => Math.abs(n - at) <= AROUND || n === 0 || n === turns.length - 1);
+}
 
 /**
  * A few turns are side by side, more in a list; each is an address.
@@ -25,7 +33,7 @@ export function turnsOf(turns, chosen, at) {
       class="turns"
       @change=${(/** @type {Event} */ event) => go(at(Number(/** @type {HTMLSelectElement} */ (event.target).value)))}
     >
-      ${turns.map(
+      ${near(turns, chosen).map(
         (turn) =>
           html`<option value=${turn.number} ?selected=${turn === chosen}>
             Turn ${turn.number} of ${turns.length}, ${ms(took(turn))}${turn.status === "failed" ? ", failed" : ""}
