@@ -34,7 +34,7 @@ test: $(VENV)/.dev ## Set up and run the tests, but for those below
 
 test-peers: $(VENV)/.dev ## Run the tests against foreign servers, which this sets up under .cache/
 	tests/peers/setup.sh
-	$(BIN)/pytest -m peers -rs
+	$(BIN)/pytest -m peers -rs -n 2 --dist loadfile
 
 test-faults: $(VENV)/.dev ## Kill and flood the engine, and fail each ninth of its operations: what CI runs
 	$(BIN)/pytest -m slow -n 2 --dist worksteal

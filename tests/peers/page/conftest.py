@@ -68,3 +68,12 @@ def page(chromium: Any, engine: Served) -> Iterator[Any]:
 def open_page(chromium: Any, engine: Served) -> Callable[..., Any]:
     """Opens tabs with options of their own: `with open_page(viewport=NARROW, color_scheme="dark") as tab`."""
     return lambda **options: opened(chromium, engine.url, **options)
+
+
+def until(page: Any, true: Callable[[], bool]) -> None:
+    """Waits until the engine has what the page shows already."""
+    for _ in range(200):
+        if true():
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError("the engine does not come to it within 10 s")

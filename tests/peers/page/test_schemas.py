@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.peers.page.conftest import NARROW
+from tests.peers.page.conftest import NARROW, until
 from tests.peers.served import Served
 
 expect: Any = pytest.importorskip("playwright.sync_api", reason="not set up: run tests/peers/setup.sh").expect
@@ -59,10 +59,10 @@ def test_a_schema_is_made_and_its_chat_is_switched(page: Any, engine: Served) ->
     expect(page.get_by_role("heading", name="made-here")).to_be_visible()
     page.get_by_role("switch", name="Chat is on").uncheck()
     expect(page.get_by_text("Nobody can talk to it")).to_be_visible()
-    assert not schema(engine, "made-here")["chat_enabled"]
+    until(page, lambda: not schema(engine, "made-here")["chat_enabled"])
     page.get_by_role("button", name="Undo").click()
     expect(page.get_by_text("Nobody can talk to it")).to_have_count(0)
-    assert schema(engine, "made-here")["chat_enabled"]
+    until(page, lambda: schema(engine, "made-here")["chat_enabled"])
     page.get_by_role("button", name="Delete", exact=True).click()
     page.get_by_role("button", name="Delete schema made-here").click()
     expect(page.get_by_role("navigation", name="Schemas").get_by_role("link", name="made-here")).to_have_count(0)
@@ -96,11 +96,7 @@ def test_what_another_has_changed_is_shown_and_not_overwritten(page: Any, engine
     assert schema(engine)["description"] == "Theirs"
     page.get_by_label("What chats show").select_option("full")
     expect(page.get_by_role("alert")).to_have_count(0)
-    for _ in range(100):
-        if schema(engine)["view"] == "full":
-            return
-        page.wait_for_timeout(50)
-    raise AssertionError(schema(engine))
+    until(page, lambda: schema(engine)["view"] == "full")
 
 
 def test_the_line_for_curl_runs_as_it_stands_there(page: Any, engine: Served) -> None:

@@ -16,6 +16,7 @@ from tests.peers.served import SCHEMA, Served, served, slow, steps
 pytestmark = [pytest.mark.peers, pytest.mark.timeout(120)]
 
 MANY = 10_000
+expect: Any = pytest.importorskip("playwright.sync_api", reason="not set up: run tests/peers/setup.sh").expect
 LONGEST_TASK = 100
 """Milliseconds for which a page may keep the reader waiting."""
 
@@ -168,6 +169,26 @@ def test_a_turn_that_runs_is_seen_to_go_on(page: Any, engine: Served) -> None:
     page.get_by_role("treeitem", name=re.compile("^weather")).wait_for()
     page.get_by_role("treeitem", name=re.compile("^Turn 2 .*completed")).wait_for()
     thread.join()
+
+
+def test_a_session_of_many_turns_reads_only_those_that_go_on_and_lists_those_nearby(page: Any, engine: Served) -> None:
+    first, turns = say(engine, "[[1]]"), 220
+    for _ in range(turns - 1):
+        say(engine, "[[1]]", session_id=first["session_id"])
+    read = list[str]()
+    page.goto(f"/sessions/{first['session_id']}")
+    choice = page.get_by_role("combobox", name="Turn")
+    expect(choice).to_have_value(str(turns))
+    assert choice.locator("option").count() == 102
+    choice.select_option("1")
+    expect(page).to_have_url(re.compile(r"turn=1$"))
+    expect(choice.locator("option")).to_have_count(102)
+    page.on("request", lambda request: read.append(request.url))
+    say(engine, "[[1]]", session_id=first["session_id"])
+    expect(choice.locator("option").last).to_have_text(re.compile(f"Turn {turns + 1} of {turns + 1}, "))
+    again = [url for url in read if "/turns?" in url]
+    assert again
+    assert all(int(re.search(r"offset=(\d+)", url)[1]) >= turns for url in again)  # type: ignore[index]
 
 
 def test_a_failed_turn_says_why_and_opens_in_the_chat(page: Any, engine: Served) -> None:

@@ -45,6 +45,7 @@ class SessionPage extends View {
   /** @type {import("../../core/router.js").Place} */
   #place = { page: "", rest: [], query: new URLSearchParams() };
   #session = new Resource(this, (signal) => /** @type {Promise<SessionDetail>} */ (api.get(this.#path, {}, signal)));
+  /** @type {Resource<TurnRow[]>} */
   #turns = new Resource(this, (signal) => this.#allTurns(signal));
   /** @type {Resource<Timeline>} */
   #timeline = new Resource(this, (signal) => this.#spans(signal));
