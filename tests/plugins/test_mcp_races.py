@@ -233,7 +233,7 @@ def test_a_command_that_is_being_ended_is_gone_when_the_engine_is_killed_meanwhi
         time.sleep(2.7)  # it has been asked, and it is not yet killed
         assert alive(pids[0])
         process.process.send_signal(signal.SIGKILL)
-        process.process.communicate()
+        process.ended()
         assert all_gone(pids)
 
 
