@@ -43,6 +43,8 @@ async def task(request: Request[Any], turn: FaceTurn, client: Client, *, seed: b
         elif waiting:
             texts = "; ".join(question_text(one) for one in waiting.values() if one.tool)
             more = {"statusMessage": f"Waits for a person, in the inbox GET /api/v1/approvals. {texts}".strip()}
+    if outcome.end is not None and turn.ended_at is None:  # it has ended while it was read
+        turn = await request.engine.state[CONVERSATIONS].turn(request, turn.id)
     if seed or not client.is_modern:
         more = {name: value for name, value in more.items() if name == "statusMessage"}
     if not more.get("statusMessage"):
@@ -52,7 +54,7 @@ async def task(request: Request[Any], turn: FaceTurn, client: Client, *, seed: b
         "taskId": turn.id,
         "status": status,
         "createdAt": turn.created_at,
-        "lastUpdatedAt": turn.ended_at or (turn.created_at if outcome.end else now()),
+        "lastUpdatedAt": turn.ended_at or now(),
         f"ttl{suffix}": None,
         f"pollInterval{suffix}": POLL_MS,
         **more,
