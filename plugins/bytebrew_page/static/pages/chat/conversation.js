@@ -237,8 +237,11 @@ export class Conversation {
     this.#answered();
   }
 
-  /** The whole of the questions that wait, for their cards; those that no longer wait were answered elsewhere. */
-  async questions() {
+  /**
+   * The whole of the questions that wait, for their cards. The event of one may come before its turn tells of it, and
+   * one that was answered elsewhere has a result soon: what is not there yet is asked for again while it is open.
+   */
+  async questions(pause = 250) {
     const turn = this.open;
     if (!turn?.id || !turn.asks.length) return;
     const { signal } = this.#stop;
@@ -249,10 +252,10 @@ export class Conversation {
     const found = new Map((answer.questions ?? []).map((one) => [one.id, one]));
     for (const call of calls(turn.blocks)) {
       if (!call.ask?.open) continue;
-      const data = found.get(call.ask.event.confirmation_id);
-      if (data) call.ask.data ??= data;
-      else call.ask.open = false;
+      call.ask.data ??= found.get(call.ask.event.confirmation_id) ?? null;
     }
+    if (turn.asks.some(({ ask }) => !ask?.data) && !signal.aborted)
+      setTimeout(() => signal.aborted || this.questions(Math.min(pause * 2, 5000)), pause);
     turn.version += 1;
     this.#update();
   }
