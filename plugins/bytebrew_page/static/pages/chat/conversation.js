@@ -17,6 +17,8 @@ import { Speech } from "./speech.js";
 
 /** How many of the newest events are read at first. */
 const WINDOW = 4000;
+/** A question that was not found after waits up to so many milliseconds is taken to be answered. */
+const PATIENCE = 2000;
 
 /**
  * What is sent: a text or the answers to a form, shown as `content`.
@@ -238,8 +240,8 @@ export class Conversation {
   }
 
   /**
-   * The whole of the questions that wait, for their cards. The event of one may come before its turn tells of it, and
-   * one that was answered elsewhere has a result soon: what is not there yet is asked for again while it is open.
+   * The whole of the questions that wait, for their cards; those that no longer wait were answered elsewhere. The event
+   * of one may come before its turn tells of it: one that was never seen is asked for again for some seconds.
    */
   async questions(pause = 250) {
     const turn = this.open;
@@ -252,10 +254,12 @@ export class Conversation {
     const found = new Map((answer.questions ?? []).map((one) => [one.id, one]));
     for (const call of calls(turn.blocks)) {
       if (!call.ask?.open) continue;
-      call.ask.data ??= found.get(call.ask.event.confirmation_id) ?? null;
+      const data = found.get(call.ask.event.confirmation_id);
+      if (data) call.ask.data ??= data;
+      else if (call.ask.data || pause > PATIENCE) call.ask.open = false;
     }
     if (turn.asks.some(({ ask }) => !ask?.data) && !signal.aborted)
-      setTimeout(() => signal.aborted || this.questions(Math.min(pause * 2, 5000)), pause);
+      setTimeout(() => signal.aborted || this.questions(pause * 2), pause);
     turn.version += 1;
     this.#update();
   }
