@@ -13,7 +13,7 @@ WORKERS := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHON
 
-.PHONY: help run test test-peers test-faults test-faults-all test-fuzz chaos check fix docs vendored bench dist stale
+.PHONY: help run test test-peers test-shipped test-faults test-faults-all test-fuzz chaos check fix docs vendored bench dist stale
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /	/' | sort
@@ -30,11 +30,15 @@ run: $(BIN)/bytebrew ## Set up and start the engine on http://127.0.0.1:8443
 	@exec $(BIN)/bytebrew serve
 
 test: $(VENV)/.dev ## Set up and run the tests, but for those below
-	$(MEMORY:%=TMPDIR=%) PYTHONHASHSEED=0 $(BIN)/pytest -m "not peers and not slow" -n $(WORKERS) --dist worksteal --hypothesis-profile=ci
+	$(MEMORY:%=TMPDIR=%) PYTHONHASHSEED=0 $(BIN)/pytest -m "not peers and not slow and not shipped" -n $(WORKERS) --dist worksteal --hypothesis-profile=ci
 
 test-peers: $(VENV)/.dev ## Run the tests against foreign servers, which this sets up under .cache/
 	tests/peers/setup.sh
 	$(BIN)/pytest -m peers -rs -n 2 --dist loadfile
+
+test-shipped: $(VENV)/.dev ## Build what is shipped and run the tests against it: packages, executable, container, examples
+	tests/shipped/setup.sh
+	$(BIN)/pytest -m shipped -rs -n 2 --dist loadfile
 
 test-faults: $(VENV)/.dev ## Kill and flood the engine, and fail each ninth of its operations: what CI runs
 	$(BIN)/pytest -m slow -n 2 --dist worksteal
