@@ -13,7 +13,7 @@ WORKERS := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHON
 
-.PHONY: help run test test-peers test-shipped test-faults test-faults-all test-fuzz chaos check fix docs vendored bench dist stale
+.PHONY: help run test test-peers test-shipped test-faults test-faults-all test-fuzz chaos check fix docs vendored lock bench dist stale
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /	/' | sort
@@ -68,6 +68,9 @@ docs: $(VENV)/.dev ## Write docs/settings.md and the types of the TypeScript cli
 
 vendored: $(VENV)/.dev ## Fetch the libraries that the page ships, as their pins say
 	$(BIN)/python scripts/vendored.py
+
+lock: ## Pin what pyproject.toml needs in packaging/requirements.lock: ARGS=--upgrade takes the newest of all
+	scripts/lock.sh $(ARGS)
 
 bench: $(VENV)/.dev ## Measure the engine against a bare pass-through, as ratios in one run
 	$(BIN)/python -m tests.bench
