@@ -62,7 +62,7 @@ fix: $(VENV)/.dev ## Mend what lint and format can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(VENV)/.dev ## Write docs/settings.md and the types of the TypeScript client from the code
+docs: $(VENV)/.dev ## Write docs/reference/settings.md and the types of the TypeScript client from the code
 	$(BIN)/python scripts/settings_page.py
 	$(BIN)/python -m scripts.client_types
 

@@ -1,4 +1,4 @@
-"""Writes the tables of docs/settings.md from the settings of the core and the bundled plugins: `make docs` runs it."""
+"""Writes the tables of docs/reference/settings.md from the code: `make docs` runs it."""
 
 import re
 import tempfile
@@ -10,7 +10,7 @@ import msgspec
 from bytebrew.base.settings import rows
 from bytebrew.engine import Engine
 
-PAGE = Path(__file__).parent.parent / "docs" / "settings.md"
+PAGE = Path(__file__).parent.parent / "docs" / "reference" / "settings.md"
 
 
 def page() -> str:

@@ -86,7 +86,7 @@ class Core(Struct, frozen=True, kw_only=True):
 
 
 class Row(NamedTuple):
-    """A row of the settings table in --help and docs/settings.md."""
+    """A row of the settings table in --help and docs/reference/settings.md."""
 
     variable: str
     default: str

@@ -1,4 +1,4 @@
-"""Streaming parser of multipart/form-data (RFC 7578); docs/decisions/multipart.md explains why it is our own."""
+"""Streaming parser of multipart/form-data (RFC 7578), our own: see docs/explanation/decisions/multipart.md."""
 
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping

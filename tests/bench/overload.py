@@ -26,7 +26,7 @@ WARM_SECONDS = 2.0
 PATIENCE = 10.0
 CLIENTS = 60
 """As many as are never refused."""
-SVG = Path("docs/overload.svg")
+SVG = Path("docs/images/overload.svg")
 KINDS = {"paced": "streams of 50 deltas, 20 ms apart", "burst": "50 deltas at once"}
 
 

@@ -1,4 +1,4 @@
-"""docs/architecture.md knows every folder, and its answers name what is there."""
+"""docs/explanation/architecture.md knows every folder, and its answers name what is there."""
 
 import re
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from tests.docs import ROOT
 from tests.test_floors import FLOORS
 
-PAGE = (ROOT / "docs" / "architecture.md").read_text()
+PAGE = (ROOT / "docs" / "explanation" / "architecture.md").read_text()
 FOLDERS = sorted(path.parent.name for path in ROOT.glob("bytebrew/*/__init__.py"))
 SUBFOLDERS = sorted(path.parent for path in ROOT.glob("bytebrew/*/*/__init__.py"))
 PLUGINS = sorted({path.stem.removeprefix("bytebrew_") for path in ROOT.glob("plugins/bytebrew_*")})
@@ -81,7 +81,10 @@ def test_every_function_that_an_answer_names_is_in_the_file_beside_it() -> None:
     answers = PAGE.partition("\n## Where is")[2].partition("\n## ")[0].splitlines()
     named = 0
     for part in (part for answer in answers for part in answer.split("; ")):
-        files = [(ROOT / "docs" / link).resolve() for link in re.findall(r"\]\((\.\./[\w/.]+\.py)\)", part)]
+        files = [
+            (ROOT / "docs" / "explanation" / link).resolve()
+            for link in re.findall(r"\]\((\.\./\.\./[\w/.]+\.py)\)", part)
+        ]
         texts = [file.read_text() for file in files]
         names = re.findall(r"`(?!register_|BYTEBREW_)((?:[A-Za-z]+\.)?[A-Za-z_]+)`", part) if texts else []
         for name in names:

@@ -11,7 +11,7 @@ from bytebrew.testing import ADMIN
 from tests.docs import ROOT
 from tests.docs.shop import Shop, commands, opened
 
-PAGE = "conversations.md"
+PAGE = "explanation/conversations.md"
 CHAT = "/api/v1/schemas/support/chat"
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from tests.docs import ROOT
 from tests.docs.shop import commands, opened
 
-PAGE = (ROOT / "docs" / "faces.md").read_text()
+PAGE = (ROOT / "docs" / "reference" / "faces.md").read_text()
 
 
 def test_first_steps(tmp_path: Path) -> None:
-    [talk] = commands("faces.md", "First steps")
+    [talk] = commands("reference/faces.md", "First steps")
     with opened(tmp_path) as shop:
         models, answer = (json.loads(line) for line in shop.run(talk.replace("\ncurl", "\necho; curl")).splitlines())
     assert "support" in [model["id"] for model in models["data"]]

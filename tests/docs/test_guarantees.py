@@ -9,7 +9,7 @@ import pytest
 
 from tests.docs import ROOT
 
-SECTIONS = (ROOT / "docs" / "guarantees.md").read_text().split("\n## ")[1:-1]
+SECTIONS = (ROOT / "docs" / "explanation" / "guarantees.md").read_text().split("\n## ")[1:-1]
 
 
 @cache

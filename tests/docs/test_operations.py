@@ -9,7 +9,7 @@ import pytest
 from tests.docs import ROOT
 from tests.docs.shop import Shop, commands, opened
 
-PAGE = "operations.md"
+PAGE = "how-to/operations.md"
 
 
 @pytest.fixture(scope="module")

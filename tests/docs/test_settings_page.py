@@ -1,4 +1,4 @@
-"""docs/settings.md is what `make docs` writes, and has every setting with a description."""
+"""docs/reference/settings.md is what `make docs` writes, and has every setting with a description."""
 
 import re
 

@@ -14,7 +14,7 @@ from tests.commands import environment
 from tests.docs import ROOT
 
 BLOCK = re.compile(r"(?:^`([\w./]+)`:\n\n)?^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-PAGE = (ROOT / "docs" / "plugins-tutorial.md").read_text()
+PAGE = (ROOT / "docs" / "tutorials" / "plugin.md").read_text()
 
 
 def script(page: str) -> str:

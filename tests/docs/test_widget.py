@@ -11,7 +11,7 @@ ORIGIN = {"origin": "https://shop.example"}
 
 
 def test_a_visitor_of_the_site_chats_with_the_token_of_its_page(tmp_path: Path) -> None:
-    make, allow = commands("widget.md", "Set it up")
+    make, allow = commands("how-to/widget.md", "Set it up")
     with opened(tmp_path) as shop:
         token = json.loads(shop.run(make))["token"]
         assert json.loads(shop.run(allow))["value"] == [ORIGIN["origin"]]

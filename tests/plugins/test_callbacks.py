@@ -453,7 +453,9 @@ async def test_what_is_published_in_a_transaction_that_fails_is_not_sent() -> No
 
 
 async def test_the_receiver_on_the_page_prints_what_it_has_verified(tmp_path: Path) -> None:
-    page = (ROOT / "docs" / "operations.md").read_text().partition("\n## Callbacks\n")[2].partition("\n## ")[0]
+    page = (
+        (ROOT / "docs" / "how-to" / "operations.md").read_text().partition("\n## Callbacks\n")[2].partition("\n## ")[0]
+    )
     [curl] = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
     [program] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     body = json.loads(re.findall(r"-d '(.*?)'", curl)[0])

@@ -264,7 +264,7 @@ def test_tasks(sh: Shell) -> None:
 
 
 def test_the_documented_task_and_webhook(sh: Shell) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "tasks.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "explanation" / "tasks.md").read_text()
     blocks = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
     output = sh(f"set -euo pipefail; TOKEN={ADMIN}\n" + "\necho\n".join(blocks))
     task, received = [json.loads(line) for line in output.splitlines()]

@@ -15,15 +15,20 @@ from bytebrew.web.routes import every
 from tests.docs import ROOT
 from tests.tables import installed, label
 
-PAGES = {page.name: page.read_text() for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))}
-TUTORIAL = "plugins-tutorial.md"  # whose vendor has paths and settings of its own
+PAGES = {
+    page.relative_to(ROOT).as_posix().removeprefix("docs/"): page.read_text()
+    for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md"))
+}
+TUTORIAL = "tutorials/plugin.md"  # whose vendor has paths and settings of its own
 PATHS = {path for page in {*PAGES} - {TUTORIAL} for path in re.findall(r"`(?:[A-Z]+ )?(/[a-z][\w/{}.-]*)", PAGES[page])}
 ROUTES = installed()
 
 
 def test_every_setting_of_the_process_has_a_description(tmp_path: Path) -> None:
     settings = rows(Engine({"BYTEBREW_DATA_DIR": str(tmp_path)}).plugins.tables())
-    documented = set(re.findall(r"^\| `(BYTEBREW_\w+)` \| .* \| \S.* \|$", PAGES["settings.md"], re.MULTILINE))
+    documented = set(
+        re.findall(r"^\| `(BYTEBREW_\w+)` \| .* \| \S.* \|$", PAGES["reference/settings.md"], re.MULTILINE)
+    )
     assert {row.variable for row in settings} == documented
 
 
@@ -36,8 +41,8 @@ async def test_every_setting_of_a_running_engine_says_what_it_is() -> None:
 
 def test_every_setting_of_a_running_engine_is_on_the_settings_page(tmp_path: Path) -> None:
     keys = {option.key for option in Engine({"BYTEBREW_DATA_DIR": str(tmp_path)}).options}
-    assert keys == set(re.findall(r"^\| `([a-z]+\.\w+)` \|", PAGES["settings.md"], re.MULTILINE))
-    assert set(re.findall(r"`(retention\.\w+)`", PAGES["operations.md"])) == {
+    assert keys == set(re.findall(r"^\| `([a-z]+\.\w+)` \|", PAGES["reference/settings.md"], re.MULTILINE))
+    assert set(re.findall(r"`(retention\.\w+)`", PAGES["how-to/operations.md"])) == {
         key for key in keys if key.startswith("retention.")
     }
 
@@ -67,12 +72,12 @@ async def test_every_path_of_a_page_is_there(path: str) -> None:
 
 
 def test_every_event_is_on_the_page_of_events_and_no_other() -> None:
-    table = PAGES["events.md"].partition("| event |")[2].partition("\n\n")[0]
+    table = PAGES["reference/events.md"].partition("| event |")[2].partition("\n\n")[0]
     assert re.findall(r"^\| `(\w+)` \| \S", table, re.MULTILINE) == [event.name for event in EVENTS]
 
 
 def test_every_code_of_a_notice_is_on_the_page_of_events() -> None:
-    [row] = re.findall(r"^\| `notice` \| .*$", PAGES["events.md"], re.MULTILINE)
+    [row] = re.findall(r"^\| `notice` \| .*$", PAGES["reference/events.md"], re.MULTILINE)
     files = [file.read_text() for folder in ("bytebrew", "plugins") for file in (ROOT / folder).rglob("*.py")]
     codes = {code for file in files for code in re.findall(r'Notice\(code="(\w+)"', file)}
     assert len(codes) >= 5

@@ -17,7 +17,7 @@ from bytebrew_client.chat_request import ChatOptions
 from bytebrew_client.event_stream import Frame
 from bytebrew_client.events import EVENTS, Event, UnknownEvent, event_of
 
-PAGE = Path(__file__).parents[3] / "docs" / "events.md"
+PAGE = Path(__file__).parents[3] / "docs" / "reference" / "events.md"
 RECORDS = {
     "Answered": records.Answered,
     "CallRecord": records.CallRecord,
