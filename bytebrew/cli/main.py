@@ -14,6 +14,7 @@ from bytebrew.base.settings import Core
 from bytebrew.cli import backup, config, doctor, gc, plugins, replay, restore, serve, status
 from bytebrew.cli.setup import Setup
 from bytebrew.plugins import Plugins
+from bytebrew.version import __version__, commit
 
 
 def main() -> None:
@@ -62,7 +63,7 @@ def _message(error: Exception) -> str:
 
 
 @click.group()
-@click.version_option(package_name="bytebrew")
+@click.version_option(__version__, message="%(prog)s, version %(version)s" + (commit() and f", commit {commit()}"))
 def cli() -> None:
     """A self-hosted engine for AI agents; `bytebrew serve --help` lists every setting.
 
