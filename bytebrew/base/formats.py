@@ -62,6 +62,23 @@ class Duration(float):
         return cls(sum(float(number) * _UNITS[unit] for number, unit in parts))
 
 
+class IpNetwork(str):
+    """An IP address or a network (CIDR) that is not all addresses."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str) -> "IpNetwork":
+        """Raises ValueError for anything else."""
+        try:
+            network = ipaddress.ip_network(text)
+        except ValueError as error:
+            raise ValueError(f"{error}; write an address or a network, like 10.0.0.7 or 10.0.0.0/8") from error
+        if not network.prefixlen:
+            raise ValueError(f"{text} is everybody; name the addresses or networks that are meant")
+        return cls(network)
+
+
 def uptime(seconds: float) -> str:
     """`2h34m12s`, whole seconds, as Go prints a duration."""
     minutes, rest = divmod(int(seconds), 60)

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from bytebrew.base.errors import SettingsError
-from bytebrew.base.formats import Duration
+from bytebrew.base.formats import Duration, IpNetwork
 
 PREFIX = "BYTEBREW_"
 _fields = lru_cache(64)(msgspec.structs.fields)
@@ -38,6 +38,9 @@ class Core(Struct, frozen=True, kw_only=True):
     disabled_plugins: Annotated[tuple[str, ...], _help("plugins to leave out, by name, separated by commas")] = ()
     plugins_dir: Annotated[Path | None, _help("folder of more plugins, filled by pip install --target")] = None
     drain_seconds: Annotated[Duration, _help("how long SIGTERM waits for running turns")] = Duration(20)
+    trusted_proxies: Annotated[
+        tuple[IpNetwork, ...], _help("networks (CIDR) of proxies whose X-Forwarded-* and Forwarded headers are true")
+    ] = ()
     cors_origins: Annotated[tuple[str, ...], _help("origins whose pages may call, such as https://app.example")] = ()
     max_body_bytes: Annotated[int, Meta(ge=1024), _help("largest JSON body of a request")] = 1024 * 1024
     max_upload_bytes: Annotated[int, Meta(ge=1024), _help("largest body that carries files")] = 50 * 1024 * 1024
@@ -211,8 +214,8 @@ def _convert(text: str, kind: Any) -> Any:
 
 
 def _decode(kind: type, text: Any) -> Any:
-    if kind is Duration:
-        return Duration.parse(str(text))
+    if kind is Duration or kind is IpNetwork:
+        return kind.parse(str(text))
     if issubclass(kind, Path):
         return Path(text)
     raise TypeError(f"a setting cannot be of type {kind.__name__}")

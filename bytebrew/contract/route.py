@@ -54,7 +54,8 @@ class Request(Generic[Body]):
     RequestTimeout or InvalidRequest if the body is too large, too slow or incomplete.
 
     Header names are lower case; repeated headers are joined with commas (RFC 9110 section 5.3). `client` is the address
-    of the connected peer. `connection` is the address and port of both ends, the peer's first, if they are known.
+    of the client, and `scheme` and `host` are those of the URL that it called, by the headers of trusted proxies.
+    `connection` is the address and port of both ends, the peer's first, if they are known; the peer may be a proxy.
     `method` and `url_path` are those of the request line. `place` is the place of a new turn among the admitted ones;
     it is released once the turn itself is counted. `repeats` is set if the Idempotency-Key was used before, so that the
     request starts nothing new; it is looked up only if the engine has guards.
@@ -67,6 +68,8 @@ class Request(Generic[Body]):
     headers: Mapping[str, str]
     body: Body
     client: str
+    scheme: str = "http"
+    host: str = ""
     connection: tuple[tuple[str, int], tuple[str, int]] | None = None
     method: str = ""
     url_path: str = ""
@@ -243,10 +246,8 @@ _HOST = re.compile(r"[A-Za-z0-9.:\[\]_-]+")
 
 
 def own_origin(request: Request[Any]) -> str:
-    """The engine's origin as the client knows it, by Host and X-Forwarded-Proto; empty if the Host is malformed."""
-    host = request.headers.get("host", "")
-    scheme = "https" if request.headers.get("x-forwarded-proto") == "https" else "http"
-    return f"{scheme}://{host}" if _HOST.fullmatch(host) else ""
+    """The engine's origin as the client knows it; empty if the host is malformed."""
+    return f"{request.scheme}://{request.host}" if _HOST.fullmatch(request.host) else ""
 
 
 Moment = Annotated[

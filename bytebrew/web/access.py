@@ -30,7 +30,7 @@ class Access:
         """Sets the actor of a request to a route with a scope; raises Unauthorized and Forbidden."""
         if route.scope is not None:
             if route.own_pages:
-                cors.check_origin(request.headers, self._origins(), request.engine.settings.core.host)
+                cors.check_origin(request.headers, request.host, self._origins(), request.engine.settings.core.host)
             try:
                 request.actor = await self.authenticate(request)
             except Unauthorized as error:
@@ -58,7 +58,7 @@ class Access:
             message = f"Send a token in the header Authorization: Bearer <token>{other}"
             raise Unauthorized(message, missing=True, challenge=challenge)
         if not token:
-            cors.check_page(request.headers, self._origins())
+            cors.check_page(request.headers, request.host, self._origins())
         return actor
 
     async def while_live(

@@ -92,6 +92,8 @@ class Application:
         if scope["type"] != "http":
             await self._router(scope, receive, send)
             return
+        if self._state.proxies:
+            self._state.proxies.apply(scope)
         trace_id.set(request_id := new_id("req"))
         started = time.monotonic()
         exchange = Exchange(scope, receive, send, request_id)
@@ -205,15 +207,18 @@ class Endpoint:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, route: Route, place: Place | None) -> None:
         engine, method, client, server = self._engine, scope["method"], scope.get("client"), scope.get("server")
+        sent = _joined(scope["headers"])
         request: Request[Any] = Request(
             engine=engine,
             actor=ANYONE,
             path={name: canonical_id(value) for name, value in scope["path_params"].items()},
             query=query.parse(scope["query_string"]) if scope["query_string"] else {},
-            headers=_joined(scope["headers"]),
+            headers=sent,
             body=None,
             client=client[0] if client else "",
-            connection=(tuple(client), tuple(server)) if client and server else None,
+            scheme=scope["scheme"],
+            host=scope.get("host") or sent.get("host", ""),
+            connection=(tuple(scope.get("peer", client)), tuple(server)) if client and server else None,
             method=method,
             url_path=scope["path"],
             http_version=scope["http_version"],
@@ -256,8 +261,9 @@ class Endpoint:
             headers |= await guard.check(request, route) or {}
         if request.query:
             query.check(request.query, route)
+        keyed = route.idempotent and not route.stream_body and HEADER in request.headers
         if route.body is None and not route.stream_body:
-            return await self._perform(request, route, _digest(request, route, scope, b""))
+            return await self._perform(request, route, digest_of(scope["query_string"], b"") if keyed else b"")
         core, raw = self._engine.settings.core, b""
         passed_on = route.stream_body and not route.in_memory
         held = None if passed_on else self._state.bodies if route.scope else self._state.public_bodies
@@ -272,7 +278,8 @@ class Endpoint:
                 request.body = await self._decode(request, route, raw)
                 if self._taken:
                     check_name(getattr(request.body, "name", None), self._taken)
-            digest, raw = _digest(request, route, scope, raw), b""  # frees the memory, as the turn may wait for long
+            digest = digest_of(scope["query_string"], raw) if keyed else b""
+            raw = b""  # frees the memory, as the turn may wait for long
             if route.begins_turn:
                 body.close()  # from now on its memory counts as the turn's
             return await self._perform(request, route, digest)
@@ -312,12 +319,6 @@ class Endpoint:
             return self._decoders[route.method].decode(raw or b"{}")
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise unfit(error, route.body) from error
-
-
-def _digest(request: Request[Any], route: Route, scope: Scope, raw: bytes) -> bytes:
-    """The digest of a request with an Idempotency-Key; empty without one."""
-    keyed = route.idempotent and not route.stream_body and HEADER in request.headers
-    return digest_of(scope["query_string"], raw) if keyed else b""
 
 
 def _joined(lines: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
@@ -388,7 +389,7 @@ def _complete(scope: Scope, headers: Iterable[tuple[bytes, bytes]], request_id: 
     own = {name for name, _ in lines}
     lines += [line for line in SECURITY if line[0] not in own]
     lines.append((b"x-request-id", request_id.encode()))
-    if scope["scheme"] == "https" or (b"x-forwarded-proto", b"https") in scope["headers"]:
+    if scope["scheme"] == "https":
         lines.append((b"strict-transport-security", b"max-age=31536000"))
     return lines
 

@@ -41,23 +41,22 @@ def preflight(sent: Mapping[str, str], allowed: Sequence[str], names: Sequence[s
     return lines
 
 
-def check_page(headers: Mapping[str, str], allowed: Sequence[str]) -> None:
+def check_page(headers: Mapping[str, str], host: str, allowed: Sequence[str]) -> None:
     """Raises Forbidden for a cross-site request (CSRF) whose credential was added by the browser or a gateway."""
     origin = headers.get("origin")
     if origin is None and headers.get("sec-fetch-site", "none") in ("none", "same-origin"):
         return
-    own = origin is not None and origin.rpartition("://")[2].lower() == headers.get("host", "").lower()
+    own = origin is not None and origin.rpartition("://")[2].lower() == host.lower()
     if not own and origin not in allowed:
         where = f"A page of {origin}" if origin else "Another site"
         raise Forbidden(f"{where[:300]} may not call with your credentials; BYTEBREW_CORS_ORIGINS lists those that may")
 
 
-def check_origin(headers: Mapping[str, str], allowed: Sequence[str], listening: str) -> None:
+def check_origin(headers: Mapping[str, str], host: str, allowed: Sequence[str], listening: str) -> None:
     """Raises Forbidden for a page of another origin, or of a foreign name that leads to the engine (DNS rebinding)."""
     origin = headers.get("origin")
     if origin is None or origin in allowed:
         return
-    host = headers.get("host", "")
     if origin.rpartition("://")[2].lower() != host.lower() or not is_known_host(host, listening):
         words = f"A page of {origin[:300]} may not call this; BYTEBREW_CORS_ORIGINS lists the origins that may"
         raise Forbidden(words, code="foreign_origin")

@@ -30,7 +30,7 @@ def check_origin(request: Request[None]) -> None:
     """Raises Forbidden for requests from pages of another origin, even with a valid secret."""
     headers = request.headers
     origin = headers.get("origin")
-    foreign = origin is not None and origin.partition("://")[2] != headers.get("host", "")
+    foreign = origin is not None and origin.partition("://")[2] != request.host
     if foreign or headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
         raise Forbidden("A page of another origin may not open a local session", code="foreign_origin")
 
@@ -48,15 +48,18 @@ async def check(request: Request[None], mode: LocalMode, local: Local, core: Cor
     if local.local_session_secret:
         message = f"Send the value of BYTEBREW_LOCAL_SESSION_SECRET as Authorization: Bearer <secret>, or {HOW}"
         raise Forbidden(message, code="secret_required")
-    if any(name in FORWARDED or name.startswith("x-forwarded-") for name in headers) or request.http_version != "1.1":
+    peer = request.connection[0][0] if request.connection else ""
+    by_proxy = is_within(peer, core.trusted_proxies)
+    passed_on = any(name in FORWARDED or name.startswith("x-forwarded-") for name in headers)
+    if passed_on or request.http_version != "1.1" or (by_proxy and not is_loopback(peer)):
         raise Forbidden(f"A proxy passed this on, so {HOW}", code="forwarded")
     if not is_known_host(headers.get("host", ""), core.host):
         message = "The Host header may be a foreign site's; call the engine by its IP address or as localhost"
         raise Forbidden(f"{message}, or {HOW}", code="foreign_host")
-    if is_within(request.client, local.local_session_from):
+    if is_within(peer, local.local_session_from) and not by_proxy:
         return
-    if not is_loopback(request.client):
-        message = f"{request.client} may not open a local session; add its network to BYTEBREW_LOCAL_SESSION_FROM"
+    if not is_loopback(peer):
+        message = f"{peer} may not open a local session; add its network to BYTEBREW_LOCAL_SESSION_FROM"
         raise Forbidden(f"{message}, or {HOW}", code="foreign_address")
     try:
         if request.connection is None:

@@ -28,6 +28,7 @@ EXAMPLES: dict[str, tuple[str, object]] = {
     "disabled_plugins": ("demo, auth_external,", ("demo", "auth_external")),
     "plugins_dir": ("/srv/plugins", Path("/srv/plugins")),
     "drain_seconds": ("1m30s", Duration(90)),
+    "trusted_proxies": ("10.0.0.7, fd00::/8", ("10.0.0.7/32", "fd00::/8")),
     "cors_origins": ("https://a.example, http://localhost:3000", ("https://a.example", "http://localhost:3000")),
     "max_body_bytes": ("2048", 2048),
     "max_upload_bytes": ("4096", 4096),

@@ -22,7 +22,7 @@ from h2.events import DataReceived
 from nacl.signing import SigningKey
 
 from bytebrew.base.errors import BootError, Forbidden, SettingsError
-from bytebrew.base.formats import is_uuid
+from bytebrew.base.formats import IpNetwork, is_uuid
 from bytebrew.base.jwt import sign, verify
 from bytebrew.base.settings import Core
 from bytebrew.contract.route import ANYONE, Request
@@ -278,23 +278,27 @@ async def test_a_tunnel_of_http_2_is_refused(served: tuple[Engine, httpx.AsyncCl
 
 
 def request_from(running: Engine, client: str, **headers: str) -> Request[None]:
+    host = headers.get("host", "127.0.0.1:8443")
     return Request(
         engine=running,
         actor=ANYONE,
         path={},
         query={},
-        headers={"host": "127.0.0.1:8443", **headers},
+        headers={**headers, "host": host},
         body=None,
         client=client,
+        host=host,
+        connection=((client, 1), ("127.0.0.1", 8443)),
     )
 
 
-async def fenced(request: Request[None], host: str = "127.0.0.1", **local: Any) -> str:
+async def fenced(request: Request[None], host: str = "127.0.0.1", proxy: str = "", **local: Any) -> str:
     """The code of the refusal, or nothing."""
+    core = Core(host=host, trusted_proxies=(IpNetwork.parse(proxy),) if proxy else ())
     mode = request.engine.state[MODE]
     try:
         caller_checks.check_origin(request)
-        await caller_checks.check(request, mode, Local(**local), Core(host=host))
+        await caller_checks.check(request, mode, Local(**local), core)
     except Forbidden as error:
         return error.code
     return ""
@@ -347,6 +351,21 @@ async def test_whom_the_operator_lets_in_needs_no_proof_at_this_machine_either(
     served: tuple[Engine, httpx.AsyncClient],
 ) -> None:
     assert await fenced(request_from(served[0], "127.0.0.1"), local_session_from=("127.0.0.0/8",)) == ""
+
+
+async def test_a_trusted_proxy_makes_no_local_session(served: tuple[Engine, httpx.AsyncClient]) -> None:
+    allowed = ("10.0.0.0/8",)
+    proxied = request_from(served[0], "10.0.0.7")
+    assert await fenced(proxied, local_session_from=allowed) == ""
+    assert await fenced(proxied, proxy="10.0.0.7", local_session_from=allowed) == "forwarded"
+    assert await fenced(request_from(served[0], "10.0.0.8"), proxy="10.0.0.7", local_session_from=allowed) == ""
+    local = request_from(served[0], "127.0.0.1")
+    assert await fenced(local, proxy="127.0.0.1", local_session_from=("127.0.0.0/8",)) == "proof_required"
+    for headers in ({"x-forwarded-for": "127.0.0.1"}, {"forwarded": "for=127.0.0.1"}):
+        assert await fenced(request_from(served[0], "127.0.0.1", **headers), proxy="127.0.0.1") == "forwarded"
+    behind = request_from(served[0], "203.0.113.5")  # named by a header that no guard knows
+    behind.client = "10.0.0.8"
+    assert await fenced(behind, local_session_from=allowed) == "foreign_address"
 
 
 async def test_an_allowed_network_does_not_open_the_other_fences(served: tuple[Engine, httpx.AsyncClient]) -> None:
