@@ -56,11 +56,15 @@ class PluginFailure(Struct, frozen=True, kw_only=True):
 
 
 class Plugin(Struct, frozen=True, kw_only=True):
-    """A plugin with its distribution, its hooks and its API routes; `failure` is null if it has not failed."""
+    """A plugin with its distribution, its hooks and its API routes; `failure` is null if it has not failed.
+
+    `requires` is the version of the contract that it needs; 0 if it is disabled, as its module is then not read.
+    """
 
     name: str
     distribution: str
     version: str
+    requires: int
     state: Literal["loaded", "disabled"]
     hooks: tuple[str, ...]
     routes: tuple[str, ...]
@@ -143,6 +147,7 @@ class Plugins:
                     name=name,
                     distribution=source.distribution,
                     version=source.version,
+                    requires=_required_contract(loaded) if loaded else 0,
                     state="loaded" if loaded else "disabled",
                     hooks=tuple(sorted(caller.name for caller in callers)),
                     routes=tuple(self._routes.get(name, ())),
@@ -269,7 +274,7 @@ class Plugins:
         return f"plugin {name} (of {source.distribution} {source.version})"
 
     def _register(self, name: str, plugin: object) -> None:
-        if words := unfit(getattr(plugin, "bytebrew_contract", OLDEST_CONTRACT)):
+        if words := unfit(_required_contract(plugin)):
             raise TypeError(words)
         self._pluggy.register(plugin, name)
         callers = self._pluggy.get_hookcallers(plugin) or []
@@ -338,6 +343,10 @@ def _with_arguments(function: Callable[..., Any], names: Sequence[str]) -> Calla
     return lambda **arguments: function(**{name: arguments[name] for name in names})
 
 
+def _required_contract(plugin: object) -> Any:
+    return getattr(plugin, "bytebrew_contract", OLDEST_CONTRACT)
+
+
 def _handed_in(plugins: Iterable[tuple[str, object]]) -> Iterator[tuple[str, Source]]:
     for name, plugin in plugins:
         yield name, Source(plugin)
@@ -350,6 +359,11 @@ def _installed(more: Sequence[Distribution]) -> Iterator[tuple[str, Source]]:
         described = _described(found)
         for point in found.entry_points.select(group=GROUP):
             yield point.name, Source(point, *described)
+
+
+def installed_names() -> list[str]:
+    """The names of the plugins that are installed beside the engine, its own included; none is loaded."""
+    return [point.name for point in entry_points(group=GROUP)]
 
 
 @cache  # tests build many engines in a process

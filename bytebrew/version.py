@@ -5,7 +5,7 @@ import importlib.metadata
 from bytebrew.built_from import COMMIT
 
 __version__ = importlib.metadata.version("bytebrew")
-CONTRACT = 2
+CONTRACT = 3
 """The newest version of the contract; incremented when hooks, arguments or exported names are added."""
 OLDEST_CONTRACT = 2
 """The oldest supported version; after 1.0.0 it is incremented only with the engine's major version."""

@@ -452,10 +452,10 @@ def test_the_command_lists_name_version_distribution_state_and_hooks(tmp_path: P
     settings = {"BYTEBREW_PLUGINS_DIR": str(tmp_path), "BYTEBREW_DISABLED_PLUGINS": "demo"}
     done = run("plugins", settings=settings)
     assert (done.returncode, done.stderr) == (0, "")
-    rows = {row[0]: row[1:] for row in (line.split(maxsplit=4) for line in done.stdout.splitlines())}
-    assert rows["lake"] == ["2.1", "some-lake", "loaded", "register_providers"]
-    assert rows["demo"] == ["1.0.0", "bytebrew", "disabled", "-"]
-    assert rows["auth_local"][3].split(", ") == [
+    rows = {row[0]: row[1:] for row in (line.split(maxsplit=5) for line in done.stdout.splitlines())}
+    assert rows["lake"] == ["2.1", "some-lake", "loaded", "contract>=2", "register_providers"]
+    assert rows["demo"] == ["1.0.0", "bytebrew", "disabled", "-", "-"]
+    assert rows["auth_local"][4].split(", ") == [
         "register_auth_modes",
         "register_commands",
         "register_migrations",

@@ -73,7 +73,7 @@ def cli() -> None:
 
 for _command in (
     serve.serve,
-    plugins.list_plugins,
+    plugins.plugins,
     config.configuration,
     backup.backup,
     restore.restore,

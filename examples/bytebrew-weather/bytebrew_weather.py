@@ -21,6 +21,8 @@ from bytebrew import (
     hookimpl,
 )
 
+bytebrew_contract = 3
+
 
 class Weather(Struct, frozen=True, kw_only=True):
     """The plugin's settings; the field is read from BYTEBREW_WEATHER_MOOD."""

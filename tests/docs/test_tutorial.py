@@ -45,5 +45,5 @@ def test_the_tutorial_leads_from_nothing_to_a_plugin_that_is_tested_and_installe
     assert re.search(r"\d\d passed", done.stdout)
     assert "bytebrew_acme-0.1.0-py3-none-any.whl" in done.stdout
     first, last = (line.split() for line in done.stdout.splitlines() if line.startswith("acme "))
-    assert first[1:] == ["0.1.0", "bytebrew-acme", "loaded", "register_providers"]
-    assert last[1:] == ["0.1.0", "bytebrew-acme", "loaded", "register_providers,", "register_settings"]
+    assert first[1:] == ["0.1.0", "bytebrew-acme", "loaded", "contract>=2", "register_providers"]
+    assert last[1:] == ["0.1.0", "bytebrew-acme", "loaded", "contract>=2", "register_providers,", "register_settings"]

@@ -55,11 +55,12 @@ def test_engine_and_plugin_are_installed_with_pip_into_a_fresh_environment(tmp_p
     python, bytebrew = (str(tmp_path / "venv" / "bin" / name) for name in ("python", "bytebrew"))
     check(python, *PIP, ROOT, EXAMPLE)
     table = check(bytebrew, "plugins")
-    assert listed(table).split(maxsplit=4) == [
+    assert listed(table).split(maxsplit=5) == [
         "weather",
         "0.1.0",
         "bytebrew-weather",
         "loaded",
+        "contract>=3",
         "register_providers, register_settings",
     ]
     bundled = [line for line in check(*BYTEBREW, "plugins").splitlines() if " bytebrew " in line]

@@ -49,12 +49,13 @@ async def test_plugins_are_listed_with_their_hooks_and_routes() -> None:
         "name": "duck",
         "distribution": "handed in",
         "version": "0",
+        "requires": 2,
         "state": "loaded",
         "hooks": ["register_routes"],
         "routes": ["GET /api/v1/ducks"],
         "failure": None,
     }
-    assert (listed["ollama"]["state"], listed["ollama"]["hooks"]) == ("disabled", [])
+    assert (listed["ollama"]["state"], listed["ollama"]["hooks"], listed["ollama"]["requires"]) == ("disabled", [], 0)
     assert "GET /api/v1/auth/tokens" in listed["tokens"]["routes"]
 
 

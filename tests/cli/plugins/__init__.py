@@ -1,0 +1,1 @@
+"""The commands for plugin authors, and for operators who install plugins."""
