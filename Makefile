@@ -3,6 +3,9 @@ BIN := $(VENV)/bin
 # an environment whose Python is older than 3.11, or is gone, is made anew
 STALE := $(shell $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || echo stale)
 
+# what builds the documentation, apart from what the tests run with
+DOCS := .cache/docs
+
 # a folder in memory, if programs in it may run: an engine waits for the disk some 25 times between start and end
 MEMORY := $(shell awk '$$2 == "/dev/shm" && $$4 !~ /noexec/ {print $$2}' /proc/mounts 2>/dev/null | head -1)
 
@@ -62,9 +65,15 @@ fix: $(VENV)/.dev ## Mend what lint and format can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(VENV)/.dev ## Write docs/reference/settings.md and the types of the TypeScript client from the code
+$(DOCS)/.made: pyproject.toml $(VENV)/.dev
+	@scripts/docs_site/setup.sh $(BIN) $(DOCS)
+	@touch $@
+
+docs: $(VENV)/.dev $(DOCS)/.made ## Write pages and types from the code, and build the pages as a site, build/docs/index.html
 	$(BIN)/python scripts/settings_page.py
 	$(BIN)/python -m scripts.client_types
+	$(BIN)/python -m scripts.docs_site .cache/site/pages
+	$(DOCS)/bin/sphinx-build -q -n -W --keep-going -j auto -c scripts/docs_site -d .cache/site/trees .cache/site/pages build/docs
 
 vendored: $(VENV)/.dev ## Fetch the libraries that the page ships, as their pins say
 	$(BIN)/python scripts/vendored.py

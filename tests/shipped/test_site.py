@@ -1,0 +1,69 @@
+"""The site of the documentation: whole without a network, and no broken link is built."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.shipped
+
+ROOT = Path(__file__).resolve().parents[2]
+SITE = ROOT / "build" / "docs"
+SPHINX = ROOT / ".cache" / "docs" / "bin" / "sphinx-build"
+INDEX = "# Index\n\n```{toctree}\npage\n```\n"
+
+
+def built(folder: Path, **pages: str) -> subprocess.CompletedProcess[str]:
+    """Sphinx as `make docs` calls it, over pages of a test."""
+    (folder / "pages").mkdir()
+    for name, text in {"index": INDEX, "page": "# Page\n", **pages}.items():
+        (folder / "pages" / f"{name}.md").write_text(text)
+    [command] = re.findall(r"^\t\$\(DOCS\)/bin/sphinx-build (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    options = re.sub(r" -d .*", "", command).split()
+    return subprocess.run(
+        [SPHINX, *options, "-d", folder / "trees", folder / "pages", folder / "site"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+
+
+def test_pages_without_a_fault_are_built(tmp_path: Path) -> None:
+    done = built(tmp_path, page="# Page\n\n## A part\n\n[itself](page.md#a-part) [outside](https://nowhere.example)\n")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "site" / "page.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("pages", "fault"),
+    [
+        ({"page": "# Page\n\n[gone](gone.md)\n"}, "gone.md"),
+        ({"page": "# Page\n\n[gone](index.md#gone)\n"}, "gone"),
+        ({"page": "# Page\n\n[gone](#gone)\n"}, "gone"),
+        ({"page": "# Page\n\n![gone](gone.png)\n"}, "gone.png"),
+        ({"lost": "# In no table of contents\n"}, "lost.md"),
+    ],
+    ids=["page", "anchor", "own anchor", "image", "no way to it"],
+)
+def test_a_broken_link_is_not_built(pages: dict[str, str], fault: str, tmp_path: Path) -> None:
+    done = built(tmp_path, **pages)
+    assert done.returncode != 0
+    assert fault in done.stderr
+
+
+def test_the_site_loads_nothing_from_another_host() -> None:
+    loading = re.compile(r"""<(?:script|img|iframe|source)\b[^>]*\bsrc=["']([^"']+)|<link\b[^>]*\bhref=["']([^"']+)""")
+    pages = sorted(SITE.rglob("*.html"))
+    assert len(pages) > 80
+    loaded = {name for page in pages for pair in loading.findall(page.read_text()) for name in pair if name}
+    styles = {name for sheet in SITE.rglob("*.css") for name in re.findall(r"url\(([^)]+)\)", sheet.read_text())}
+    outside = re.compile(r"""["']?(?:https?:)?//""")
+    assert not [name for name in loaded | styles if outside.match(name)]
+
+
+def test_the_search_of_the_site_knows_settings_routes_commands_and_hooks() -> None:
+    index = (SITE / "searchindex.js").read_text()
+    for word in ("bytebrew_port", "register_provid", "reference/api/models", "kill", "restor"):
+        assert word in index.lower(), word
