@@ -24,7 +24,7 @@ from bytebrew.base.formats import Duration, ip_of, is_known_host, new_uuid, now,
 from bytebrew.base.http_client.answer_limits import Bounds, Intake
 from bytebrew.base.http_client.client import Answer, Exchange, Http, UpstreamError
 from bytebrew.base.http_client.webhook_signatures import new_webhook_secret, webhook_key, webhook_signature
-from bytebrew.base.jwt import BadToken, PublicKeys, SigningKey, read_public_keys, sign, verify
+from bytebrew.base.jwt import BadToken, PublicKeys, SigningKey, UnknownKey, read_public_keys, sign, verify
 from bytebrew.base.masking import (
     MASK,
     Masker,
@@ -317,6 +317,7 @@ __all__ = [
     "Turn",
     "TurnEvent",
     "Unauthorized",
+    "UnknownKey",
     "Unprocessable",
     "UnsupportedMediaType",
     "UpstreamError",

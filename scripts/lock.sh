@@ -9,6 +9,7 @@ if [ "$("$uv/bin/uv" --version 2>/dev/null | cut -d' ' -f2)" != 0.13.9 ]; then
   "${PYTHON:-python3}" -m venv --clear "$uv"
   "$uv/bin/pip" install --quiet --disable-pip-version-check --only-binary :all: uv==0.13.9
 fi
-exec "$uv/bin/uv" pip compile pyproject.toml --extra knowledge --extra timezones --extra traces --extra vectors --quiet \
-  --universal --python-version 3.11 --generate-hashes --custom-compile-command scripts/lock.sh \
+exec "$uv/bin/uv" pip compile pyproject.toml \
+  --extra issuers --extra knowledge --extra timezones --extra traces --extra vectors \
+  --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command scripts/lock.sh \
   --output-file packaging/requirements.lock "$@"

@@ -24,6 +24,7 @@ THIRD_PARTY = {
     "anyio": ("",),
     "pluggy": ("contract.hookspecs", "plugins"),
     "nacl": ("base.jwt", "base.secrets"),
+    "cryptography": ("base.jwt.issuer_keys",),
     "httpx": ("base.http_client", "testing"),
     "httpx_aiohttp": ("base.http_client",),
     "aiohttp": ("base.http_client",),
