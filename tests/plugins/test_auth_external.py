@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import bytebrew_auth_external as auth_external
 import httpx
 import msgspec
 import pytest
+from bytebrew_auth_external import key_file
 from nacl.signing import SigningKey, VerifyKey
 
 from bytebrew.base.errors import SettingsError
@@ -86,7 +86,7 @@ async def test_a_user_may_chat_and_is_no_admin(client: httpx.AsyncClient) -> Non
 
 
 async def test_a_claim_other_than_the_scopes_makes_nobody_an_admin(client: httpx.AsyncClient) -> None:
-    for name in ("role", "roles", "admin", "is_admin", "groups", "permissions", "scp", "Scope"):
+    for name in ("role", "roles", "admin", "is_admin", "groups", "Permissions", "scps", "Scope"):
         for value in ("admin", ["admin"], True):
             assert await status(client, sign(fresh({"sub": "ada", name: value}), KEY), "auth/tokens") == 403
     assert await status(client, sign(fresh({"sub": "local-admin", "tenant_id": ""}), KEY), "auth/tokens") == 403
@@ -110,6 +110,17 @@ async def test_a_claim_other_than_the_scopes_makes_nobody_an_admin(client: httpx
         ({"scope": None}, (200, 403, 403)),
         ({"scope": None, "scopes": []}, (403, 403, 403)),
         ({"scope": None, "scopes": ["agents:read"]}, (403, 200, 403)),
+        ({"scp": "chat agents:read"}, (200, 200, 403)),
+        ({"scp": ["admin"]}, (200, 200, 200)),
+        ({"permissions": ["chat"]}, (200, 403, 403)),
+        ({"permissions": "chat admin"}, (200, 200, 200)),
+        ({"permissions": []}, (403, 403, 403)),
+        ({"scp": "User.Read"}, (403, 403, 403)),
+        ({"scope": "openid profile", "permissions": ["agents:read", "crm:read"]}, (403, 200, 403)),
+        ({"scope": "chat", "permissions": ["admin"]}, (200, 403, 403)),
+        ({"scp": "chat", "permissions": ["admin"]}, (200, 403, 403)),
+        ({"scope": "openid", "permissions": {"admin": True}}, (401, 401, 401)),
+        ({"permissions": 16}, (401, 401, 401)),
         ({"scope": {"admin": True}}, (401, 401, 401)),
         ({"scope": 16}, (401, 401, 401)),
         ({"scope": True}, (401, 401, 401)),
@@ -293,7 +304,7 @@ async def test_a_key_file_that_breaks_leaves_the_last_keys_in_force_for_a_minute
         assert len(caplog.records) == 1
         path.write_text("half a key")
         assert await status(client, user()) == 200
-        monkeypatch.setattr(auth_external, "BROKEN_SECONDS", 0.0)
+        monkeypatch.setattr(key_file, "BROKEN_SECONDS", 0.0)
         assert [await status(client, user(key)) for key in (KEY, OTHER)] == [401, 401]
         monkeypatch.undo()
         path.write_text(hex_of(OTHER.verify_key))
@@ -307,7 +318,7 @@ async def test_a_key_file_without_a_key_stops_the_boot(tmp_path: Path, text: str
     path = tmp_path / "issuer"
     if text is not None:
         path.write_text(text, encoding="latin-1")
-    with pytest.raises(SettingsError, match=f"{PATH}: .*issuer holds no Ed25519 public key"):
+    with pytest.raises(SettingsError, match=f"{PATH}: .*issuer holds no usable public key"):
         async with engine(settings={MODE: "external", PATH: str(path), AUDIENCE: "*"}):
             pass
 

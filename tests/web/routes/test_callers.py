@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-from bytebrew_auth_external import _time
+from bytebrew_auth_external.mode import _time
 
 from bytebrew.engine import Engine
 from bytebrew.testing import served_engine
