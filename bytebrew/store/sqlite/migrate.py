@@ -14,6 +14,7 @@ from bytebrew.base.progress import Progress
 from bytebrew.contract.connection import Connection
 from bytebrew.store.backups.before_migrating import keep_copy
 from bytebrew.store.sqlite.epoch import log_kept
+from bytebrew.store.sqlite.migrations import REVISED
 from bytebrew.store.sqlite.pragmas import BEAT, roll_back
 
 
@@ -26,15 +27,16 @@ def migrated(
 ) -> Iterator[Connection]:
     """A connection to a database, created if it is missing, with the tables of all owners up to date.
 
-    A copy of the file is made before tables change. `check_key` is called after the migrations, and may raise
-    BootError. In the block `beat` is called periodically while statements run. An error of SQLite is a BootError before
-    the block, and a StorageError in it.
+    A file that is newer, or whose migrations were edited, is refused as it is; of another a copy is made before tables
+    change. `check_key` is called after the migrations, and may raise BootError. In the block `beat` is called
+    periodically while statements run. An error of SQLite is a BootError before the block, and a StorageError in it.
     """
     if not path.exists():
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     with ExitStack() as stack:
         try:
             conn = stack.enter_context(log_kept(path))
+            check(conn, owners)
             if due := pending(conn, owners):
                 keep_copy(path, due)
             with Progress("changing the tables of the database") as progress:
@@ -72,17 +74,24 @@ def migrate(conn: sqlite3.Connection, owner: str, migrations: Iterable[tuple[int
         newest = number
         if number <= reached:
             continue
-        conn.execute("begin immediate")
-        try:
-            for statement in _statements(sql):
-                conn.execute(statement)
-            values = (owner, number, now(), _digest(sql))
-            conn.execute("insert into migrations (owner, number, applied_at, digest) values (?, ?, ?, ?)", values)
-            conn.execute("commit")
-        except sqlite3.Error as error:
-            roll_back(conn)
-            raise BootError(f"migration {number} of {owner} failed: {error}") from error
+        record = "insert into migrations (digest, owner, number, applied_at) values (?, ?, ?, ?)"
+        _apply(conn, owner, number, sql, record, (_digest(sql), owner, number, now()))
     _check_age(owner, reached, newest)
+
+
+def _apply(
+    conn: sqlite3.Connection, owner: str, number: int, sql: str, record: str, values: tuple[str | int, ...]
+) -> None:
+    """Changes tables and records it, in one transaction; BootError on failure."""
+    conn.execute("begin immediate")
+    try:
+        for statement in _statements(sql):
+            conn.execute(statement)
+        conn.execute(record, values)
+        conn.execute("commit")
+    except sqlite3.Error as error:
+        roll_back(conn)
+        raise BootError(f"migration {number} of {owner} failed: {error}") from error
 
 
 def blank(owners: Iterable[tuple[str, Iterable[tuple[int, str]]]]) -> bytes:
@@ -98,14 +107,15 @@ def pending(conn: sqlite3.Connection, owners: Mapping[str, Sequence[tuple[int, s
     """The missing migrations of a database, such as `core 12`; none for a new database."""
     if conn.execute("select 1 from sqlite_master where name = 'migrations'").fetchone() is None:
         return []
-    reached = dict(conn.execute("select owner, max(number) from migrations group by owner").fetchall())
-    return [
+    reached, digests = _reached(conn), set(_stored(conn))
+    revised = [f"{owner} {number} once more" for owner, number, digest in digests & {*REVISED}]
+    return revised + [
         f"{owner} {step[0]}" for owner, steps in owners.items() for step in steps if step[0] > reached.get(owner, 0)
     ]
 
 
 def check(conn: sqlite3.Connection, owners: Mapping[str, Sequence[tuple[int, str]]]) -> None:
-    """Raises BootError if `migrate` would reject the file's earlier migrations; changes nothing."""
+    """Raises BootError if the file is newer, or if its earlier migrations were edited; changes nothing."""
     columns = [row[1] for row in conn.execute("pragma table_info(migrations)")]
     digest = "digest" if "digest" in columns else "''"
     for owner, steps in owners.items() if columns else ():
@@ -113,26 +123,61 @@ def check(conn: sqlite3.Connection, owners: Mapping[str, Sequence[tuple[int, str
         rows = conn.execute(sql, (owner,)).fetchall()
         _check_texts(owner, rows, dict(steps))
         _check_age(owner, max((row[0] for row in rows), default=0), len(steps))
+    if columns and any(digest == "" for _, _, digest in _stored(conn)):
+        _check_tables(conn, owners)
+
+
+def _check_tables(conn: sqlite3.Connection, owners: Mapping[str, Sequence[tuple[int, str]]]) -> None:
+    """Raises BootError if a file that stored no digests has other tables than its migrations make."""
+    reached, present = _reached(conn), _tables(conn)
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as made:
+        for owner, steps in owners.items():
+            migrate(made, owner, steps[: reached.get(owner, 0)])
+            if unlike := [name for name, sql in _tables(made).items() if present.get(name) != sql]:
+                message = f"the database is of a build in which {owner}'s first tables were not yet settled"
+                difference = f"{unlike[0]} is not as migration {reached.get(owner, 0)} makes it"
+                raise BootError(f"{message} ({difference}); only that build opens it: begin with an empty data folder")
+
+
+def _tables(conn: sqlite3.Connection) -> dict[str, str]:
+    """The SQL of each table, index and trigger, independent of line breaks."""
+    sql = "select name, sql from sqlite_master where sql is not null and name <> 'migrations'"
+    return {name: " ".join(sql.split()) for name, sql in conn.execute(sql)}
+
+
+def _reached(conn: sqlite3.Connection) -> dict[str, int]:
+    """The newest migration of each owner."""
+    return dict(conn.execute("select owner, max(number) from migrations group by owner").fetchall())
+
+
+def _stored(conn: sqlite3.Connection) -> list[tuple[str, int, str]]:
+    """Owner, number and digest of each applied migration."""
+    columns = [row[1] for row in conn.execute("pragma table_info(migrations)")]
+    digest = "digest" if "digest" in columns else "''"
+    return [tuple(row) for row in conn.execute(f"select owner, number, {digest} from migrations")]
 
 
 def _compared(conn: sqlite3.Connection, owner: str, steps: Mapping[int, str]) -> list[int]:
     """The numbers of the applied migrations; BootError if the text of one was edited since.
 
-    A file of an engine that stored no digests gets those of the current texts.
+    A file of an engine that stored no digests gets those of the current texts; tables of a revised migration are
+    changed to those of its current text.
     """
     sql = "select number, applied_at, digest from migrations where owner = ? order by number"
     rows = conn.execute(sql, (owner,)).fetchall()
     _check_texts(owner, rows, steps)
+    record = "update migrations set digest = ? where owner = ? and number = ?"
     for number, _, digest in rows:
         if number in steps and not digest:
-            values = (_digest(steps[number]), owner, number)
-            conn.execute("update migrations set digest = ? where owner = ? and number = ?", values)
+            conn.execute(record, (_digest(steps[number]), owner, number))
+        elif number in steps and (revision := REVISED.get((owner, number, digest))):
+            _apply(conn, owner, number, revision, record, (_digest(steps[number]), owner, number))
     return [number for number, _, _ in rows]
 
 
 def _check_texts(owner: str, rows: Iterable[tuple[int, str, str]], steps: Mapping[int, str]) -> None:
     for number, applied_at, digest in rows:
-        if number in steps and digest not in ("", _digest(steps[number])):
+        if number in steps and digest not in ("", _digest(steps[number])) and (owner, number, digest) not in REVISED:
             message = f"migration {number} of {owner} was edited after it had been applied to this file on {applied_at}"
             raise BootError(f"{message}; put its text back as it was, and make the change a further migration")
 

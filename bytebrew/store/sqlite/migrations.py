@@ -114,6 +114,22 @@ alter table usage add column purpose text not null default 'step';
 alter table turns add column traceparent text;
 """
 
+_CALLED_AT = """
+alter table usage rename column {0} to {0}_text;
+alter table usage add column {0} real not null default 0;
+update usage set {0} = (julianday({0}_text) - 2440587.5) * 86400.0 where {0}_text <> '';
+alter table usage drop column {0}_text;
+"""
+REVISED = {
+    ("core", 19, "cc659440bcba08a6556b21da62e01b7bc51f53c552b957c9d4e4388de7189b01"): (
+        _CALLED_AT.format("started_at") + _CALLED_AT.format("finished_at")
+    )
+}
+"""SQL that brings tables of a migration's earlier text to its present one, by owner, number and digest of that text.
+
+Core 19 had the times of model calls as texts at first.
+"""
+
 _CLIENTS = """
 alter table schemas add column client_tools integer not null default 0;
 alter table schemas add column view text not null default 'full';
