@@ -16,7 +16,7 @@ WORKERS := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHON
 
-.PHONY: help run test test-peers test-shipped test-faults test-faults-all test-fuzz chaos check fix docs vendored lock bench dist stale
+.PHONY: help run test test-peers test-shipped test-faults test-faults-all test-fuzz chaos check fix docs recording vendored lock bench dist stale
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /	/' | sort
@@ -74,6 +74,9 @@ docs: $(VENV)/.dev $(DOCS)/.made ## Write pages and types from the code, and bui
 	$(BIN)/python -m scripts.client_types
 	$(BIN)/python -m scripts.docs_site .cache/site/pages
 	$(DOCS)/bin/sphinx-build -q -n -W --keep-going -j auto -c scripts/docs_site -d .cache/site/trees .cache/site/pages build/docs
+
+recording: $(VENV)/.dev $(DOCS)/.made ## Record the first minute at a terminal anew, docs/images/first-minute.cast and .svg
+	$(DOCS)/bin/python -m scripts.recording $(BIN)
 
 vendored: $(VENV)/.dev ## Fetch the libraries that the page ships, as their pins say
 	$(BIN)/python scripts/vendored.py

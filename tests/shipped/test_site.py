@@ -63,6 +63,15 @@ def test_the_site_loads_nothing_from_another_host() -> None:
     assert not [name for name in loaded | styles if outside.match(name)]
 
 
+def test_the_picture_of_the_first_minute_is_drawn_from_its_recording() -> None:
+    draw = "import sys; from scripts.recording import svg; sys.stdout.write(svg.drawn(sys.stdin.read()))"
+    cast = ROOT / "docs" / "images" / "first-minute.cast"
+    drawn = subprocess.run(
+        [SPHINX.with_name("python"), "-c", draw], cwd=ROOT, input=cast.read_bytes(), capture_output=True, check=True
+    )
+    assert drawn.stdout.decode() == cast.with_suffix(".svg").read_text(), "run make recording"
+
+
 def test_the_search_of_the_site_knows_settings_routes_commands_and_hooks() -> None:
     index = (SITE / "searchindex.js").read_text()
     for word in ("bytebrew_port", "register_provid", "reference/api/models", "kill", "restor"):
