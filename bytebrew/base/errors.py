@@ -1,7 +1,7 @@
 """Exceptions, with the HTTP status and the code that clients see; their docstrings are in the API document."""
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from msgspec import Struct
 
@@ -270,7 +270,14 @@ class TurnInterrupted(TurnError):
 
 
 class ToolError(Exception):
-    """Raised by a tool to tell the model what went wrong, so that it can try something else."""
+    """Raised by a tool to tell the model what went wrong, so that it can try something else.
+
+    `events` are sent to the client, as those of a result are.
+    """
+
+    def __init__(self, message: str, *, events: tuple[Any, ...] = ()) -> None:
+        super().__init__(message)
+        self.events = events
 
 
 class BootError(Exception):

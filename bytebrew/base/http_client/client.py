@@ -10,6 +10,7 @@ from copy import copy
 from email.utils import parsedate_to_datetime
 from functools import cached_property, lru_cache
 from time import time
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -44,14 +45,17 @@ _NOTHING = httpx.ByteStream(b"")
 class UpstreamError(Exception):
     """A vendor's error response; `body` is its beginning, `retry_after` in seconds.
 
-    `status` is below 400 if the response is JSON or HTML instead of an event stream.
+    `status` is below 400 if the response is JSON or HTML instead of an event stream. Header names are in lower case.
     """
 
-    def __init__(self, status: int, body: bytes, retry_after: float | None) -> None:
+    def __init__(
+        self, status: int, body: bytes, retry_after: float | None, headers: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         super().__init__(f"HTTP {status}")
         self.status = status
         self.body = body
         self.retry_after = retry_after
+        self.headers = headers
 
 
 class Answer(NamedTuple):
@@ -241,7 +245,8 @@ class Http:
                 message = f"{_origin(url)} redirects to {where}; the base URL must be the final one"
                 raise ProviderError(message, code="model_bad_request")
             if response.is_error:
-                raise UpstreamError(response.status_code, await _beginning(chunks), _retry_after(response.headers))
+                wait, headers = _retry_after(response.headers), dict(response.headers)
+                raise UpstreamError(response.status_code, await _beginning(chunks), wait, headers)
             yield response, chunks
             await _drain(chunks)
         finally:

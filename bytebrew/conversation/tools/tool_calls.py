@@ -379,7 +379,7 @@ async def run_tool(
         else:
             text = result if isinstance(result, str) else msgspec.json.encode(result).decode()
     except ToolError as error:
-        return capped(str(error), True, limit, call.call_id)
+        return capped(str(error), True, limit, call.call_id)._replace(events=error.events)
     except Exception:
         log.exception("tool %s failed", call.tool)
         return Outcome(f"'{call.tool}' failed because of a fault of its own", True)
