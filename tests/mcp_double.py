@@ -8,7 +8,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 MODERN = "2026-07-28"
 NESTED = {
@@ -271,7 +271,7 @@ class Web:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/{'sse' if self.how.get('sse') else 'mcp'}"
 
-    async def __aenter__(self) -> "Web":
+    async def __aenter__(self) -> Self:
         self._listening = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
         self.port = self._listening.sockets[0].getsockname()[1]
         return self

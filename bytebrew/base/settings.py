@@ -30,6 +30,13 @@ class Core(Struct, frozen=True, kw_only=True):
     port: Annotated[int, Meta(ge=0, le=65535), _help("port to listen on; 0 takes a free one")] = 8443
     data_dir: Annotated[Path, _help("folder of everything that the engine writes")] = Path("data")
     config: Annotated[Path | None, _help("a configuration file to take in at every boot")] = None
+    public_url: Annotated[
+        str,
+        Meta(
+            pattern=r"^(https?://[A-Za-z0-9.:\[\]_-]+)?\Z",
+            description="the engine's origin as people's browsers know it, such as https://agents.example",
+        ),
+    ] = ""
     token: Annotated[str, _help("the API token with which `bytebrew config --url` calls another engine")] = ""
     auth_mode: Annotated[str, _help("how JWTs are checked: the name of an auth mode")] = "local"
     db_synchronous: Annotated[

@@ -20,6 +20,10 @@ from bytebrew import (
 
 from . import catalog, routes, sightings, store
 from .config import Mcp
+from .oauth import routes as oauth_routes
+from .oauth import store as oauth_store
+from .oauth.credentials import AUTHORIZATIONS, Authorizations
+from .oauth.settings import OAuth
 from .section import ServersSection
 from .toolset import LIST, SERVERS, Servers
 
@@ -29,6 +33,7 @@ __all__ = ["Servers"]
 @hookimpl
 def register_settings(register: Register[type[Struct]]) -> None:
     register(Mcp)
+    register(OAuth)
 
 
 @hookimpl
@@ -53,17 +58,19 @@ def register_agent_lists(register: Register[AgentList]) -> None:
 
 @hookimpl
 def register_migrations(register: Register[Migration]) -> None:
-    for migration in (*store.MIGRATIONS, sightings.MIGRATION):
+    for migration in (*store.MIGRATIONS, sightings.MIGRATION, oauth_store.MIGRATION):
         register(migration)
 
 
 @hookimpl
 def register_personal_data(register: Register[PersonalData]) -> None:
     register(sightings.DECISIONS)
+    register(oauth_store.PERSONAL)
 
 
 @hookimpl
 def register_toolsets(register: Register[Toolset], engine: Engine) -> None:
+    engine.state[AUTHORIZATIONS] = Authorizations(engine)
     engine.state[SERVERS] = servers = Servers(engine)
     register(servers)
 
@@ -75,7 +82,7 @@ def register_config_sections(register: Register[ConfigSection]) -> None:
 
 @hookimpl
 def register_routes(register: Register[Route]) -> None:
-    for route in (*routes.ROUTES, catalog.ROUTE):
+    for route in (*routes.ROUTES, *oauth_routes.ROUTES, catalog.ROUTE):
         register(route)
 
 
@@ -88,6 +95,7 @@ async def startup(engine: Engine) -> None:
 @hookimpl
 async def shutdown(engine: Engine) -> None:
     await engine.state[SERVERS].close()
+    await engine.state[AUTHORIZATIONS].close()
 
 
 @hookimpl

@@ -8,7 +8,8 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from bytebrew import Duration, Live, Name, Risk, Url
 
 Type = Literal["stdio", "http", "streamable-http", "sse"]
-AuthType = Literal["none", "api_key", "bearer", "forward_headers"]
+AuthType = Literal["none", "api_key", "bearer", "forward_headers", "oauth2"]
+AuthGrant = Literal["authorization_code", "client_credentials"]
 Pin = Literal["off", "warn", "block"]
 State = Literal["connected", "connecting", "error", "disconnected", "disabled"]
 Text = Annotated[str, Meta(max_length=4000, pattern=r"^[^\x00]*\Z", description="a text without NUL")]
@@ -25,6 +26,11 @@ Line = Annotated[
 Variable = Annotated[str, Meta(max_length=8000, pattern=r"^[^\x00]*\Z", description="a text without NUL")]
 Variables = Annotated[dict[str, Variable], Meta(max_length=100)]
 HeaderLines = Annotated[dict[str, Line], Meta(max_length=50)]
+AuthScopes = Annotated[
+    tuple[Annotated[str, Meta(max_length=200, pattern=r"^[!#-\[\]-~]+\Z", description="a scope of OAuth")], ...],
+    Meta(max_length=100),
+]
+"""Scopes (RFC 6749 section 3.3)."""
 ToolNames = Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=255)], ...], Meta(max_length=500)]
 ByAgent = Annotated[dict[str, ToolNames], Meta(max_length=500)]
 
@@ -59,6 +65,10 @@ class NewServer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     `allow_tools` are those that agents get, all if it is null, `deny_tools` those that they do not; `agent_tools`
     narrows further, by agent. All three hold the server's own names. `auth_key_env` names a variable of `env` in place
     of `auth_key`.
+
+    With `auth_type` oauth2 each user authorizes the engine at POST /api/v1/connections/{server}, unless `auth_grant` is
+    client_credentials. `auth_client_id` is a client that the operator has registered at `auth_issuer`, with `auth_key`
+    as its secret; without one the engine registers itself. `auth_scopes` are asked for in place of the server's own.
     """
 
     name: Name
@@ -73,6 +83,10 @@ class NewServer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     auth_header: Token = "X-API-Key"
     auth_key: Line | None = ""
     auth_key_env: Annotated[str, Meta(max_length=200)] = ""
+    auth_grant: AuthGrant = "authorization_code"
+    auth_client_id: Line = ""
+    auth_issuer: Url = ""
+    auth_scopes: AuthScopes = ()
     pin: Pin = "block"
     allow_tools: ToolNames | None = None
     deny_tools: ToolNames = ()
@@ -100,6 +114,10 @@ class ServerPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     auth_header: Token | UnsetType = UNSET
     auth_key: Line | UnsetType | None = UNSET
     auth_key_env: Annotated[str, Meta(max_length=200)] | UnsetType = UNSET
+    auth_grant: AuthGrant | UnsetType = UNSET
+    auth_client_id: Line | UnsetType = UNSET
+    auth_issuer: Url | UnsetType = UNSET
+    auth_scopes: AuthScopes | UnsetType = UNSET
     pin: Pin | UnsetType = UNSET
     allow_tools: ToolNames | UnsetType | None = UNSET
     deny_tools: ToolNames | UnsetType = UNSET
@@ -126,6 +144,10 @@ class ServerRow(Struct, frozen=True, kw_only=True):
     auth_header: str
     sealed_key: str
     auth_key_env: str
+    auth_grant: AuthGrant
+    auth_client_id: str
+    auth_issuer: str
+    auth_scopes: tuple[str, ...]
     pin: Pin
     allow_tools: tuple[str, ...] | None
     deny_tools: tuple[str, ...]
@@ -226,6 +248,10 @@ class Server(Struct, frozen=True, kw_only=True):
     auth_header: str
     has_auth_key: bool
     auth_key_env: str
+    auth_grant: AuthGrant
+    auth_client_id: str
+    auth_issuer: str
+    auth_scopes: tuple[str, ...]
     pin: Pin
     allow_tools: tuple[str, ...] | None
     deny_tools: tuple[str, ...]

@@ -27,7 +27,7 @@ from . import pins, sightings
 from .config import Mcp, ServerRow, State, Status
 from .credentials import resolve
 from .header_params import marked, mirrored
-from .http_transports import SseTransport, StreamableHttpTransport
+from .http_transports import Requests, SseTransport, StreamableHttpTransport
 from .jsonrpc import MODERN, AccessDenied, ConnectionLost, JsonRpcError, RequestFailed, SessionEnded, Transport
 from .session import Session
 from .stdio import StdioTransport
@@ -161,7 +161,7 @@ class ServerConnection:
             result = result_of(await self._guarded(tool, call, arguments))
             return replace(result, text=self._mask_credentials(result.text))
         except ToolError as error:
-            raise ToolError(self._mask_credentials(str(error))) from None
+            raise ToolError(self._mask_credentials(str(error)), events=error.events) from None
         finally:
             self._calls -= 1
             if not self._calls:
@@ -192,8 +192,8 @@ class ServerConnection:
         server, stdio = self.server, self.server.type == "stdio"
         if not server.allows(call.agent, tool.name):  # the filters may have changed since the turn began
             raise ToolError(f"'{tool.name}' of MCP server '{server.name}' is denied to the agent '{call.agent}' now")
-        auth = {"api_key": [server.auth_header], "bearer": ["authorization"]}.get(server.auth_type, [])
-        own = {name.lower() for name in (*server.headers, *auth)}
+        auth = {"api_key": server.auth_header, "bearer": "authorization", "oauth2": "authorization"}
+        own = {name.lower() for name in (*server.headers, auth.get(server.auth_type, ""))}
         wanted = {name.lower() for name in server.forward_headers} - own
         forwarded = {name: value for name, value in call.headers.items() if name in wanted}
         if not stdio and (odd := [name for name, value in forwarded.items() if not _is_plain(value)]):
@@ -365,7 +365,10 @@ class ServerConnection:
             )
         if not all(map(_is_plain, headers.values())):
             raise ConnectionLost("is to be sent a header or key that is not plain text")
-        return (SseTransport if server.type == "sse" else StreamableHttpTransport)(engine.http, server.url, headers)
+        return (SseTransport if server.type == "sse" else StreamableHttpTransport)(self._http(), server.url, headers)
+
+    def _http(self) -> Requests:
+        return self._engine.http
 
     async def _pause(self) -> None:
         """Waits with exponential backoff, until a call needs the server."""

@@ -27,7 +27,7 @@ def resolve(server: ServerRow, engine: Engine) -> Credentials:
     env = store.opened(server.env, engine)
     headers = store.opened(server.headers, engine)
     args = store.arguments(server, engine)
-    key = env.get(server.auth_key_env) or store.opened({"": server.sealed_key}, engine)[""]
+    key = secret_of(server, engine)
     sent = [key, *(piece for value in headers.values() for piece in re.split(r"[\s;,=]+", value))]
     named = [value for name, value in env.items() if is_credential(name, value)]
     if server.auth_type == "api_key":
@@ -41,3 +41,10 @@ def resolve(server: ServerRow, engine: Engine) -> Credentials:
         masker([*sent, *named, *argument_credentials(args)], MIN_CREDENTIAL),
         masker([*sent, *env.values(), *argument_values(args)], MIN_VALUE),
     )
+
+
+def secret_of(server: ServerRow, engine: Engine) -> str:
+    """The decrypted key of a server, or the client secret with `auth_type: oauth2`."""
+    name = server.auth_key_env
+    sealed = {name: server.env[name]} if name in server.env else {}
+    return store.opened(sealed, engine).get(name) or store.opened({"": server.sealed_key}, engine)[""]

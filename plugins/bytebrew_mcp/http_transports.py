@@ -4,11 +4,11 @@ import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator, Mapping
-from contextlib import aclosing, suppress
-from typing import Any, NoReturn
+from contextlib import AbstractAsyncContextManager, aclosing, suppress
+from typing import Any, NoReturn, Protocol
 from urllib.parse import urljoin
 
-from bytebrew import Answer, Http, ProviderError, ServerSentEvent, UpstreamError
+from bytebrew import Answer, ProviderError, ServerSentEvent, UpstreamError
 
 from .config import origin
 from .header_params import encoded
@@ -38,12 +38,21 @@ _SESSION_ERRORS = (0, -32600, *range(-32099, -31999))
 _RETRY = re.compile(rb"(?:^|[\r\n])retry: ?(\d{1,9})[\r\n]")
 
 
+class Requests(Protocol):
+    """What sends the requests of a transport."""
+
+    def request(
+        self, method: str, url: str, *, headers: Mapping[str, str] | None = None, json: Any = None
+    ) -> AbstractAsyncContextManager[Answer]:
+        """A request with a streamed answer, as `Http.request`."""
+
+
 class StreamableHttpTransport(Transport):
     """Streamable HTTP: each message is a POST; unsolicited messages arrive on the stream of a GET."""
 
     stream_each = True
 
-    def __init__(self, http: Http, url: str, headers: Mapping[str, str]) -> None:
+    def __init__(self, http: Requests, url: str, headers: Mapping[str, str]) -> None:
         self._http = http
         self._url = url
         self._headers = dict(headers)
@@ -55,7 +64,7 @@ class StreamableHttpTransport(Transport):
     async def __aexit__(self, *exc: object) -> None:
         """Ends the session, if there is one."""
         if self._session and not self._forgotten:
-            with suppress(UpstreamError, ProviderError, TimeoutError):
+            with suppress(UpstreamError, ProviderError, ConnectionLost, TimeoutError):
                 async with (
                     asyncio.timeout(GOODBYE_SECONDS),
                     self._http.request("DELETE", self._url, headers=self._own()),
@@ -205,7 +214,7 @@ class StreamableHttpTransport(Transport):
 class SseTransport(Transport):
     """HTTP with SSE (2024-11-05): a GET stream announces the URL for POSTs, and carries every answer."""
 
-    def __init__(self, http: Http, url: str, headers: Mapping[str, str]) -> None:
+    def __init__(self, http: Requests, url: str, headers: Mapping[str, str]) -> None:
         self._http = http
         self._url = url
         self._headers = dict(headers)

@@ -29,6 +29,7 @@ from bytebrew import (
 )
 
 from .config import NewServer, ServerPatch, ServerRow, origin
+from .oauth.server_fields import oauth_faults
 
 MIGRATIONS = (
     Migration(
@@ -87,7 +88,7 @@ MIGRATIONS = (
 )
 _PLAIN = "plain:"
 """Prefix of an argument that an older engine stored in plain text; it is encrypted at the next start."""
-_JSON = ("args", "env", "headers", "forward_headers", "allow_tools", "deny_tools", "agent_tools")
+_JSON = ("args", "env", "headers", "forward_headers", "allow_tools", "deny_tools", "agent_tools", "auth_scopes")
 _KEYS = {
     "env": re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,199}"),
     "headers": re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,200}"),
@@ -150,7 +151,9 @@ def update(conn: Connection, key: str, patch: ServerPatch, engine: Engine) -> Se
     merged = asdict(server) | changes
     _check(merged)
     if merged["type"] != "stdio" and _origin(merged) != _origin(asdict(server)):
-        _check_sent(server, merged)
+        _check_sent(server, merged, "url", "auth_key", "headers", "env")
+    elif merged["auth_type"] == "oauth2" and merged["auth_issuer"] != server.auth_issuer:
+        _check_sent(server, merged, "auth_issuer", "auth_key", *(["env"] if merged["auth_key_env"] else []))
     bytebrew.update(conn, "mcp_servers", _columns(changes), id=server.id)
     return get(conn, server.name)
 
@@ -230,16 +233,16 @@ def _sealed(values: dict[str, Any], old: ServerRow | None, engine: Engine) -> di
     return values
 
 
-def _check_sent(server: ServerRow, merged: Mapping[str, Any]) -> None:
+def _check_sent(server: ServerRow, merged: Mapping[str, Any], changed: str, *fields: str) -> None:
     """Raises InvalidRequest if credentials that were stored for one address would be sent to another.
 
     A changed command may keep its `env`: callers who may set up commands can read the data folder anyway.
     """
-    fields = {"auth_key": "sealed_key", "headers": "headers", "env": "env"}
-    stored = {field: _values(getattr(server, column)) for field, column in fields.items()}
-    kept = [field for field, column in fields.items() if stored[field] & _values(merged[column])]
+    columns = {field: "sealed_key" if field == "auth_key" else field for field in fields}
+    kept = [field for field, one in columns.items() if _values(getattr(server, one)) & _values(merged[one])]
     if kept:
-        message = "send it with a url of another origin: what is stored is for the old address"
+        other = "a url of another origin" if changed == "url" else f"another {changed}"
+        message = f"send it with {other}: what is stored is for the old address"
         details = [Detail(f"$.{field}", message) for field in kept]
         raise InvalidRequest("A stored credential goes to no other address", details=details)
 
@@ -271,6 +274,8 @@ def _check(values: Mapping[str, Any]) -> None:
             faults.append(Detail("$.auth_key_env", "names no variable of env"))
         elif not values["auth_key_env"] and not values["sealed_key"]:
             faults.append(Detail("$.auth_key", f"auth_type {values['auth_type']} needs it"))
+    if values["auth_type"] == "oauth2":
+        faults += oauth_faults(values)
     faults += [
         Detail(f"$.{field}.{name[:100]}", "is no name for it")
         for field, form in _KEYS.items()

@@ -34,6 +34,7 @@ from bytebrew import (
 from . import pins, sightings, store
 from .config import Mcp, ServerRow
 from .connection import WITHHELD, ServerConnection
+from .oauth.user_connections import UserConnections, connection_to
 from .tool_definitions import Definition, Hints, Listed
 
 log = logging.getLogger(__name__)
@@ -114,7 +115,7 @@ class Servers(Toolset):
     async def _replace(self, old: ServerConnection | None, row: ServerRow) -> None:
         pinned = await self._engine.db.read(pins.every, row.id)
         seen = await self._engine.db.read(sightings.every, row.id)
-        connection = self.connections[row.name] = ServerConnection(self._engine, row, pinned)
+        connection = self.connections[row.name] = connection_to(self._engine, row, pinned)
         connection.sightings = seen
         if old is not None:
             old.successor = connection if old.server.id == row.id else None
@@ -349,6 +350,8 @@ def _state(connection: ServerConnection | None) -> str:
     """The state of a server in our own words, because a server's words must not become instructions of the model."""
     if connection is None:
         return "does not exist"
+    if isinstance(connection, UserConnections) and connection.status.status == "disconnected":
+        return f"waits for a user to authorize it, at POST /api/v1/connections/{connection.server.name}"
     return {"disabled": "is switched off", "connecting": "is still being connected to"}.get(
         connection.status.status, "cannot be reached"
     )

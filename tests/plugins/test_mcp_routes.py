@@ -68,7 +68,8 @@ async def test_no_secret_is_in_an_answer_or_in_the_file(tmp_path: Path) -> None:
     ("body", "path"),
     [
         ({"type": "websocket", "url": "http://a.test"}, "$.type"),
-        ({"type": "http", "url": "http://a.test", "auth_type": "oauth2"}, "$.auth_type"),
+        ({"type": "http", "url": "http://a.test", "auth_type": "kerberos"}, "$.auth_type"),
+        ({"type": "http", "url": "http://a.test", "auth_type": "oauth2"}, "$.url"),
         ({"type": "http", "url": "http://a.test", "pin": "maybe"}, "$.pin"),
         ({"type": "http", "url": "ftp://a.test"}, "$.url"),
         ({"type": "http"}, "$.url"),

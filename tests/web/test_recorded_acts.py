@@ -17,6 +17,7 @@ from bytebrew.contract.connection import Connection
 from bytebrew.engine import Engine
 from bytebrew.testing import ScriptedProvider, providing, scripted_schema, served_engine
 from tests.local import local_session, proof_of
+from tests.oauth_double import Authority
 from tests.plugins.test_mcp import stdio
 from tests.plugins.test_triggers import SECRET, signed
 from tests.tables import installed, label
@@ -48,8 +49,10 @@ class Act(NamedTuple):
 class World:
     """An engine with one of each kind of thing, and the requests that change them, in an order in which all succeed."""
 
-    def __init__(self, engine: Engine, client: httpx.AsyncClient, model: ScriptedProvider) -> None:
-        self.engine, self.client, self.model = engine, client, model
+    def __init__(
+        self, engine: Engine, client: httpx.AsyncClient, model: ScriptedProvider, authority: Authority
+    ) -> None:
+        self.engine, self.client, self.model, self.authority = engine, client, model, authority
         self.ids: dict[str, str] = {}
 
     async def make(self, path: str, body: Any, **more: Any) -> dict[str, Any]:
@@ -123,6 +126,7 @@ class World:
         self.ids["delivery"] = (await self.client.get("/api/v1/callbacks/deliveries")).json()["data"][0]["id"]
         await self.engine.db.write(store.bury, "callback:spare", "tried in vain")
         self.ids["backup"] = (await self.make("backups", None))["name"]
+        await self.make("mcp-servers", {"name": "oauth", "url": self.authority.url, "auth_type": "oauth2"})
         await self.make("mcp-servers", {"name": "spare", "url": "http://127.0.0.1:1/", "enabled": False})
         await self.engine.db.write(remember)
         self.ids["memory"] = "m1"
@@ -254,6 +258,8 @@ class World:
         yield act(f"DELETE {servers}/{{name}}", None, "spare")
         yield act(f"POST {servers}/{{name}}/tools/{{tool:path}}/withhold", {}, "double", "echo")
         yield act(f"POST {servers}/{{name}}/tools/{{tool:path}}/approve", {}, "double", "echo")
+        yield act("POST connections/{server}", None, "oauth")
+        yield act("DELETE connections/{server}", None, "oauth")
         yield act("DELETE schemas/{name}/memory/{entry_id}", None, "test", ids["memory"])
         yield act("DELETE schemas/{name}/memory", None, "test")
         yield act("POST budgets", {"name": "new", "tokens": 10**9, "window": "day"})
@@ -322,8 +328,11 @@ async def world(folder: Path) -> AsyncIterator[World]:
     (folder / "config.yaml").write_text("settings: {custom.loaded: 1}\n")
     model = ScriptedProvider()
     settings = {"BYTEBREW_CONFIG": str(folder / "config.yaml")}
-    async with served_engine(providing(model), data=folder / "data", settings=settings) as (engine, client):
-        made = World(engine, client, model)
+    async with (
+        Authority() as authority,
+        served_engine(providing(model), data=folder / "data", settings=settings) as (engine, client),
+    ):
+        made = World(engine, client, model, authority)
         await made.prepare(folder)
         try:
             yield made

@@ -505,7 +505,8 @@ export interface NewTask {
  *
  * `code` says what: `tools_awaited` and `tools_missing` are about sources of the agent's tools, `gate_unmatched` about
  * names in its `confirm_before`, `client_tools_hidden` about tools of the client that the agent has by the same names,
- * `budget_near` about a budget that is almost used up.
+ * `budget_near` about a budget that is almost used up, `authorization_required` about MCP servers that the person
+ * has to authorize first.
  */
 export interface Notice {
   code: string;
