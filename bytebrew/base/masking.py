@@ -16,7 +16,7 @@ Masker = Callable[[str], str]
 # A fixed list, so that logs are masked before plugins are loaded, and tokens of a disabled plugin stay secret.
 _LOOKS_SECRET = re.compile(
     r"bb_[0-9a-f]{64}"  # API tokens
-    r"|bbv_[\w-]{20,}"  # visitors' tokens
+    r"|bb[vt]_[\w-]{20,}"  # visitors' tokens, and tickets
     r"|eyJ[\w-]{8,}\.[\w-]+\.[\w-]+"  # JWTs
     r"|(?i:(?<=bearer ))(?!<token>|\$\((?:curl|cat) )\S+"  # except placeholders in documented commands
     r"|\b(?:(?:sk|xai|gsk|hf|pplx)[-_]|AIza)[A-Za-z0-9_-]{16,}"  # vendors' keys

@@ -32,7 +32,7 @@ from bytebrew.base.validation import depth
 from bytebrew.contract.face import CONVERSATIONS
 from bytebrew.contract.route import ANYONE, Face, Reply, Request, Route, Stream, check_name, routes_by_path, taken_names
 from bytebrew.engine import Engine
-from bytebrew.web import cors, early_answer, query, recorded_changes
+from bytebrew.web import cors, early_answer, query, recorded_changes, tickets
 from bytebrew.web.admission import PLACES, BodyReader, Place
 from bytebrew.web.body_fields import Body, unfit
 from bytebrew.web.faces.conversations import Conversations
@@ -69,6 +69,7 @@ class Application:
         self._engine = engine
         self._state = state = http_state(engine)
         self.routes = every(engine)
+        state.tickets.offer(self.routes)
         by_path = routes_by_path(self.routes)
         taken = taken_names(by_path)
         keys = {path.rpartition("/{")[0]: path.rpartition("/{")[2][:-1] for path in by_path if path.endswith("}")}
@@ -178,8 +179,7 @@ class Endpoint:
     def __init__(
         self, engine: Engine, state: HttpState, public: PublicView, methods: Methods, key: str, taken: frozenset[str]
     ) -> None:
-        self._engine, self._state, self._public = engine, state, public
-        self._methods = methods
+        self._engine, self._state, self._public, self._methods = engine, state, public, methods
         self.path = next(iter(methods.values())).path
         self._taken = taken
         self._resource = recorded_changes.Resource(methods.get("GET"), key)
@@ -226,10 +226,12 @@ class Endpoint:
         )
         headers: dict[str, str] = {}
         try:
+            has_ticket = bool(request.query) and self._state.tickets.redeem(request, route)
             await self._state.access.require(request, route)
             run = partial(self._run, request, route, scope, receive, headers)
             viewed = route.scope is not None and "admin" not in request.actor.scopes
             answer = await (self._public.run(request, route, run) if viewed else run())
+            headers |= tickets.answer_headers(answer) if has_ticket else {}
             if place is not None:
                 place.free()
         except (Unauthorized, Forbidden) as error:
@@ -293,8 +295,8 @@ class Endpoint:
         if self.section and route.method != "GET" and not route.streams:
             request.records += (partial(keep_versions, request, self.section),)
         run = partial(recorded_changes.perform, request, route, change)
-        first = run if change else partial(route.run, request)
-        answer = await (self._keys.answer(request, route, run, digest) if digest else first())
+        first = self._keys.answer(request, route, run, digest) if digest else run() if change else route.run(request)
+        answer = await first
         if request.query:
             answer = query.paged(answer, request.query, route)
         if change and change.action:  # no action for a repeat, which is answered from the database
@@ -323,8 +325,7 @@ class Endpoint:
 
 def _joined(lines: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     headers: dict[str, str] = {}
-    for raw_name, raw_value in lines:
-        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+    for name, value in ((name.decode("latin-1"), value.decode("latin-1")) for name, value in lines):
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return headers
 
@@ -387,8 +388,7 @@ def _complete(scope: Scope, headers: Iterable[tuple[bytes, bytes]], request_id: 
     """A response's headers with those of every response; a route's own take precedence."""
     lines = list(headers)
     own = {name for name, _ in lines}
-    lines += [line for line in SECURITY if line[0] not in own]
-    lines.append((b"x-request-id", request_id.encode()))
+    lines += [*(line for line in SECURITY if line[0] not in own), (b"x-request-id", request_id.encode())]
     if scope["scheme"] == "https":
         lines.append((b"strict-transport-security", b"max-age=31536000"))
     return lines

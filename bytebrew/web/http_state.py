@@ -9,6 +9,7 @@ from bytebrew.web.access import Access
 from bytebrew.web.admission import MOST_BODIES, MOST_PUBLIC_BODIES, Admission, default_body_memory
 from bytebrew.web.refusals import Refusals
 from bytebrew.web.server.trusted_proxies import TrustedProxies
+from bytebrew.web.tickets import Tickets
 
 
 class HttpState:
@@ -21,6 +22,7 @@ class HttpState:
         self.public_bodies = default_body_memory(core.max_body_bytes, MOST_PUBLIC_BODIES)
         self.refusals = Refusals()
         self.proxies = TrustedProxies(core.trusted_proxies) if core.trusted_proxies else None
+        self.tickets = Tickets(engine.secrets)
         self.streams = 0
         self.origins = self._settings_origins = core.cors_origins
         self.page_headers = (*cors.ALLOWED, *(name for chooser in engine.model_choosers for name in chooser.headers))

@@ -20,6 +20,8 @@ PAGING: Mapping[str, str | Parameter] = MappingProxyType(
         "after": AFTER,
     }
 )
+TICKET = "ticket"
+"""The parameter of a ticket, in place of the header Authorization."""
 _IDS = ("session_id", "after")
 """Parameters that are ids of the engine, also accepted in upper case."""
 
@@ -27,6 +29,11 @@ _IDS = ("session_id", "after")
 def is_paged(route: Route) -> bool:
     """Whether the engine pages the route's answer, which is a whole list."""
     return route.method == "GET" and get_origin(route.answer) is list and route.query.keys().isdisjoint(PAGING)
+
+
+def takes_ticket(route: Route) -> bool:
+    """Whether the route answers the engine's own event streams, which a browser's EventSource opens with a ticket."""
+    return route.method == "GET" and route.streams and route.scope is not None and route.face is None
 
 
 def parameters(route: Route) -> Mapping[str, str | Parameter]:

@@ -21,7 +21,9 @@ def route(feed: Feed) -> Route:
         """
         topics = _wanted(request.query.get("topics", ""))
         await feed.begin()  # before the answer: what its reader does then is told
-        return Stream(frames=feed.follow(request.headers.get("last-event-id", ""), topics))
+        return Stream(
+            frames=feed.follow(request.headers.get("last-event-id") or request.query.get("after", ""), topics)
+        )
 
     return Route(
         method="GET",
@@ -29,7 +31,10 @@ def route(feed: Feed) -> Route:
         scope="admin",
         run=follow_changes,
         summary="Follow changes in the engine",
-        query={"topics": "topics, or their first words, with commas between them; all if there are none"},
+        query={
+            "topics": "topics, or their first words, with commas between them; all if there are none",
+            "after": "the id of the last event that was seen, in place of the header",
+        },
         headers={"Last-Event-ID": Parameter("the id of the last event that was seen")},
         streams=True,
     )

@@ -37,6 +37,7 @@ PUBLIC = {
     "GET /api/v1/openapi.json",
     "GET /api/v1/health",
     "GET /api/v1/auth/whoami",
+    "POST /api/v1/auth/tickets",
     "POST /api/v1/auth/local-session",
     "POST /api/v1/auth/local-session/refresh",
     "GET /api/v1/models/registry",

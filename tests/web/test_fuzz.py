@@ -277,6 +277,8 @@ def sound(route: Route, keys: dict[str, list[str]]) -> dict[str, Any]:
     match route.path:
         case "/api/v1/auth/tokens":
             return {"scopes": ["chat"], "schemas": None, "expires_at": None}
+        case "/api/v1/auth/tickets":
+            return {"path": "/api/v1/events"}
         case "/api/v1/agents/{name}/capabilities" | "/api/v1/agents/{name}/capabilities/{id}":
             return {"type": "memory", "config": {}}
         case "/api/v1/rate-limits":

@@ -14,6 +14,7 @@ from bytebrew import Result, tool
 from bytebrew.contract import events
 from bytebrew.testing import chat, engine, plugin, served_engine
 from bytebrew.web.api_document.openapi import EVENTS
+from bytebrew.web.query import takes_ticket
 from tests.tables import installed, table
 
 URL = "/api/v1/openapi.json"
@@ -48,7 +49,8 @@ async def test_every_route_is_in_it_with_its_scope_and_every_operation_has_an_id
         path = re.sub(r"\{(\w+)(:\w+)?\}", r"{\1}", route.path)
         operation = found["paths"][path][route.method.lower()]
         assert operation.get("x-scope") == route.scope
-        assert operation["security"] == ([] if route.scope is None else [{"bearer": []}])
+        schemes = ["bearer", *(["ticket"] if takes_ticket(route) else [])]
+        assert operation["security"] == ([] if route.scope is None else [{name: []} for name in schemes])
         assert operation["summary"]
         assert operation["description"]
         assert str(route.status) in operation["responses"]

@@ -28,6 +28,7 @@ UNSTORED = {
     "POST /api/v1/tools/{name}/test",
     "POST /api/v1/sessions/{id}/cancel",
     "DELETE /api/v1/users/{sub:path}",
+    "POST /api/v1/auth/tickets",
     "POST /api/v1/auth/local-session",
     "POST /api/v1/auth/local-session/refresh",
     "DELETE /api/v1/backups/{name}",
@@ -173,6 +174,7 @@ class World:
         yield act("POST sessions/{id}/cancel", None, ids["session"])
         yield act("POST turns/causes/{key}/mute", {"muted_count": 2}, "cause")
         yield act("DELETE users/{sub:path}", None, "nobody")
+        yield act("POST auth/tickets", {"path": "/api/v1/events"})
         yield act("POST auth/local-session", headers=proof_of(self.engine.data_dir))
         yield act("POST auth/local-session/refresh", headers={"Authorization": f"Bearer {ids['local']}"})
         yield act("DELETE auth/local-session", headers={"Authorization": f"Bearer {ids['local']}"})

@@ -164,7 +164,15 @@ def document(
                 name: _refusal(status, words) for status, (name, words) in sorted(_REFUSALS.items()) if status != 405
             },
             "headers": {name: _header(words) for name, words in _HEADERS.items()},
-            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "description": "an API token or a JWT"}},
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer", "description": "an API token or a JWT"},
+                "ticket": {
+                    "type": "apiKey",
+                    "in": "query",
+                    "name": query.TICKET,
+                    "description": "of POST /auth/tickets",
+                },
+            },
         },
     }
 
@@ -260,7 +268,8 @@ def _operation(route: Route, schema_of: dict[int, Any]) -> dict[str, Any]:
     elif route.stream_body:
         content = {kind: {"schema": schema} | example for kind, schema in route.takes.items()}
         operation["requestBody"] = {"required": True, "content": content or {"*/*": {"schema": {}}}}
-    operation["security"] = [] if route.scope is None else [{"bearer": []}]
+    tickets: list[dict[str, list[str]]] = [{"ticket": []}] if query.takes_ticket(route) else []
+    operation["security"] = [] if route.scope is None else [{"bearer": []}, *tickets]
     if route.scope is not None:
         operation["x-scope"] = route.scope
     return operation
