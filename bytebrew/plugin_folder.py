@@ -1,4 +1,4 @@
-"""The plugin folder: checks that no other user can write to it, and makes its distributions importable."""
+"""The plugin folder: checks that no other user can write to it and that it is as locked, and makes it importable."""
 
 import os
 import pwd
@@ -8,20 +8,33 @@ from collections.abc import Iterator
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
+from bytebrew import plugin_lock
 from bytebrew.base.errors import SettingsError
 from bytebrew.requirements import normalized, required
 
 VARIABLE = "BYTEBREW_PLUGINS_DIR"
+FILL = "fill it with bytebrew plugins install FILE.whl"
 
 
 def enter(folder: Path) -> list[Distribution]:
     """The distributions in the folder, which is appended to `sys.path`.
 
-    Raises SettingsError if it is not a folder, or if another user could change the code that the engine runs.
+    Raises SettingsError if it is not a folder, if another user could change the code that the engine runs, or if the
+    folder has a lock that does not fit.
     """
-    fill = f"fill it with pip install --target {folder} ..."
     if not folder.is_dir():
-        raise SettingsError(f"{VARIABLE}: {folder} is no folder; {fill}")
+        raise SettingsError(f"{VARIABLE}: {folder} is no folder; {FILL}")
+    paths = check(folder)
+    plugin_lock.verify(folder.resolve(), paths)
+    if str(folder) not in sys.path:
+        if plugin_lock.read(folder) is not None:
+            plugin_lock.import_sources_only(folder)
+        sys.path.append(str(folder))
+    return list(distributions(path=[str(folder)]))
+
+
+def check(folder: Path) -> list[Path]:
+    """Every path in the folder, itself included; SettingsError if another user could change what is there."""
     found = [*_files(folder.resolve(), set())]
     way: dict[Path, None] = {}
     for one in (folder, *(path for path in found if path.is_symlink())):
@@ -37,15 +50,13 @@ def enter(folder: Path) -> list[Distribution]:
         if status.st_mode & stat.S_IWOTH:
             raise SettingsError(_open_to_all(path, status.st_mode, f"chmod -R o-w {folder}"))
         _check_owner(path, status.st_uid, f"chown -R {_user(os.geteuid())} {folder}")
-    if str(folder) not in sys.path:
-        sys.path.append(str(folder))
-    return list(distributions(path=[str(folder)]))
+    return found
 
 
 def unused_distributions(folder: Path, there: list[Distribution], group: str) -> Iterator[str]:
     """A sentence for each distribution in the folder that is no plugin and that no plugin there requires."""
-    if not there and any(folder.iterdir()):
-        yield f"no distribution is in {folder}, and a module alone is no plugin; fill it with pip install --target"
+    if not there and any(path.name != plugin_lock.LOCK for path in folder.iterdir()):
+        yield f"no distribution is in {folder}, and a module alone is no plugin; {FILL}"
     plugins = {normalized(one.name) for one in there if one.entry_points.select(group=group)}
     wanted: set[str] = set()
     waiting = plugins
@@ -60,16 +71,14 @@ def unused_distributions(folder: Path, there: list[Distribution], group: str) ->
 
 
 def _files(path: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
-    """The path and everything below it, once each, following symbolic links."""
+    """The path and everything below it, each folder once, following symbolic links."""
     try:
         status = path.stat()
     except FileNotFoundError:  # a dangling link
         return
-    if (status.st_dev, status.st_ino) in seen:
-        return
-    seen.add((status.st_dev, status.st_ino))
     yield path
-    if stat.S_ISDIR(status.st_mode):
+    if stat.S_ISDIR(status.st_mode) and (status.st_dev, status.st_ino) not in seen:
+        seen.add((status.st_dev, status.st_ino))
         for below in sorted(path.iterdir()):
             yield from _files(below, seen)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 _REQUIREMENT = re.compile(
-    r"\s*([A-Za-z0-9][\w.-]*)\s*(?:\[[^\]]*\])?\s*(@[^;]*|\(?[^;@()]*\)?)\s*(?:;(.*))?", re.DOTALL
+    r"\s*([A-Za-z0-9][\w.-]*)\s*(?:\[([^\]]*)\])?\s*(@[^;]*|\(?[^;@()]*\)?)\s*(?:;(.*))?", re.DOTALL
 )
 _VERSION = re.compile(
     r"v?(?:(?P<epoch>\d+)!)?(?P<release>\d+(?:\.\d+)*)"
@@ -77,23 +77,51 @@ class Version(NamedTuple):
         return self.pre[0] < 3 or self.dev != float("inf")
 
 
+class Requirement(NamedTuple):
+    """A `Requires-Dist`; `specifiers` may be an address, which begins with `@`."""
+
+    name: str
+    extras: tuple[str, ...]
+    specifiers: str
+    marker: str | None
+
+    @classmethod
+    def of(cls, text: str) -> "Requirement":
+        """Parses a requirement; ValueError if it is invalid."""
+        if not (match := _REQUIREMENT.fullmatch(text)):
+            raise ValueError(f"'{text}' is not in the form of PEP 508")
+        extras = tuple(extra.strip() for extra in (match[2] or "").split(",") if extra.strip())
+        return cls(match[1], extras, match[3].strip(" ()"), match[4])
+
+    def applies(self, extras: Iterable[str] = ()) -> bool:
+        """Whether it counts in this process, for a distribution with these extras; ValueError for a bad marker."""
+        return self.marker is None or any(applies(self.marker, extra) for extra in ("", *extras))
+
+    def fits(self, version: str) -> bool:
+        """Whether a version satisfies it; ValueError if that cannot be checked."""
+        return self.specifiers.startswith("@") or allows(self.specifiers, version)
+
+    def __str__(self) -> str:
+        return f"{self.name}{'' if self.specifiers.startswith('@') else self.specifiers}"
+
+
 def lacking(requirements: Iterable[str]) -> list[str]:
     """Unmet requirements in this process, each as a predicate such as `needs httpx>=1, and httpx is 0.28`."""
     found = []
     for text in requirements:
-        match = _REQUIREMENT.fullmatch(text)
-        if match is None:
+        try:
+            wanted = Requirement.of(text)
+        except ValueError:
             found.append(f"needs '{text}', which is not in the form of PEP 508")
             continue
-        name, wanted, marker = match[1], match[2].strip(" ()"), match[3]
         try:
-            if marker is not None and not applies(marker):
+            if not wanted.applies():
                 continue
-            version = importlib.metadata.version(name)
-            if not wanted.startswith("@") and not allows(wanted, version):
-                found.append(f"needs {name}{wanted}, and {name} is {version}")
+            version = importlib.metadata.version(wanted.name)
+            if not wanted.fits(version):
+                found.append(f"needs {wanted}, and {wanted.name} is {version}")
         except importlib.metadata.PackageNotFoundError:
-            found.append(f"needs {name}{'' if wanted.startswith('@') else wanted}, which is not installed")
+            found.append(f"needs {wanted}, which is not installed")
         except ValueError as error:
             found.append(f"needs '{text}', which cannot be checked: {error}")
     return found
@@ -147,8 +175,8 @@ def _release(text: str) -> list[str]:
     return match["release"].split(".") if match else []
 
 
-def applies(marker: str) -> bool:
-    """Whether an environment marker is true for this process, without extras; ValueError if it cannot be parsed."""
+def applies(marker: str, extra: str = "") -> bool:
+    """Whether an environment marker is true for this process and an extra; ValueError if it cannot be parsed."""
     tokens, at = [], 0
     while at < len(marker):
         if not (match := _TOKEN.match(marker, at)):
@@ -157,7 +185,7 @@ def applies(marker: str) -> bool:
         at = match.end()
     tokens.reverse()
     try:
-        value = _any(tokens, _environment())
+        value = _any(tokens, _environment() | {"extra": extra})
     except (IndexError, KeyError) as error:
         raise ValueError(f"'{marker.strip()}' is no environment marker") from error
     if tokens:
@@ -212,5 +240,4 @@ def _environment() -> dict[str, str]:
         "python_full_version": platform.python_version(),
         "implementation_name": own.name,
         "implementation_version": ".".join(map(str, own.version[:3])),
-        "extra": "",
     }

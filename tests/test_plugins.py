@@ -443,7 +443,9 @@ def test_plugins_of_a_folder_are_found_however_often_one_looks(tmp_path: Path) -
         assert [(one.name, one.distribution, one.version) for one in plugins.list_all() if one.name == "lake"] == [
             ("lake", "some-lake", "2.1")
         ]
-    with pytest.raises(SettingsError, match=r"BYTEBREW_PLUGINS_DIR: .* is no folder; fill it with pip install"):
+    with pytest.raises(
+        SettingsError, match=r"BYTEBREW_PLUGINS_DIR: .* is no folder; fill it with bytebrew plugins install"
+    ):
         Plugins().load((), tmp_path / "less")
 
 

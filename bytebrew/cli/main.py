@@ -30,8 +30,9 @@ def main() -> None:
     fail = partial(_fail, early.log_format)
     try:
         setup = Setup(os.environ, Plugins())
-        setup.plugins.load(early.disabled_plugins, early.plugins_dir)
-        setup.plugins.commands(cli, setup.opened)
+        if not (sys.argv[1:2] == ["plugins"] and sys.argv[2:3]):  # those commands work on plugins that do not load
+            setup.plugins.load(early.disabled_plugins, early.plugins_dir)
+            setup.plugins.commands(cli, setup.opened)
         cli.main(prog_name="bytebrew", standalone_mode=False, obj=setup)
     except click.ClickException as error:
         if early.log_format == "json":

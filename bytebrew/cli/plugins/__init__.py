@@ -2,7 +2,7 @@
 
 import click
 
-from bytebrew.cli.plugins import new
+from bytebrew.cli.plugins import install, new
 from bytebrew.cli.setup import Setup
 
 
@@ -26,4 +26,5 @@ def _list(setup: Setup) -> None:
         click.echo(f"warning: {warning}", err=True)
 
 
-plugins.add_command(new.new)
+for _command in (new.new, install.install, install.lock):
+    plugins.add_command(_command)

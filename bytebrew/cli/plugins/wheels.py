@@ -1,0 +1,201 @@
+"""Reads a wheel without running anything of it: names, metadata and contents are checked before a file is written."""
+
+import csv
+import io
+import platform
+import re
+import stat
+import sys
+import sysconfig
+import zlib
+from collections.abc import Iterator, Mapping
+from email.message import Message
+from email.parser import BytesHeaderParser
+from pathlib import Path
+from typing import NamedTuple
+from zipfile import BadZipFile, ZipFile
+
+import click
+
+from bytebrew.plugin_lock import record_hash
+from bytebrew.requirements import Version, allows, normalized
+
+MOST_BYTES, MOST_FILES = 512 << 20, 20_000
+"""Unpacked size and number of files of a wheel."""
+_FILE = re.compile(
+    r"(?P<name>\w[\w.]*)-(?P<version>[\w.!+]+)(-\d\w*)?-(?P<python>[\w.]+)-(?P<abi>[\w.]+)-(?P<platform>[\w.]+)\.whl"
+)
+_SIGNATURES = ("RECORD.jws", "RECORD.p7s")
+
+
+class Wheel(NamedTuple):
+    """A wheel: its metadata, and its files by the path at which they are installed."""
+
+    path: Path
+    name: str
+    version: str
+    requires: tuple[str, ...]
+    entry_points: str
+    files: Mapping[str, bytes]
+    omitted: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version}"
+
+
+def named(path: Path) -> re.Match[str] | None:
+    """The parts of a wheel's file name; None if it is none, or of a wheel for another Python or machine."""
+    match = _FILE.fullmatch(path.name)
+    return match if match and not _unfit(match) else None
+
+
+def read(path: Path) -> Wheel:
+    """The wheel in a file; ClickException says why it cannot be installed."""
+    if not (match := _FILE.fullmatch(path.name)):
+        raise _bad(path, "its name is not that of a wheel, such as bytebrew_acme-0.1.0-py3-none-any.whl")
+    if reason := _unfit(match):
+        raise _bad(path, reason)
+    try:
+        with ZipFile(path) as archive:
+            return _read(path, match, _contents(path, archive))
+    except (BadZipFile, EOFError, NotImplementedError, UnicodeDecodeError, csv.Error, zlib.error) as error:
+        raise _bad(path, f"it cannot be read: {error}") from error
+
+
+def _read(path: Path, match: re.Match[str], contents: dict[str, bytes]) -> Wheel:
+    base = f"{match['name']}-{match['version']}"
+    own = [name.partition("/")[0] for name in contents if re.fullmatch(r"[^/]+\.dist-info/METADATA", name)]
+    if len(own) != 1:
+        raise _bad(path, f"it has {len(own)} folders of metadata, and a wheel has one")
+    metadata, name = headers(contents[f"{own[0]}/METADATA"]), normalized(match["name"])
+    for part, what in (
+        (metadata["Name"], "name"),
+        (own[0].removesuffix(".dist-info").rpartition("-")[0], "folder of metadata"),
+    ):
+        if normalized(str(part)) != name:
+            raise _bad(path, f"its {what} is of {part}, and its file is named after {match['name']}")
+    try:
+        same = Version.of(str(metadata["Version"])) == Version.of(match["version"])
+        python = allows(metadata["Requires-Python"] or "", platform.python_version())
+    except ValueError as error:
+        raise _bad(path, str(error)) from error
+    if not same:
+        raise _bad(path, f"its version is {metadata['Version']}, and its file is named after {match['version']}")
+    if not python:
+        raise _bad(path, f"it needs Python {metadata['Requires-Python']}, and this is {platform.python_version()}")
+    layout = str(headers(contents.get(f"{own[0]}/WHEEL", b""))["Wheel-Version"])
+    if layout.split(".")[0] != "1":
+        raise _bad(path, f"it is a wheel of version {layout}, and 1.0 is known")
+    _check_record(path, own[0], contents)
+    files, omitted = _installed(base, own[0], contents)
+    entry_points = contents.get(f"{own[0]}/entry_points.txt", b"").decode()
+    requires = tuple(map(str, metadata.get_all("Requires-Dist") or ()))
+    return Wheel(path, str(metadata["Name"]), str(metadata["Version"]), requires, entry_points, files, omitted)
+
+
+def _contents(path: Path, archive: ZipFile) -> dict[str, bytes]:
+    """The files of the archive; ClickException for a name or a size that must not be unpacked."""
+    entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+    if len(entries) > MOST_FILES or sum(entry.file_size for entry in entries) > MOST_BYTES:
+        raise _bad(path, f"it has more than {MOST_FILES} files or {MOST_BYTES >> 20} MiB")
+    seen: dict[str, str] = {}
+    for entry in entries:
+        parts = entry.filename.split("/")
+        if {"", ".", ".."} & {*parts} or re.search(r"[\\:\x00-\x1f\x7f]", entry.filename):
+            raise _bad(path, f"it has a file {entry.filename!r}, which would leave the folder")
+        if stat.S_ISLNK(entry.external_attr >> 16):
+            raise _bad(path, f"it has a link, {entry.filename}")
+        if entry.flag_bits & 1:
+            raise _bad(path, f"{entry.filename} is encrypted")
+        if (first := seen.setdefault(entry.filename.casefold(), entry.filename)) != entry.filename or (
+            sum(one.filename == entry.filename for one in entries) > 1
+        ):
+            raise _bad(path, f"it has {first} twice")
+    return {entry.filename: archive.read(entry) for entry in entries}
+
+
+def _check_record(path: Path, own: str, contents: Mapping[str, bytes]) -> None:
+    """RECORD must list every file with its hash, but for itself and signatures."""
+    record = contents.get(f"{own}/RECORD", b"").decode()
+    hashes = {row[0]: row[1] for row in csv.reader(io.StringIO(record)) if len(row) > 1}
+    unlisted = {f"{own}/{name}" for name in ("RECORD", *_SIGNATURES)}
+    for name, content in contents.items():
+        if name not in unlisted and hashes.get(name) != record_hash(content):
+            reason = "differs from its hash" if name in hashes else "is not listed"
+            raise _bad(path, f"{name} {reason} in its RECORD: build or fetch the wheel anew")
+    if missing := hashes.keys() - contents.keys() - unlisted:
+        raise _bad(path, f"it lacks {min(missing)}, which its RECORD lists")
+
+
+def _installed(base: str, own: str, contents: Mapping[str, bytes]) -> tuple[dict[str, bytes], tuple[str, ...]]:
+    """The files by the path at which they are installed, with a RECORD of them; and those that are left out."""
+    files, omitted = {}, []
+    for name, content in contents.items():
+        first, _, rest = name.partition("/")
+        kind, _, below = rest.partition("/")
+        if first != f"{base}.data":
+            files[name] = content
+        elif kind in ("purelib", "platlib"):
+            files[below] = content
+        else:
+            omitted.append(name)
+    for name in ("RECORD", *_SIGNATURES):
+        files.pop(f"{own}/{name}", None)
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerows((name, record_hash(content), len(content)) for name, content in sorted(files.items()))
+    rows.writerow((f"{own}/RECORD", "", ""))
+    return {**files, f"{own}/RECORD": text.getvalue().encode()}, tuple(omitted)
+
+
+def _unfit(match: re.Match[str]) -> str:
+    """Why no tag of the file name fits this process; empty if one does."""
+    pythons, abis, platforms = (match[part].split(".") for part in ("python", "abi", "platform"))
+    minor = sys.version_info.minor
+    for python in pythons:
+        for abi in abis:
+            # a wheel for an older CPython fits if it is pure or has the stable ABI (abi3)
+            early = re.fullmatch(r"(py|cp)3(\d*)", python)
+            fits = early and int(early[2] or 0) <= minor and (abi in ("none", "abi3") or python == abi == f"cp3{minor}")
+            if fits and any(map(_on_this_machine, platforms)):
+                return ""
+    tags = "-".join(match[part] for part in ("python", "abi", "platform"))
+    return f"it is for {tags}, and this is CPython {platform.python_version()} on {sysconfig.get_platform()}"
+
+
+def _on_this_machine(tag: str) -> bool:
+    if tag == "any":
+        return True
+    own = re.sub(r"[-.]", "_", sysconfig.get_platform())
+    library, version = platform.libc_ver()
+    if library == "glibc" and (match := re.fullmatch(r"manylinux_(\d+)_(\d+)_(\w+)", _numbered(tag))):
+        return own == f"linux_{match[3]}" and [int(match[1]), int(match[2])] <= [*map(int, version.split(".")[:2])]
+    return tag == own
+
+
+def _numbered(tag: str) -> str:
+    """A platform tag with the version of glibc in it (PEP 600)."""
+    for old, new in (("manylinux1_", "2_5"), ("manylinux2010_", "2_12"), ("manylinux2014_", "2_17")):
+        if tag.startswith(old):
+            return f"manylinux_{new}_{tag.removeprefix(old)}"
+    return tag
+
+
+def modules(wheel: Wheel) -> Iterator[tuple[str, bool]]:
+    """The top-level modules of a wheel, with whether it is a package without `__init__`, which others may share."""
+    tops = {name.partition("/")[0] for name in wheel.files if "/" in name}
+    for top in sorted(tops):
+        if not top.endswith((".dist-info", ".data")):
+            yield top, f"{top}/__init__.py" not in wheel.files
+    for name in sorted(wheel.files):
+        if "/" not in name and (match := re.fullmatch(r"([^.]+)(\.[\w-]+)?\.(py|so|pyd)", name)):
+            yield match[1], False
+
+
+def headers(content: bytes) -> Message:
+    """The headers of a METADATA or WHEEL file."""
+    return BytesHeaderParser().parsebytes(content)
+
+
+def _bad(path: Path, reason: str) -> click.ClickException:
+    return click.ClickException(f"{path.name}: {reason}")
