@@ -54,8 +54,12 @@ class World(NamedTuple):
 
     async def call(self, tool: str, **input: Any) -> str:
         """What comes of one call of a tool beside any chat; raises ToolError."""
+        return await self.call_as("me", tool, **input)
+
+    async def call_as(self, subject: str, tool: str, **input: Any) -> str:
+        """As `call`, for another user."""
         connection = self.connections["double"]
-        call = Call(call_id="c", session_id="s", turn_id="t", schema="test", agent="test", subject="me")
+        call = Call(call_id="c", session_id="s", turn_id="t", schema="test", agent="test", subject=subject)
         return (await connection.run(connection.tools[tool].definition, call, input)).text
 
     async def offered(self, agent: str = "test") -> list[str]:
