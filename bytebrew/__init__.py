@@ -58,6 +58,7 @@ from bytebrew.contract.engine import (
     ModelCall,
     Passage,
     Sample,
+    Sampled,
     StateKey,
     Traffic,
     Turn,
@@ -159,7 +160,18 @@ from bytebrew.contract.route import (
     positive,
     wants_lines,
 )
-from bytebrew.contract.tool import Call, Outcome, Result, SpawnLimits, Tool, Toolset, input_schema, tool
+from bytebrew.contract.tool import (
+    Call,
+    Outcome,
+    Question,
+    QuestionAnswer,
+    Result,
+    SpawnLimits,
+    Tool,
+    Toolset,
+    input_schema,
+    tool,
+)
 from bytebrew.version import CONTRACT, __version__
 
 __all__ = [
@@ -269,6 +281,8 @@ __all__ = [
     "ProviderError",
     "ProviderEvent",
     "PublicKeys",
+    "Question",
+    "QuestionAnswer",
     "Queued",
     "Record",
     "Recorder",
@@ -282,6 +296,7 @@ __all__ = [
     "Route",
     "Row",
     "Sample",
+    "Sampled",
     "SchemaName",
     "Scope",
     "Scopes",

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack
 from functools import partial
 from typing import Any
@@ -27,15 +27,16 @@ from bytebrew.contract.catalog import CatalogEntry, CatalogModel, CatalogProvide
 from bytebrew.contract.configuration.config_section import ConfigDialect, ConfigSection
 from bytebrew.contract.configuration.runtime_option import Option, Options
 from bytebrew.contract.connection import Connection
-from bytebrew.contract.engine import State, StateKey, Turn
+from bytebrew.contract.engine import Sampled, State, StateKey, Turn
 from bytebrew.contract.entities import Agent, AgentList, CapabilityType
 from bytebrew.contract.events import Event
 from bytebrew.contract.governance.personal_data import PersonalData
 from bytebrew.contract.governance.spending import SpendGuard
 from bytebrew.contract.hookspecs import Propagator
+from bytebrew.contract.messages import ModelRequest
 from bytebrew.contract.provider import Provider
 from bytebrew.contract.route import Guard, ModelChooser, Route, taken_names
-from bytebrew.contract.tool import Call, SpawnLimits, Tool, Toolset
+from bytebrew.contract.tool import Call, Question, QuestionAnswer, SpawnLimits, Tool, Toolset
 from bytebrew.conversation.agent_loop import AgentLoop
 from bytebrew.conversation.forgetting import Forgettings
 from bytebrew.conversation.model_calls import Models, of_catalog
@@ -44,6 +45,7 @@ from bytebrew.conversation.replay.replays import Replays
 from bytebrew.conversation.runner import Runner
 from bytebrew.conversation.sub_agents import spawn
 from bytebrew.conversation.tasks import Tasks
+from bytebrew.conversation.tools.call_requests import CallRequests
 from bytebrew.conversation.tools.confirmations import Confirmations
 from bytebrew.conversation.tools.read_result import ReadResult
 from bytebrew.conversation.tools.tool_calls import ToolCalls, ToolSources, reserved_names
@@ -108,6 +110,9 @@ class Engine:
             self.db, self.journal, self.models, loop, core, self.notify, self.publish, lambda: self.tasks.wake()
         )
         self.turns: Mapping[str, Turn] = self.runner.turns
+        self._call_requests = CallRequests(
+            self.db, self.journal, self.models, self.confirmations, calls, self.runner.turns
+        )
         self.tasks: Tasks = Tasks(self.db, self.runner, self.tools, core, self.record, self.publish)
         self.replays = Replays(self.db, self.journal, self.models, calls)
         self.forgettings = Forgettings(self.db, self.journal, self.runner, self.tasks, self.replays, self.personal_data)
@@ -298,6 +303,14 @@ class Engine:
     async def spawn(self, call: Call, agent: str, message: str, limits: SpawnLimits) -> str:
         """Runs an agent within a tool call and returns its last message; see `sub_agents.spawn`."""
         return await spawn(self.db, self.runner, call, agent, message, limits)
+
+    async def ask(self, call: Call, questions: Sequence[Question], *, resume_state: str = "") -> list[QuestionAnswer]:
+        """A person's answers for a running tool call; see `CallRequests.ask`."""
+        return await self._call_requests.ask(call, questions, resume_state)
+
+    async def sample(self, call: Call, request: ModelRequest, *, model: str = "") -> Sampled:
+        """A model's answer for a running tool call; see `CallRequests.sample`."""
+        return await self._call_requests.sample(call, request, model)
 
     async def offer(self, config: Mapping[str, Any]) -> bool:
         """Stores models, agents and schemas unless the engine ever had any; returns whether it did."""

@@ -13,10 +13,10 @@ from bytebrew.contract.auth import Actor, Scopes
 from bytebrew.contract.catalog import CatalogModel, CatalogProvider
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.entities import Agent, NewTask, Task, TaskPatch, TaskSource, TaskStatus
-from bytebrew.contract.messages import Usage
+from bytebrew.contract.messages import ModelRequest, Usage
 from bytebrew.contract.notifications import Notification
 from bytebrew.contract.provider import Provider, Target
-from bytebrew.contract.tool import Call, SpawnLimits, Tool, Toolset
+from bytebrew.contract.tool import Call, Question, QuestionAnswer, SpawnLimits, Tool, Toolset
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -71,6 +71,14 @@ class Database(Protocol):
 
     async def write(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The result of a work that changes rows, once its transaction is committed."""
+
+
+class Sampled(NamedTuple):
+    """A model's answer to a tool call: its text, the name of the model, and why it ended."""
+
+    text: str
+    model: str
+    stop: str
 
 
 class Models(Protocol):
@@ -293,6 +301,20 @@ class Engine(Protocol):
 
     async def spawn(self, call: Call, agent: str, message: str, limits: SpawnLimits) -> str:
         """Runs an agent within a tool call and returns its last message."""
+
+    async def ask(self, call: Call, questions: Sequence[Question], *, resume_state: str = "") -> list[QuestionAnswer]:
+        """Asks a person at once what the source of a running tool call wants to know; the answers in that order.
+
+        The time limits of the call and its turn pause meanwhile. With a `resume_state` a call that a stop of the engine
+        interrupts is run again with it, even if it is not idempotent: the same questions are then not asked twice.
+        """
+
+    async def sample(self, call: Call, request: ModelRequest, *, model: str = "") -> Sampled:
+        """An answer of a model for a running tool call, counted for its turn.
+
+        `model` is the name of a configured one, or else it is that of the agent; the request's own name, URL and key do
+        not count. Raises EngineError if the model fails or the turn may not spend more.
+        """
 
     async def offer(self, config: Mapping[str, Any]) -> bool:
         """Stores models, agents and schemas unless the engine ever had any; returns whether it did.

@@ -141,6 +141,10 @@ class ConfirmationAsked(Event, frozen=True):
     `risk` is what the tool says of itself. `args_digest` is SHA-256 in hex over the tool's source, its name and its
     exact arguments, which `tool_call` has. Here an invisible character in them is shown by its number, as in
     `[U+202E]`.
+
+    An `elicitation` comes from the tool's source while the call runs: `input` is what that says, a `message` and
+    perhaps a `url`, and `input_schema` has the fields of the answer, which is sent as `input`. Its words are those of
+    another system: they are not to be trusted.
     """
 
     name = "confirmation"
@@ -155,8 +159,9 @@ class ConfirmationAsked(Event, frozen=True):
     risk: Risk
     input: dict[str, Any]
     args_digest: str
-    kind: Literal["confirm", "unknown_outcome"]
+    kind: Literal["confirm", "unknown_outcome", "elicitation"]
     expires_at: str | None
+    input_schema: dict[str, Any] | UnsetType = UNSET
 
 
 class ClientToolCalled(Event, frozen=True):

@@ -103,7 +103,7 @@ class OpenCall(Struct, frozen=True, kw_only=True):
 
     call_id: str
     confirmation_id: str
-    kind: Literal["confirm", "unknown_outcome", "client_tool"]
+    kind: Literal["confirm", "unknown_outcome", "elicitation", "client_tool"]
     tool: str
     input: Mapping[str, Any]
 

@@ -164,8 +164,8 @@ class Spent(Struct, frozen=True):
     """The tokens of one model call; `model` is the configured one that answered, `model_name` its vendor's name.
 
     `started_at` and `finished_at` are in seconds since 1970, retries included. `stop` is why the answer ended, empty if
-    it did not. `purpose` is what the call was for: a step of the turn, or a summary of older turns. `first_token_at`
-    is when the answer began, 0 if it did not.
+    it did not. `purpose` is what the call was for: a step of the turn, a summary of older turns, or a tool
+    that asked for it (`sampling`). `first_token_at` is when the answer began, 0 if it did not.
     """
 
     model: str
@@ -175,5 +175,5 @@ class Spent(Struct, frozen=True):
     started_at: float = 0.0
     finished_at: float = 0.0
     stop: StopReason | Literal[""] = ""
-    purpose: Literal["step", "summary"] = "step"
+    purpose: Literal["step", "summary", "sampling"] = "step"
     first_token_at: float = 0.0

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, get_args, get_type_hints, overload
+from typing import Any, ClassVar, Literal, NamedTuple, get_args, get_type_hints, overload
 from urllib.parse import quote
 
 import msgspec
@@ -21,6 +21,9 @@ class Call(Struct, frozen=True, kw_only=True):
     `headers` are those of the chat request, in lower case; they are never stored. A tool forwards only those that its
     operator has listed. `traceparent` (W3C Trace Context) goes with what the tool sends to other systems, unless it is
     empty: it names the call's own span, or while no plugin makes traces the span that the chat request came with.
+
+    `resume_state` is what the call saved with `Engine.ask`, if a stop of the engine interrupted it while it waited for
+    a person: it then goes on from there, by the same questions.
     """
 
     call_id: str
@@ -31,6 +34,7 @@ class Call(Struct, frozen=True, kw_only=True):
     subject: str
     headers: Mapping[str, str] = {}
     traceparent: str = ""
+    resume_state: str = ""
 
     @property
     def key(self) -> str:
@@ -39,6 +43,27 @@ class Call(Struct, frozen=True, kw_only=True):
         It includes the turn because many vendors number the calls of each request from zero.
         """
         return f"{self.turn_id}:{quote(self.call_id, safe=':')}"
+
+
+class Question(Struct, frozen=True, kw_only=True):
+    """What the source of a running tool call wants to know from a person; see `Engine.ask`.
+
+    `message` and the texts of `fields` are shown as the words of that source. `fields` is the JSON Schema of an object
+    whose properties are texts, numbers, booleans and choices, as in an elicitation of MCP. A `url` is where the person
+    is to go, shown as a link with its `host`; the answer then has no content.
+    """
+
+    message: str
+    fields: dict[str, Any] | None = None
+    url: str = ""
+    host: str = ""
+
+
+class QuestionAnswer(Struct, frozen=True, kw_only=True):
+    """A person's answer, with the content that is valid against the question's fields; cancel is none in time."""
+
+    action: Literal["accept", "decline", "cancel"]
+    content: Mapping[str, Any] = {}
 
 
 class Result(Struct, frozen=True, kw_only=True):

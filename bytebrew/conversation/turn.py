@@ -25,6 +25,7 @@ from bytebrew.contract.route import Key
 from bytebrew.conversation.model_calls import Answered, BoundModel, Models
 from bytebrew.conversation.resumed_answer import ResumedStep
 from bytebrew.conversation.spending import reserved
+from bytebrew.conversation.tools.tool_runs import RunningCall
 from bytebrew.store import open_turns, turn_results, turns
 from bytebrew.store.configuration.schemas import Entrance
 from bytebrew.store.journal import Journal, Log
@@ -64,6 +65,8 @@ class Turn:
         self.parent: Turn | None = None
         self.unresumable: list[tuple[str, EngineError]] = []  # queued turns that fail once it has ended
         self.spawn_lock = asyncio.Lock()  # spawned turns start in the order of their calls
+        self.running_calls: dict[str, RunningCall] = {}
+        self.sampling = asyncio.Lock()  # models that tool calls ask answer one after another
         self.has_history = True
         self.first: int | None = None
         self.last: int | None = None

@@ -16,10 +16,11 @@ from bytebrew.contract.connection import Connection, insert, placeholders
 from bytebrew.contract.events import Risk
 from bytebrew.contract.lists import bounded
 
-Kind = Literal["confirm", "unknown_outcome", "client_tool"]
-"""A question to a person about a call, or the call of a tool that the client runs, whose answer is the result."""
+Kind = Literal["confirm", "unknown_outcome", "elicitation", "client_tool"]
+"""A question to a person about a call or from one, or the call of a tool that the client runs, whose answer is the
+result."""
 Status = Literal["pending", "approved", "rejected", "spent", "expired", "cancelled"]
-Verdict = Literal["approve", "reject", "retry", "mark_done", "fail"]
+Verdict = Literal["approve", "reject", "cancel", "retry", "mark_done", "fail"]
 C = TypeVar("C", bound="Confirmation")
 
 
@@ -31,6 +32,10 @@ class Confirmation(Struct, frozen=True, kw_only=True):
     person put in their place, `input_schema` the JSON Schema that the tool had for them; `args_digest` is over the
     source, the tool and the exact arguments. `spent` is an approval whose call has begun, or a call of the client that
     has its result, with the verdict mark_done or fail.
+
+    An `elicitation` comes from the call's source while the call runs: `input` is then what the source says, a `message`
+    and perhaps a `url` with its `host`, `input_schema` the fields of the answer, if any, which the digest covers too,
+    and `edited` the answer. The verdict cancel leaves it unanswered.
     """
 
     id: str
@@ -107,6 +112,53 @@ def ask(conn: Connection, new: Confirmation) -> None:
     insert(conn, "confirmations", new, seq=last + 1)
 
 
+def elicit(conn: Connection, new: Sequence[Confirmation], all_of_round: Sequence[str], resume_state: str) -> None:
+    """Stores questions of a running call, and with all that are asked at once what the call needs to go on from them.
+
+    A call may have many; those whose answers it has not taken yet have a `resume_state`, which may be empty.
+    """
+    last = conn.execute("select coalesce(max(seq), 0) from confirmations").fetchone()[0]
+    for n, question in enumerate(new, last + 1):
+        insert(conn, "confirmations", question, seq=n)
+    _set_resume_state(conn, all_of_round, resume_state)
+
+
+def not_taken(conn: Connection, turn_id: str, call_id: str) -> tuple[list[Confirmation], str]:
+    """The elicitations whose answers a call has not taken yet, oldest first, and the state of the newest."""
+    sql = f"""select {_COLUMNS}, resume_state from confirmations where turn_id = ? and call_id = ?
+      and kind = 'elicitation' and resume_state is not null order by seq"""
+    rows = conn.execute(sql, (turn_id, call_id)).fetchall()
+    return [struct_of(row, Confirmation) for row in rows], rows[-1]["resume_state"] if rows else ""
+
+
+def take(conn: Connection, ids: Sequence[str]) -> None:
+    """Marks elicitations whose answers go to the source of the call now; one of them is not read twice."""
+    _set_resume_state(conn, ids, None)
+    sql = f"update confirmations set status = 'spent' where status = 'approved' and id in ({placeholders(ids)})"
+    conn.execute(sql, tuple(ids))
+
+
+def withdraw(conn: Connection, turn_id: str, call_id: str) -> None:
+    """Closes the elicitations of a call whose answers nobody waits for any more."""
+    conn.execute(
+        """update confirmations set status = case status when 'pending' then 'cancelled' else status end,
+        resume_state = null where turn_id = ? and call_id = ? and kind = 'elicitation'
+        and (status = 'pending' or resume_state is not null)""",
+        (turn_id, call_id),
+    )
+
+
+def dismiss(conn: Connection, ids: Sequence[str]) -> None:
+    """Closes elicitations that their source has taken back."""
+    _set_resume_state(conn, ids, None)
+    sql = f"update confirmations set status = 'cancelled' where status = 'pending' and id in ({placeholders(ids)})"
+    conn.execute(sql, tuple(ids))
+
+
+def _set_resume_state(conn: Connection, ids: Sequence[str], state: str | None) -> None:
+    conn.execute(f"update confirmations set resume_state = ? where id in ({placeholders(ids)})", (state, *ids))
+
+
 def of_call(conn: Connection, turn_id: str, call_id: str, kind: Kind) -> Confirmation | None:
     """The question of this kind about a tool call."""
     sql = f"{_SELECT} where turn_id = ? and call_id = ? and kind = ?"
@@ -162,7 +214,7 @@ def answer(
         """update confirmations set status = ?, verdict = ?, edited = ?, reason = ?, answered_by = ?, answered_at = ?
         where id = ? and status = 'pending'""",
         (
-            "rejected" if verdict in ("reject", "fail") else "approved",
+            "rejected" if verdict in ("reject", "cancel", "fail") else "approved",
             verdict,
             None if edited is None else msgspec.json.encode(edited).decode(),
             reason,

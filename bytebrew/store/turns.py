@@ -370,6 +370,7 @@ def tool_finished(conn: Connection, turn_id: str, session_id: str, result: Messa
     if whole is not None:
         messages.keep_result(conn, session_id, turn_id, result.call_id, whole)
     messages.append(conn, session_id, turn_id, [result])
+    confirmations.withdraw(conn, turn_id, result.call_id or "")
     conn.execute("update turns set resumes = 0 where id = ? and resumes > 0", (turn_id,))
 
 

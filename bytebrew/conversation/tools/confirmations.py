@@ -1,22 +1,26 @@
 """Confirmations: asks a person about a tool call, and waits for the answer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from math import inf
 from typing import Any
 
 import anyio
+from msgspec import UNSET
+from msgspec.structs import replace
 
 from bytebrew.base.errors import Conflict, Detail, Gone, InvalidRequest, NotFound, Stale, Unprocessable
 from bytebrew.base.formats import new_id, now, parse_time, rfc3339
+from bytebrew.base.json_schema import form_fields
 from bytebrew.base.visible_text import restore_exact
 from bytebrew.contract.auth import Actor
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.events import ConfirmationAsked
 from bytebrew.contract.messages import ToolCall
 from bytebrew.contract.route import Record, unrecorded
-from bytebrew.contract.tool import Tool
+from bytebrew.contract.tool import Question, Tool
 from bytebrew.conversation.tools import client_tools
+from bytebrew.conversation.tools.tool_runs import RunningCall
 from bytebrew.conversation.turn import Turn
 from bytebrew.store import confirmations
 from bytebrew.store.confirmations import Confirmation, Kind, Verdict
@@ -24,6 +28,10 @@ from bytebrew.store.sqlite.database import Database
 
 OVER = ("expired", "cancelled")
 _YES = frozenset({"approve", "approved", "yes", "ok", "confirm"})
+_ELICITED: Mapping[str, Verdict] = {
+    **dict.fromkeys((*_YES, "accept", "submit", "continue"), "approve"),
+    **dict.fromkeys(("cancel", "dismiss"), "cancel"),
+}
 _OUTCOMES: dict[str, Verdict] = {"retry": "retry", "mark_done": "mark_done", "fail": "fail"}
 
 
@@ -32,6 +40,8 @@ def verdict(kind: Kind, word: str) -> Verdict:
     word = word.strip().lower()
     if kind == "unknown_outcome":
         return _OUTCOMES.get(word, "fail")
+    if kind == "elicitation":
+        return _ELICITED.get(word, "reject")
     return "approve" if word in _YES else "reject"
 
 
@@ -69,6 +79,16 @@ class Confirmations:
             input_schema=None if tool is None else tool.input_schema,
         )
 
+    def elicitation(self, turn: Turn, running: RunningCall, call_id: str, about: Question) -> Confirmation:
+        """A question of a tool call's source, neither stored nor announced yet."""
+        called = ToolCall(running.name, {"message": about.message}, call_id)
+        if about.url:
+            called = replace(called, input={**called.input, "url": about.url, "host": about.host})
+        made = self.question(turn, called, "elicitation", running.tool)
+        whole = {**called.input, "fields": about.fields}
+        digest = confirmations.digest(made.source, made.tool, whole)
+        return replace(made, args_digest=digest, input_schema=about.fields)
+
     def announce(self, turn: Turn, question: Confirmation) -> None:
         """Appends a question to the journals of the turn and of its root; store it before the next await."""
         kind = question.kind
@@ -89,6 +109,7 @@ class Confirmations:
                 args_digest=question.args_digest,
                 kind=kind,
                 expires_at=question.expires_at,
+                input_schema=question.input_schema if kind == "elicitation" and question.input_schema else UNSET,
             )
         )
 
@@ -138,8 +159,11 @@ class Confirmations:
         if digest not in ("", question.args_digest):
             shown = confirmations.shown(question)
             raise Stale("The question is about another call than the one that was shown", shown)
-        input = restore_exact(input, question.input)
         wanted = verdict(question.kind, answers[0])
+        if question.kind == "elicitation":
+            input = _content(question, wanted, input)
+        else:
+            input = restore_exact(input, question.input)
         if input is not None and wanted != "approve":
             details = [Detail("$.input", "only an approval takes edited arguments")]
             raise InvalidRequest("Only an approval takes edited arguments", details=details)
@@ -237,6 +261,18 @@ class Confirmations:
                 f"Several questions are about a call '{key[:255]}'; answer by confirmation_id, such as {ids}"
             )
         return (pending or about)[-1]
+
+
+def _content(question: Confirmation, wanted: Verdict, input: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The content of the answer to an elicitation, with what its fields have from the start; Unprocessable if unfit."""
+    if wanted != "approve" or (question.input_schema is None and not input):
+        return input or None
+    fields = question.input_schema or {}
+    content = form_fields.defaults(fields) if input is None else input
+    if faults := form_fields.faults(fields, content, "$.input"):
+        message = "; ".join(f"{fault.path.removeprefix('$.input.')} {fault.message}" for fault in faults)
+        raise Unprocessable(f"The answer does not fit its form: {message[:500]}", details=faults)
+    return content
 
 
 def _seconds_until(moment: str | None) -> float:

@@ -6,21 +6,19 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 import anyio
-import msgspec
 from msgspec.structs import replace
 
-from bytebrew.base.errors import ToolError
-from bytebrew.base.rolling_timeout import uncancelled
 from bytebrew.base.settings import Core
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.events import ToolFinished, ToolStarted
 from bytebrew.contract.hookspecs import Propagator
 from bytebrew.contract.messages import Message, ToolCall
 from bytebrew.contract.notifications import Subscriber
-from bytebrew.contract.tool import Call, Outcome, Result, Tool, Toolset
+from bytebrew.contract.tool import Call, Outcome, Tool, Toolset
 from bytebrew.conversation.tools import client_tools, outcomes
 from bytebrew.conversation.tools.confirmations import Confirmations
 from bytebrew.conversation.tools.read_result import ReadResult
+from bytebrew.conversation.tools.tool_runs import capped, run_tool
 from bytebrew.conversation.turn import Notify, Turn
 from bytebrew.store import confirmations, notifications, turns
 from bytebrew.store.confirmations import Confirmation, Kind
@@ -28,9 +26,6 @@ from bytebrew.store.journal import Journal
 from bytebrew.store.sqlite.database import Database
 
 log = logging.getLogger(__name__)
-
-MOST_KEPT = 8 * 1024 * 1024
-"""Limit in bytes of a tool's stored output."""
 
 
 def reserved_names(patterns: Iterable[str]) -> Callable[[str], bool]:
@@ -224,13 +219,14 @@ class ToolCalls:
     ) -> None:
         turns.tools_requested(conn, unsaved, turn.id, turn.session_id, calls, questions)
         for question in questions.values():
-            self._publish_question(conn, turn, question)
+            self.publish_question(conn, turn, question)
 
     def _store_question(self, conn: Connection, turn: Turn, question: Confirmation) -> None:
         confirmations.ask(conn, question)
-        self._publish_question(conn, turn, question)
+        self.publish_question(conn, turn, question)
 
-    def _publish_question(self, conn: Connection, turn: Turn, question: Confirmation) -> None:
+    def publish_question(self, conn: Connection, turn: Turn, question: Confirmation) -> None:
+        """Notifies of a question that waits for a person."""
         if question.kind != "client_tool":
             self._publish(conn, notifications.approval_waiting(question, turn.new.schema))
 
@@ -256,13 +252,16 @@ class ToolCalls:
             answer = await self._db.read(confirmations.of_call, turn.id, call.call_id, "confirm")
         elif state == "asked" or kit.needs_approval(call.tool):
             answer = await self._ask(turn, call, "confirm", tool)
+        earlier, resume_state = (
+            await self._db.read(confirmations.not_taken, turn.id, call.call_id) if state else ([], "")
+        )
         changed = answer is not None and answer.args_digest != _digest(tool, call)
         if answer is not None and answer.edited is not None:
             call = replace(call, input=answer.edited, malformed=None)
             note = outcomes.changed(answer.edited)
         if state == "started":
-            if tool is None or not tool.idempotent or changed:  # a changed call was not approved
-                outcome = await self._ask_outcome(turn, call, tool)
+            if tool is None or changed or not (tool.idempotent or resume_state):  # a changed call was not approved
+                outcome, earlier = await self._ask_outcome(turn, call, tool), []
         elif answer is not None:
             if answer.verdict != "approve":
                 outcome = outcomes.refused(answer)
@@ -281,9 +280,18 @@ class ToolCalls:
                 subject=turn.subject,
                 headers=turn.headers,
                 traceparent=(propagator(turn, call.call_id) if propagator else turn.traceparent) or "",
+                resume_state=resume_state,
             )
-            absent = kit.why_absent(call.tool) if tool is None else ""
-            outcome = await run_tool(tool, call, caller, seconds=self._seconds, limit=self._most_bytes, absent=absent)
+            outcome = await run_tool(
+                tool,
+                call,
+                caller,
+                seconds=self._seconds,
+                limit=self._most_bytes,
+                absent=kit.why_absent(call.tool) if tool is None else "",
+                running=turn.running_calls,
+                earlier=earlier,
+            )
         return await self._record_result(turn, call, note + outcome.output, outcome)
 
     async def _record_result(self, turn: Turn, call: ToolCall, output: str, outcome: Outcome) -> Message:
@@ -308,6 +316,7 @@ class ToolCalls:
 
     async def _ask_outcome(self, turn: Turn, call: ToolCall, tool: Tool | None) -> Outcome | None:
         """Asks a person for the outcome of a call that a restart interrupted; None: run it again."""
+        await self._journal.write(turn.log, confirmations.withdraw, turn.id, call.call_id)
         answer = await self._ask(turn, call, "unknown_outcome", tool)
         if answer.verdict == "retry":
             if await self._journal.write(turn.log, turns.tool_approved, turn.id, call, answer.id):
@@ -353,48 +362,3 @@ def _sent(tool: Tool | None, call: ToolCall) -> bool:
 
 def _digest(tool: Tool | None, call: ToolCall) -> str:
     return confirmations.digest("" if tool is None else tool.source, call.tool, call.input)
-
-
-async def run_tool(
-    tool: Tool | None, call: ToolCall, caller: Call, *, seconds: float, limit: int, absent: str = ""
-) -> Outcome:
-    """Runs a tool; every failure is an outcome. `limit` is in bytes, `seconds` applies to tools without a timeout.
-
-    `absent` is the result if there is no such tool.
-    """
-    if tool is None:
-        return Outcome(absent or f"There is no tool named '{call.tool}'", True)
-    if call.malformed is not None:
-        return Outcome(f"The arguments are not a JSON object: {call.malformed[:200]}", True)
-    if tool.timeout is not None:
-        seconds = tool.timeout
-    more: Result | None = None
-    try:
-        with uncancelled(), anyio.move_on_after(seconds) as scope:
-            result = await tool.run(caller, call.input)
-        if scope.cancelled_caught:
-            return Outcome(f"'{call.tool}' did not finish within {seconds:g} s", True)
-        if isinstance(result, Result):
-            text, more = result.text, result
-        else:
-            text = result if isinstance(result, str) else msgspec.json.encode(result).decode()
-    except ToolError as error:
-        return capped(str(error), True, limit, call.call_id)._replace(events=error.events)
-    except Exception:
-        log.exception("tool %s failed", call.tool)
-        return Outcome(f"'{call.tool}' failed because of a fault of its own", True)
-    outcome = capped(text, False, limit, call.call_id)
-    if more is None:
-        return outcome
-    return outcome._replace(attachments=more.attachments, events=more.events, ends_turn=more.ends_turn)
-
-
-def capped(text: str, has_error: bool, limit: int, call_id: str) -> Outcome:
-    """An outcome of at most `limit` bytes; `whole` is what the model reads on with `read_result`."""
-    raw = text.encode("utf-8", "replace")  # a lone surrogate cannot be stored
-    if len(raw) <= limit:
-        return Outcome(raw.decode(), has_error)
-    beginning = raw[:limit].decode("utf-8", "ignore")  # the limit may lie within a character
-    whole = raw[:MOST_KEPT].decode("utf-8", "ignore")
-    rest = f"[cut: {len(beginning)} of {len(whole)} characters; go on with read_result, call_id {call_id}]"
-    return Outcome(f"{beginning}\n{rest}", has_error, whole)

@@ -244,6 +244,48 @@ _VERIFIED = """
 alter table models add column last_verified text;
 """
 
+# the questions of servers, of which a call may have many, and what it needs to go on from them after a restart
+_ELICITATIONS = """
+create table new_confirmations (
+  id text primary key,
+  session_id text not null references sessions (id) on delete cascade,
+  turn_id text not null references turns (id) on delete cascade,
+  call_id text not null,
+  kind text not null,
+  agent text not null,
+  tool text not null,
+  input text not null,
+  args_digest text not null,
+  status text not null,
+  verdict text,
+  edited text,
+  reason text not null default '',
+  answered_by text,
+  answered_at text,
+  created_at text not null,
+  expires_at text,
+  seq integer not null default 0,
+  source text not null default '',
+  risk text not null default 'caution',
+  result text,
+  input_schema text,
+  resume_state text
+) strict, without rowid;
+insert into new_confirmations (
+  id, session_id, turn_id, call_id, kind, agent, tool, input, args_digest, status, verdict, edited, reason,
+  answered_by, answered_at, created_at, expires_at, seq, source, risk, result, input_schema)
+  select id, session_id, turn_id, call_id, kind, agent, tool, input, args_digest, status, verdict, edited, reason,
+  answered_by, answered_at, created_at, expires_at, seq, source, risk, result, input_schema
+  from confirmations;
+drop table confirmations;
+alter table new_confirmations rename to confirmations;
+create index confirmations_seq on confirmations (seq);
+create index confirmations_session on confirmations (session_id, seq);
+create index confirmations_status on confirmations (status, seq);
+create index confirmations_answered on confirmations (answered_by) where answered_by is not null;
+create index confirmations_call on confirmations (turn_id, call_id, kind);
+"""
+
 CORE = tuple(
     enumerate(
         (
@@ -280,6 +322,7 @@ CORE = tuple(
             _ARGUMENTS,
             _TIMES,
             _VERIFIED,
+            _ELICITATIONS,
         ),
         1,
     )

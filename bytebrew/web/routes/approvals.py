@@ -24,6 +24,8 @@ class Answer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     `input` are arguments that take the place of those that were asked about; a text in them that was left as it was
     shown stays as it is. `args_digest` is that of the question as it was shown: where there is another, nothing is
     approved. To a question of kind unknown_outcome the words are retry, mark_done and fail.
+
+    To an elicitation they are approve, reject and cancel, and `input` is the content of the answer, by `input_schema`.
     """
 
     answers: Answers

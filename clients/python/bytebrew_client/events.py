@@ -88,7 +88,11 @@ class Notice(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Confirmation(Event):
-    """A call waits for a person. The public view has neither its tool nor its input, and no answer to it."""
+    """A call waits for a person. The public view has neither its tool nor its input, and no answer to it.
+
+    An `elicitation` is a question of the tool's source: its `message` and `url` are in `input`, the answer's fields
+    in `input_schema`, and `approve(question, input={...})` answers it.
+    """
 
     name = "confirmation"
     session_id: str = ""
@@ -100,8 +104,9 @@ class Confirmation(Event):
     risk: Literal["safe", "caution", "dangerous"] | str = ""
     input: dict[str, Any] = field(default_factory=dict)
     args_digest: str = ""
-    kind: Literal["confirm", "unknown_outcome"] | str = "confirm"
+    kind: Literal["confirm", "unknown_outcome", "elicitation"] | str = "confirm"
     expires_at: str | None = None
+    input_schema: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -147,7 +147,7 @@ class Approval:
     session_id: str = ""
     turn_id: str = ""
     call_id: str = ""
-    kind: Literal["confirm", "unknown_outcome", "client_tool"] | str = ""
+    kind: Literal["confirm", "unknown_outcome", "elicitation", "client_tool"] | str = ""
     agent: str = ""
     source: str = ""
     tool: str = ""

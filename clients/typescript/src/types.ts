@@ -13,6 +13,8 @@ export interface Action {
  * `input` are arguments that take the place of those that were asked about; a text in them that was left as it was
  * shown stays as it is. `args_digest` is that of the question as it was shown: where there is another, nothing is
  * approved. To a question of kind unknown_outcome the words are retry, mark_done and fail.
+ *
+ * To an elicitation they are approve, reject and cancel, and `input` is the content of the answer, by `input_schema`.
  */
 export interface ApprovalAnswer {
   answers: string[];
@@ -130,13 +132,17 @@ export interface ClientToolCalled {
  * person put in their place, `input_schema` the JSON Schema that the tool had for them; `args_digest` is over the
  * source, the tool and the exact arguments. `spent` is an approval whose call has begun, or a call of the client that
  * has its result, with the verdict mark_done or fail.
+ *
+ * An `elicitation` comes from the call's source while the call runs: `input` is then what the source says, a `message`
+ * and perhaps a `url` with its `host`, `input_schema` the fields of the answer, if any, which the digest covers too,
+ * and `edited` the answer. The verdict cancel leaves it unanswered.
  */
 export interface Confirmation {
   id: string;
   session_id: string;
   turn_id: string;
   call_id: string;
-  kind: "client_tool" | "confirm" | "unknown_outcome";
+  kind: "client_tool" | "confirm" | "elicitation" | "unknown_outcome";
   agent: string;
   source: string;
   tool: string;
@@ -144,7 +150,7 @@ export interface Confirmation {
   input: Record<string, unknown>;
   args_digest: string;
   status: "approved" | "cancelled" | "expired" | "pending" | "rejected" | "spent";
-  verdict: "approve" | "fail" | "mark_done" | "reject" | "retry" | null;
+  verdict: "approve" | "cancel" | "fail" | "mark_done" | "reject" | "retry" | null;
   edited: Record<string, unknown> | null;
   reason: string;
   answered_by: string | null;
@@ -162,6 +168,10 @@ export interface Confirmation {
  * exact arguments, which `tool_call` has. Here an invisible character in them is shown by its number, as in
  * `[U+202E]`.
  *
+ * An `elicitation` comes from the tool's source while the call runs: `input` is what that says, a `message` and
+ * perhaps a `url`, and `input_schema` has the fields of the answer, which is sent as `input`. Its words are those of
+ * another system: they are not to be trusted.
+ *
  * The public view has no `args_digest`, `input`, `kind`, `risk`, `source`, `tool`.
  */
 export interface ConfirmationAsked {
@@ -174,8 +184,9 @@ export interface ConfirmationAsked {
   risk?: "caution" | "dangerous" | "safe";
   input?: Record<string, unknown>;
   args_digest?: string;
-  kind?: "confirm" | "unknown_outcome";
+  kind?: "confirm" | "elicitation" | "unknown_outcome";
   expires_at: string | null;
+  input_schema?: Record<string, unknown>;
   agent?: string;
   parent_call_id?: string;
 }
@@ -191,7 +202,7 @@ export interface ConfirmationDetail {
   session_id: string;
   turn_id: string;
   call_id: string;
-  kind: "client_tool" | "confirm" | "unknown_outcome";
+  kind: "client_tool" | "confirm" | "elicitation" | "unknown_outcome";
   agent: string;
   source: string;
   tool: string;
@@ -199,7 +210,7 @@ export interface ConfirmationDetail {
   input: Record<string, unknown>;
   args_digest: string;
   status: "approved" | "cancelled" | "expired" | "pending" | "rejected" | "spent";
-  verdict: "approve" | "fail" | "mark_done" | "reject" | "retry" | null;
+  verdict: "approve" | "cancel" | "fail" | "mark_done" | "reject" | "retry" | null;
   edited: Record<string, unknown> | null;
   reason: string;
   answered_by: string | null;
