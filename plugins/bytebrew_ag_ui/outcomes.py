@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from msgspec import to_builtins
+from msgspec import UNSET, to_builtins
 
 from bytebrew import ConfirmationAsked, Event, Usage
 
@@ -20,10 +20,17 @@ _DECISION: Mapping[str, Any] = {
 
 
 def interrupt(turn_id: str, event: ConfirmationAsked, *, shown: bool) -> dict[str, Any]:
-    """A question about a tool call; one whose call the client has not seen has the call in its metadata alone."""
+    """A question about a tool call; one whose call the client has not seen has the call in its metadata alone.
+
+    That of a tool's source has the form that the source wants filled in as `editedArgs`.
+    """
     call = {"tool": event.tool, "input": event.input, "risk": event.risk, "kind": event.kind}
     schema = dict(_DECISION)
     message = f"May '{event.tool}' run?"
+    if event.kind == "elicitation":
+        message, shown = f"{event.source} asks: {event.input.get('message', '')}", False
+        form = {} if event.input_schema is UNSET else {"editedArgs": event.input_schema}
+        schema["properties"] = {"approved": _DECISION["properties"]["approved"], **form}
     if event.kind == "unknown_outcome":
         message = f"'{event.tool}' was broken off, and what came of it is not known. May it run again?"
         schema["properties"] = {name: one for name, one in _DECISION["properties"].items() if name != "editedArgs"}

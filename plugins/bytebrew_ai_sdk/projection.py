@@ -181,7 +181,8 @@ class UIMessageStream:
     def _question(self, number: int, event: ConfirmationAsked) -> Iterator[Chunk]:
         self._ask(event.confirmation_id, event.call_id)
         yield from self._close()
-        if not event.tool:  # the public view: whoever may see the call answers elsewhere
+        # the public view: whoever may see the call answers elsewhere; and a form, which the protocol does not have
+        if not event.tool or event.kind == "elicitation":
             yield from self._data(number, event)
             return
         call_id = event.call_id

@@ -12,7 +12,7 @@ import msgspec
 from bytebrew import CONVERSATIONS, EngineError, FaceTurn, Request, TurnEvent, project
 
 from .messages import Id, error_message, frame, result_message, rpc_error
-from .outcome import Outcome, elicitation, tool_result, verdict
+from .outcome import Outcome, accepts, content_of, elicitation, tool_result, verdict
 from .revisions import Client
 
 RETRY_MS = 3000
@@ -151,5 +151,11 @@ async def answer_questions(request: Request[Any], turn: FaceTurn, answers: dict[
     chats = request.engine.state[CONVERSATIONS]
     for call in await chats.open_calls(request, turn.session_id):
         if call.confirmation_id in answers and call.kind != "client_tool":
-            approve, reason = verdict(answers[call.confirmation_id])
-            await chats.answer(request, turn.session_id, call.confirmation_id, approve=approve, reason=reason)
+            answer = answers[call.confirmation_id]
+            approve, reason = verdict(answer)
+            input: dict[str, Any] | None = None
+            if call.kind == "elicitation":
+                approve, reason, input = accepts(answer), "", content_of(answer) or None
+            await chats.answer(
+                request, turn.session_id, call.confirmation_id, approve=approve, reason=reason, input=input
+            )

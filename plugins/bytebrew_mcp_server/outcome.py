@@ -129,6 +129,8 @@ def tool_result(
 
 def question_text(question: ConfirmationAsked) -> str:
     """What a person is asked, in words."""
+    if question.kind == "elicitation":
+        return f"{question.source} asks while {question.tool} runs: {question.input.get('message', '')}"
     called = f"{question.tool} with {json.encode(question.input).decode()}"
     if question.kind == "unknown_outcome":
         return f"The engine stopped while it ran {called}. Nobody knows whether it took effect. Run it again?"
@@ -136,7 +138,14 @@ def question_text(question: ConfirmationAsked) -> str:
 
 
 def elicitation(question: ConfirmationAsked) -> dict[str, Any]:
-    """A question as a request of the server, without an id."""
+    """A question as a request of the server, without an id; that of another server is passed on with its form."""
+    if question.kind == "elicitation":
+        message = question_text(question)
+        if "url" in question.input:  # the client may not know the mode `url`
+            message += f"\nOpen this page of {question.input['host']} before you accept: {question.input['url']}"
+        form = {"type": "object", "properties": {}} if question.input_schema is UNSET else question.input_schema
+        params = {"mode": "form", "message": message, "requestedSchema": form}
+        return {"method": "elicitation/create", "params": params}
     fields = {
         "decision": {"type": "string", "title": "Decision", "enum": ["approve", "reject"]},
         "reason": {"type": "string", "title": "Reason", "description": "What the agent should know", "default": ""},
@@ -144,6 +153,17 @@ def elicitation(question: ConfirmationAsked) -> dict[str, Any]:
     schema = {"type": "object", "properties": fields, "required": ["decision"]}
     params = {"mode": "form", "message": question_text(question), "requestedSchema": schema}
     return {"method": "elicitation/create", "params": params}
+
+
+def content_of(answer: object) -> dict[str, Any]:
+    """What an accepted form has, for the server that has asked for it."""
+    content = answer.get("content") if isinstance(answer, Mapping) and answer.get("action") == "accept" else None
+    return dict(content) if isinstance(content, Mapping) else {}
+
+
+def accepts(answer: object) -> bool:
+    """Whether a person has accepted an elicitation."""
+    return isinstance(answer, Mapping) and answer.get("action") == "accept"
 
 
 def verdict(answer: object) -> tuple[bool, str]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from msgspec import UNSET
 from msgspec.json import encode
 
 from bytebrew import ConfirmationAsked
@@ -42,7 +43,18 @@ def text(questions: Sequence[ConfirmationAsked], link: str) -> str:
 
 
 def _text(question: ConfirmationAsked) -> str:
+    if question.kind == "elicitation":
+        return _elicited(question)
     shown = f"`{question.tool}` with\n\n```json\n{encode(question.input).decode()}\n```"
     if question.kind == "unknown_outcome":
         return f"A restart broke off this call, which may have had its effect. May it run again? {shown}"
     return f"May I run {shown}"
+
+
+def _elicited(question: ConfirmationAsked) -> str:
+    """What the source of a running tool asks, quoted: it is not the agent that says it."""
+    message = "\n".join(f"> {line}" for line in str(question.input.get("message", "")).splitlines())
+    shown = f"`{question.source}` asks while `{question.tool}` runs:\n\n{message}"
+    if "url" in question.input:
+        return f"{shown}\n\nIt wants you to open a page of `{question.input['host']}`: <{question.input['url']}>"
+    return shown if question.input_schema is UNSET else f"{shown}\n\nIt has a form, which the link below shows."
