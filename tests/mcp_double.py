@@ -72,9 +72,14 @@ class Server:
     def __init__(self, how: dict[str, Any]) -> None:
         self.how = how
         self.seen: list[dict[str, Any]] = []
+        self.waiting: dict[Any, asyncio.Future[Any]] = {}
 
     async def answer(self, message: dict[str, Any], headers: dict[str, str], tell: Any) -> dict[str, Any] | None:
         self.seen.append({"message": message, "headers": headers})
+        if "method" not in message and message.get("id") in self.waiting:
+            waiting = self.waiting.pop(message["id"])
+            if not waiting.done():  # its call may be gone
+                waiting.set_result(message.get("result", message.get("error")))
         if "method" not in message or "id" not in message:
             return None
         method, params = message["method"], message.get("params") or {}
@@ -125,7 +130,11 @@ class Server:
         if method == "server/discover" and self.how.get("answers_anything"):
             return {}
         if method == "server/discover" and modern:
-            return {"resultType": "complete", "supportedVersions": versions, "capabilities": {"tools": {}}}
+            return {
+                "resultType": "complete",
+                "supportedVersions": versions,
+                "capabilities": {"tools": {}, **self.how.get("offers", {})},
+            }
         if method == "initialize":
             if versions == [MODERN]:
                 raise LookupError({"code": -32601, "message": f"only {MODERN} here"})
@@ -134,11 +143,12 @@ class Server:
             wanted = params["protocolVersion"]
             return {
                 "protocolVersion": wanted if wanted in versions else versions[0],
-                "capabilities": {"tools": {"listChanged": True}},
+                "capabilities": {"tools": {"listChanged": True}, **self.how.get("offers", {})},
                 "serverInfo": {"name": "double", "version": "1"},
             }
         if modern and about.get("io.modelcontextprotocol/protocolVersion") == MODERN:
-            assert about["io.modelcontextprotocol/clientCapabilities"] == {}
+            offered = self.how.get("client_capabilities", {"elicitation": {"form": {}, "url": {}}})
+            assert about["io.modelcontextprotocol/clientCapabilities"] == offered
         if method == "subscriptions/listen" and modern:
             tell({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged", "params": {}})
             await self.follow(tell)
@@ -152,9 +162,39 @@ class Server:
             at, size = int(params.get("cursor", 0)), self.how.get("page", 5)
             page: dict[str, Any] = {"tools": listed[at : at + size]}
             return {**page, "nextCursor": str(at + size)} if at + size < len(listed) else page
+        if lists := self.how.get("lists", {}).get(method):
+            return dict(lists[int(params.get("cursor", 0))])
+        if method == "resources/read" and (resource := self.how.get("resources", {}).get(params["uri"])):
+            return {"contents": [resource]}
+        if method == "tools/call" and params["name"] == "ask":
+            return await self.ask(params, about.get("io.modelcontextprotocol/protocolVersion") == MODERN, tell)
         if method == "tools/call":
             return await self.call(params["name"], params.get("arguments") or {}, about, headers, tell)
         raise LookupError({"code": -32601, "message": f"no method {method}"})
+
+    async def ask(self, params: dict[str, Any], modern: bool, tell: Any) -> dict[str, Any]:
+        """Has the client answer the requests in the arguments: one after another, or all in one more round."""
+        given = params["arguments"]
+        requests = [one for _ in range(given.get("times", 1)) for one in given["requests"]]
+        if file := self.how.get("calls_file"):
+            with Path(file).open("a") as lines:
+                lines.write(json.dumps({key: params.get(key) for key in ("inputResponses", "requestState")}) + "\n")
+        if modern and "inputResponses" in params:
+            return text([*params["inputResponses"].values(), params.get("requestState")])
+        if modern:
+            keyed = {f"r{n}": one for n, one in enumerate(requests)}
+            return {"resultType": "input_required", "inputRequests": keyed, "requestState": "opaque"}
+        replies = []
+        for n, one in enumerate(requests):
+            number = f"ask-{len(self.seen)}-{n}"
+            self.waiting[number] = asyncio.get_running_loop().create_future()
+            tell({"jsonrpc": "2.0", "id": number, **one})
+            if given.get("takes_back"):
+                await asyncio.sleep(0.3)
+                tell({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": number}})
+                continue
+            replies.append(await self.waiting[number])
+        return text(replies)
 
     async def follow(self, tell: Any) -> None:
         """Tells of a change whenever the description has changed."""

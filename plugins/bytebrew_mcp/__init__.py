@@ -24,6 +24,7 @@ from .oauth import routes as oauth_routes
 from .oauth import store as oauth_store
 from .oauth.credentials import AUTHORIZATIONS, Authorizations
 from .oauth.settings import OAuth
+from .resources import routes as resource_routes
 from .section import ServersSection
 from .toolset import LIST, SERVERS, Servers
 
@@ -58,7 +59,7 @@ def register_agent_lists(register: Register[AgentList]) -> None:
 
 @hookimpl
 def register_migrations(register: Register[Migration]) -> None:
-    for migration in (*store.MIGRATIONS, sightings.MIGRATION, oauth_store.MIGRATION):
+    for migration in (*store.MIGRATIONS, sightings.MIGRATION, oauth_store.MIGRATION, store.REQUESTS):
         register(migration)
 
 
@@ -82,7 +83,7 @@ def register_config_sections(register: Register[ConfigSection]) -> None:
 
 @hookimpl
 def register_routes(register: Register[Route]) -> None:
-    for route in (*routes.ROUTES, *oauth_routes.ROUTES, catalog.ROUTE):
+    for route in (*routes.ROUTES, *resource_routes.ROUTES, *oauth_routes.ROUTES, catalog.ROUTE):
         register(route)
 
 

@@ -54,6 +54,10 @@ class Mcp(Struct, frozen=True, kw_only=True):
     mcp_call_timeout: Annotated[
         Duration, Meta(description="longest wait for an MCP tool, counted anew from each progress that it reports")
     ] = Duration(30)
+    mcp_sampling: Annotated[
+        Literal["off", "on"],
+        Meta(description="whether MCP servers with `sampling` may have models answer them, at this engine's expense"),
+    ] = "off"
     mcp_call_max: Annotated[Duration, Meta(description="longest run of an MCP tool that reports progress")] = Duration(
         600
     )
@@ -69,6 +73,10 @@ class NewServer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     With `auth_type` oauth2 each user authorizes the engine at POST /api/v1/connections/{server}, unless `auth_grant` is
     client_credentials. `auth_client_id` is a client that the operator has registered at `auth_issuer`, with `auth_key`
     as its secret; without one the engine registers itself. `auth_scopes` are asked for in place of the server's own.
+
+    With `elicitation` its tools may ask the person of the turn. With `sampling`, and with BYTEBREW_MCP_SAMPLING on,
+    they may have a model answer: `sampling_model`, or else that of the agent, with `sampling_max_tokens` at most. With
+    `resources` its agents get tools that list and read its resources.
     """
 
     name: Name
@@ -91,6 +99,11 @@ class NewServer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     allow_tools: ToolNames | None = None
     deny_tools: ToolNames = ()
     agent_tools: ByAgent = {}
+    elicitation: bool = True
+    sampling: bool = False
+    sampling_model: Name | None = None
+    sampling_max_tokens: Annotated[int, Meta(ge=1, le=100_000)] = 1000
+    resources: bool = False
     enabled: bool = True
 
 
@@ -122,6 +135,11 @@ class ServerPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     allow_tools: ToolNames | UnsetType | None = UNSET
     deny_tools: ToolNames | UnsetType = UNSET
     agent_tools: ByAgent | UnsetType = UNSET
+    elicitation: bool | UnsetType = UNSET
+    sampling: bool | UnsetType = UNSET
+    sampling_model: Name | UnsetType | None = UNSET
+    sampling_max_tokens: Annotated[int, Meta(ge=1, le=100_000)] | UnsetType = UNSET
+    resources: bool | UnsetType = UNSET
     enabled: bool | UnsetType = UNSET
 
 
@@ -152,6 +170,11 @@ class ServerRow(Struct, frozen=True, kw_only=True):
     allow_tools: tuple[str, ...] | None
     deny_tools: tuple[str, ...]
     agent_tools: dict[str, tuple[str, ...]]
+    elicitation: bool
+    sampling: bool
+    sampling_model: str | None
+    sampling_max_tokens: int
+    resources: bool
     enabled: bool
     created_at: str
     updated_at: str
@@ -256,6 +279,11 @@ class Server(Struct, frozen=True, kw_only=True):
     allow_tools: tuple[str, ...] | None
     deny_tools: tuple[str, ...]
     agent_tools: dict[str, tuple[str, ...]]
+    elicitation: bool
+    sampling: bool
+    sampling_model: str | None
+    sampling_max_tokens: int
+    resources: bool
     enabled: bool
     status: Live[Status]
     tools: Live[tuple[ShownTool, ...]]

@@ -11,24 +11,16 @@ from typing import Any, Literal, NoReturn
 
 from msgspec.structs import replace
 
-from bytebrew import (
-    Breaker,
-    Call,
-    Engine,
-    EngineError,
-    Result,
-    ToolError,
-    masker,
-    now,
-    within,
-)
+from bytebrew import Breaker, Call, Engine, EngineError, Masker, Result, ToolError, masker, now, within
 
 from . import pins, sightings
 from .config import Mcp, ServerRow, State, Status
-from .credentials import resolve
+from .credentials import forwarded_headers, is_plain, resolve
 from .header_params import marked, mirrored
 from .http_transports import Requests, SseTransport, StreamableHttpTransport
 from .jsonrpc import MODERN, AccessDenied, ConnectionLost, JsonRpcError, RequestFailed, SessionEnded, Transport
+from .resources.requests import answer_of, request_of
+from .server_requests.responder import Responder
 from .session import Session
 from .stdio import StdioTransport
 from .tool_definitions import Definition, Listed
@@ -43,8 +35,6 @@ RELIST_SECONDS, RELIST_RETRY_SECONDS = 1.0, 5.0
 """Pause between two `tools/list` requests, and after a failed one."""
 RECONNECT_SECONDS = 10.0
 """How long a call waits for a server that is connecting."""
-MOST_NAMED = 20
-"""Limit of tools named in one log line."""
 FORWARDED = "ai.bytebrew/headers"
 """Key in `_meta` of a stdio call for the forwarded headers of the chat request."""
 CALL_ID, KEY = "ai.bytebrew/call_id", "ai.bytebrew/idempotency_key"
@@ -85,6 +75,21 @@ class ServerConnection:
         self._mask_credentials = self._mask_values = masker((), 0)
         self._task: asyncio.Task[None] | None = None
         self._closing = False
+
+    @property
+    def mask(self) -> Masker:
+        """Removes the server's credentials from its texts."""
+        return self._mask_credentials
+
+    def offers(self, feature: str) -> bool:
+        """Whether the server may have announced a feature."""
+        return (session := self._live()) is not None and feature in session.offers
+
+    async def page(self, feature: str, cursor: str, subject: str) -> dict[str, Any]:
+        """A page of a list of the server, as a user sees it; ConnectionLost, TimeoutError or JsonRpcError otherwise."""
+        with within(self._settings.mcp_call_timeout):
+            session = await self._connected()
+            return await session.page(f"{feature}/list", cursor) if feature in session.offers else {}
 
     @property
     def busy(self) -> bool:
@@ -158,7 +163,7 @@ class ServerConnection:
         self._calls += 1
         self._idle.clear()
         try:
-            result = result_of(await self._guarded(tool, call, arguments))
+            result = result_of(answer_of(tool, await self._guarded(tool, call, arguments)))
             return replace(result, text=self._mask_credentials(result.text))
         except ToolError as error:
             raise ToolError(self._mask_credentials(str(error)), events=error.events) from None
@@ -190,19 +195,14 @@ class ServerConnection:
 
     async def _call(self, tool: Definition, call: Call, arguments: dict[str, Any]) -> dict[str, Any]:
         server, stdio = self.server, self.server.type == "stdio"
-        if not server.allows(call.agent, tool.name):  # the filters may have changed since the turn began
+        method, params = request_of(tool, arguments)
+        if method == "tools/call" and not server.allows(call.agent, tool.name):  # the filters may have changed
             raise ToolError(f"'{tool.name}' of MCP server '{server.name}' is denied to the agent '{call.agent}' now")
-        auth = {"api_key": server.auth_header, "bearer": "authorization", "oauth2": "authorization"}
-        own = {name.lower() for name in (*server.headers, auth.get(server.auth_type, ""))}
-        wanted = {name.lower() for name in server.forward_headers} - own
-        forwarded = {name: value for name, value in call.headers.items() if name in wanted}
-        if not stdio and (odd := [name for name, value in forwarded.items() if not _is_plain(value)]):
-            raise ToolError(f"The header {odd[0]} of the request is not plain text; '{server.name}' cannot be sent it")
-        # in both places: one HTTP request may carry several messages, and only HTTP's own is seen by proxies
-        trace = {"traceparent": call.traceparent} if call.traceparent and "traceparent" not in own else {}
+        forwarded, trace = forwarded_headers(server, call)
+        own = {FORWARDED: forwarded} if stdio and forwarded else {}
         for again in (True, False):
             session = await self._connected()
-            listed = self.tools.get(tool.name)
+            listed = self.tools.get(tool.name) if method == "tools/call" else None
             if listed is not None and (shut := WITHHELD.get(self.state_of(listed))):
                 raise ToolError(f"'{tool.name}' of MCP server '{server.name}' {shut}")
             headers = {} if stdio else trace | forwarded
@@ -210,11 +210,10 @@ class ServerConnection:
                 headers = headers | mirrored(marked(tool.input_schema), arguments)
             try:
                 return await session.call(
-                    tool.name,
-                    arguments,
-                    meta={CALL_ID: call.call_id, KEY: call.key}
-                    | trace
-                    | ({FORWARDED: forwarded} if stdio and forwarded else {}),
+                    method,
+                    params,
+                    call=call,
+                    meta={CALL_ID: call.call_id, KEY: call.key, **trace, **own},
                     headers=headers,
                     seconds=self._settings.mcp_call_timeout,
                     most=self._settings.mcp_call_max,
@@ -294,7 +293,8 @@ class ServerConnection:
     async def _serve(self, group: asyncio.TaskGroup) -> NoReturn:
         server = self.server.name
         async with self._transport() as transport:
-            session = Session(server, transport, self._mask_credentials)
+            responder = Responder(self._engine, self.server, self._mask_credentials)
+            session = Session(server, transport, self._mask_credentials, responder)
             reading = group.create_task(transport.read(session.receive))
             try:
                 with within(self._settings.mcp_connect_timeout):
@@ -341,14 +341,9 @@ class ServerConnection:
         known, self.tools = self.tools, {name: one for name, one in listed.items() if strict or name in self.pins}
         if len(self.tools) < len(listed):
             log.warning("MCP server %s has shown %d tools; new ones are left out", self.server.name, len(self.pins))
-        unavailable: dict[str, list[str]] = {}
-        for name, one in self.tools.items():
-            if known.get(name) != one and (state := self.state_of(one)) != "available":
-                unavailable.setdefault(WITHHELD.get(state, "has changed"), []).append(name)
-        for reason, names in unavailable.items():  # one log line for all tools that changed at once
-            rest = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-            shown = ", ".join(f"{name:.80}" for name in names[:MOST_NAMED])
-            log.warning("MCP server %s: each of these tools %s: %s%s", self.server.name, reason, shown, rest)
+        states = {name: self.state_of(one) for name, one in self.tools.items() if known.get(name) != one}
+        shut = {name: WITHHELD.get(state, "has changed") for name, state in states.items() if state != "available"}
+        sightings.log_unavailable(self.server.name, shut)
 
     def _transport(self) -> Transport:
         server, engine = self.server, self._engine
@@ -363,7 +358,7 @@ class ServerConnection:
                 mask=self._mask_values,
                 hidden=engine.data_dir,
             )
-        if not all(map(_is_plain, headers.values())):
+        if not all(map(is_plain, headers.values())):
             raise ConnectionLost("is to be sent a header or key that is not plain text")
         return (SseTransport if server.type == "sse" else StreamableHttpTransport)(self._http(), server.url, headers)
 
@@ -393,8 +388,3 @@ class ServerConnection:
             last_error=self._last_error[0] if self._last_error else None,
             last_error_at=self._last_error[1] if self._last_error else None,
         )
-
-
-def _is_plain(value: str) -> bool:
-    """Whether a text is a valid header value."""
-    return value.isascii() and value.isprintable()

@@ -3,7 +3,7 @@
 import re
 from typing import NamedTuple
 
-from bytebrew import Engine, Masker, argument_credentials, argument_values, is_credential, masker
+from bytebrew import Call, Engine, Masker, ToolError, argument_credentials, argument_values, is_credential, masker
 
 from . import store
 from .config import ServerRow
@@ -48,3 +48,24 @@ def secret_of(server: ServerRow, engine: Engine) -> str:
     name = server.auth_key_env
     sealed = {name: server.env[name]} if name in server.env else {}
     return store.opened(sealed, engine).get(name) or store.opened({"": server.sealed_key}, engine)[""]
+
+
+def forwarded_headers(server: ServerRow, call: Call) -> tuple[dict[str, str], dict[str, str]]:
+    """The headers of the chat request that the server gets, and that of the trace; ToolError if one cannot be sent.
+
+    None takes the place of a header of the server's own configuration.
+    """
+    auth = {"api_key": server.auth_header, "bearer": "authorization", "oauth2": "authorization"}
+    own = {name.lower() for name in (*server.headers, auth.get(server.auth_type, ""))}
+    wanted = {name.lower() for name in server.forward_headers} - own
+    forwarded = {name: value for name, value in call.headers.items() if name in wanted}
+    if server.type != "stdio" and (odd := [name for name, value in forwarded.items() if not is_plain(value)]):
+        raise ToolError(f"The header {odd[0]} of the request is not plain text; '{server.name}' cannot be sent it")
+    # in both places: one HTTP request may carry several messages, and only HTTP's own is seen by proxies
+    trace = {"traceparent": call.traceparent} if call.traceparent and "traceparent" not in own else {}
+    return forwarded, trace
+
+
+def is_plain(value: str) -> bool:
+    """Whether a text is a valid header value."""
+    return value.isascii() and value.isprintable()

@@ -1,4 +1,4 @@
-"""Warns of filters that name unknown agents, or tools that the server does not offer."""
+"""Warns of fields that name unknown agents or models, or tools that the server does not offer."""
 
 from collections.abc import Iterator
 
@@ -13,6 +13,9 @@ def unmet(conn: Connection, server: ServerRow, connection: ServerConnection | No
     for name in server.agent_tools:
         if not conn.execute("select 1 from agents where name = ?", (name,)).fetchone():
             yield f"agent_tools: there is no agent '{name}' yet"
+    model = server.sampling_model
+    if model and not conn.execute("select 1 from models where name = ?", (model,)).fetchone():
+        yield f"sampling_model: there is no model '{model}' yet"
     if connection is None or connection.status.status != "connected":
         return
     named = [("allow_tools", server.allow_tools or ()), ("deny_tools", server.deny_tools)]

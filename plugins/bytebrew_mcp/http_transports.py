@@ -198,8 +198,8 @@ class StreamableHttpTransport(Transport):
             headers["MCP-Protocol-Version"] = version
         if version == MODERN and method:
             headers["Mcp-Method"] = method
-            if method == "tools/call":
-                headers["Mcp-Name"] = encoded(params["name"])
+            if (name := params.get("uri" if method == "resources/read" else "name")) is not None:
+                headers["Mcp-Name"] = encoded(name)
         return headers
 
     def _ended(self, error: UpstreamError) -> bool:

@@ -83,6 +83,11 @@ def _shown(
         allow_tools=row.allow_tools,
         deny_tools=row.deny_tools,
         agent_tools=row.agent_tools,
+        elicitation=row.elicitation,
+        sampling=row.sampling,
+        sampling_model=row.sampling_model,
+        sampling_max_tokens=row.sampling_max_tokens,
+        resources=row.resources,
         enabled=row.enabled,
         status=connection.status if connection else Status(status="disconnected"),
         tools=tuple(

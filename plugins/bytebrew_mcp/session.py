@@ -3,12 +3,17 @@
 import asyncio
 import logging
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-from bytebrew import Deadline, Masker, within
+import msgspec
+
+from bytebrew import Call, Masker, within
 
 from .jsonrpc import (
     CLIENT,
+    INTERNAL_ERROR,
+    INVALID_REQUEST,
     LEGACY,
     METHOD_NOT_FOUND,
     MODERN,
@@ -21,59 +26,38 @@ from .jsonrpc import (
     Transport,
     error_of,
 )
+from .server_requests.active_call import ActiveCall, PendingRequest
+from .server_requests.responder import NOBODY, Responder, Round
 from .tool_definitions import Listed, Listing
 
 log = logging.getLogger(__name__)
 
 MAX_PAGES = 100
-MAX_ROUNDS = 5
+MAX_ROUNDS = 20
 MAX_REPLIES = 100
 """Limit of a server's requests that are answered concurrently; further ones get no answer."""
 REPLY_SECONDS = 10.0
 _PREFIX = "io.modelcontextprotocol/"
 
 
-class PendingRequest:
-    """A request that waits for its answer; progress restarts its time limit of `seconds`."""
-
-    def __init__(self, clock: Deadline | None, seconds: float) -> None:
-        self.answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        self.sent = False
-        self._clock = clock
-        self._seconds = seconds
-
-    def progressed(self) -> None:
-        """Restarts the time limit."""
-        if self._clock is not None and not self._clock.over:
-            self._clock.at(asyncio.get_running_loop().time() + self._seconds)
-
-    def fail(self, error: ConnectionLost) -> None:
-        """Fails the answer; while the request is still being sent, lets its time limit expire."""
-        if self.answer.done():
-            return
-        clock, self._clock = self._clock, None
-        if clock is None or self.sent:
-            self.answer.set_exception(ConnectionLost(str(error)))
-            self.answer.exception()
-        elif not clock.over:
-            clock.at(asyncio.get_running_loop().time())
-
-
 class Session:
     """A session with one server over one transport; `changed` is set when its tools have changed or it is `lost`.
 
-    `mask` removes the server's credentials from its texts.
+    `mask` removes the server's credentials from its texts. `offers` are the features that the server has announced.
     """
 
-    def __init__(self, name: str, transport: Transport, mask: Masker) -> None:
+    def __init__(self, name: str, transport: Transport, mask: Masker, responder: Responder) -> None:
         self._name = name
         self._transport = transport
         self._mask = mask
+        self._responder = responder
+        self._active: list[ActiveCall] = []
         self._pending: dict[float, PendingRequest] = {}
         self._last = 0
         self._replies: set[asyncio.Task[None]] = set()
         self._logged_faults = ""
         self.version = ""
+        self.offers: Mapping[str, Any] = {}
         self.lost: ConnectionLost | None = None
         self.changed = asyncio.Event()
 
@@ -82,7 +66,8 @@ class Session:
         if probe and probe_seconds > 0 and await self._discovers(probe_seconds):
             self._set_version(MODERN)
             return
-        wanted = {"protocolVersion": LEGACY[0], "capabilities": {}, "clientInfo": CLIENT}
+        offered = self._responder.capabilities
+        wanted = {"protocolVersion": LEGACY[0], "capabilities": offered, "clientInfo": CLIENT}
         try:
             result = await self._request("initialize", wanted)
             version = result.get("protocolVersion")
@@ -91,6 +76,7 @@ class Session:
                     f"speaks version {version!r:.40} of the protocol; known are {MODERN}, {', '.join(LEGACY)}"
                 )
             self._set_version(version)
+            self._set_offers(result)
             await self._transport.send({"jsonrpc": "2.0", "method": "notifications/initialized"}, self.receive, {})
         except JsonRpcError as error:
             if probe and probe_seconds > 0 and await self._discovers(probe_seconds):
@@ -102,7 +88,7 @@ class Session:
         """Whether the server supports the stateless version; most failures mean that it does not."""
         try:
             with within(seconds):
-                result = await self._request("server/discover", {"_meta": _meta()})
+                result = await self._request("server/discover", {"_meta": self._meta()})
         except JsonRpcError as error:
             if error.code not in MODERN_ERRORS:
                 return False
@@ -113,6 +99,7 @@ class Session:
             return False
         else:
             supported = result.get("supportedVersions")
+            self._set_offers(result)
         if not isinstance(supported, list):
             return False
         if not any(version in supported for version in (MODERN, *LEGACY)):
@@ -124,6 +111,10 @@ class Session:
     def _set_version(self, version: str) -> None:
         self.version = version
         self._transport.agree(version)
+
+    def _set_offers(self, result: Mapping[str, Any]) -> None:
+        offers = result.get("capabilities")
+        self.offers = offers if isinstance(offers, dict) else {}
 
     async def tools(self) -> dict[str, Listed]:
         """Every usable tool by name, over all pages; invalid and surplus tools are logged and omitted."""
@@ -146,39 +137,87 @@ class Session:
         self._logged_faults = faults
         return listing.tools
 
+    async def page(self, method: str, cursor: str) -> dict[str, Any]:
+        """A page of one of the server's lists."""
+        return await self._request(method, {"cursor": cursor} if cursor else {})
+
     async def call(
         self,
-        tool: str,
-        arguments: Mapping[str, Any],
+        method: str,
+        params: Mapping[str, Any],
         *,
+        call: Call,
         meta: Mapping[str, Any],
         headers: Mapping[str, str],
         seconds: float,
         most: float,
     ) -> dict[str, Any]:
-        """The result of a tool; TimeoutError after `seconds` without progress or `most` in total."""
-        params: dict[str, Any] = {"name": tool, "arguments": arguments}
+        """The result of a method that may need input; TimeoutError after `seconds` without progress or `most` in total.
+
+        While the server waits for what it has requested, both limits pause.
+        """
+        needed = msgspec.json.decode(call.resume_state, type=Round) if call.resume_state else None
+        if needed is not None and self.version != MODERN:
+            raise JsonRpcError(0, "it cannot go on with a call from before it went back to an older protocol")
         try:
             with within(most) as whole:
-                for _ in range(MAX_ROUNDS):
-                    with within(seconds) as clock:
-                        result = await self._request(
-                            "tools/call", params, meta=meta, headers=headers, clock=clock, seconds=seconds
-                        )
-                    kind = result.get("resultType", "complete") if self.version == MODERN else "complete"
-                    if kind == "complete":
-                        return result
-                    if kind != "input_required":
-                        raise JsonRpcError(0, f"its result is of the unknown type {kind!r:.80}")
-                    if result.get("inputRequests") or "requestState" not in result:
-                        raise JsonRpcError(0, "it asks for input that nobody here can give")
-                    params["requestState"] = result["requestState"]
+                active = ActiveCall(call, headers, seconds, whole, most)
+                self._active.append(active)
+                try:
+                    return await self._rounds(method, dict(params), active, needed, meta=meta, seconds=seconds)
+                finally:
+                    self._active.remove(active)
+                    active.close()
         except TimeoutError as error:
             if self.lost is not None:
                 raise ConnectionLost(str(self.lost)) from error
             late = f"was still at work after {most:g} s" if whole.over else f"did not answer within {seconds:g} s"
             raise TimeoutError(late) from error
+
+    async def _rounds(
+        self,
+        method: str,
+        params: dict[str, Any],
+        active: ActiveCall,
+        needed: Round | None,
+        *,
+        meta: Mapping[str, Any],
+        seconds: float,
+    ) -> dict[str, Any]:
+        """The result of a call, after as many rounds as the server needs (2026-07-28: `input_required`)."""
+        for _ in range(MAX_ROUNDS):
+            if needed is not None:
+                params.pop("inputResponses", None)
+                params.pop("requestState", None)
+                if needed.requests:
+                    params["inputResponses"] = await self._responder.go_on(needed, active)
+                if needed.state is not None:
+                    params["requestState"] = needed.state
+            try:
+                with within(seconds) as active.clock:
+                    result = await self._request(method, params, meta=meta, active=active, seconds=seconds)
+            except JsonRpcError as error:
+                if self.version == MODERN or not await self._responder.visit(error, active):
+                    raise
+                continue
+            finally:
+                active.clock = None
+            needed = self._needed(result)
+            if needed is None:
+                return result
         raise JsonRpcError(0, f"it had no result after {MAX_ROUNDS} rounds")
+
+    def _needed(self, result: Mapping[str, Any]) -> Round | None:
+        """What the server needs before it has a result; None if this is one."""
+        kind = result.get("resultType", "complete") if self.version == MODERN else "complete"
+        if kind == "complete":
+            return None
+        if kind != "input_required":
+            raise JsonRpcError(0, f"its result is of the unknown type {kind!r:.80}")
+        requests, state = result.get("inputRequests") or {}, result.get("requestState")
+        if not isinstance(requests, dict) or not (requests or isinstance(state, str)):
+            raise JsonRpcError(0, NOBODY)
+        return Round(requests, state if isinstance(state, str) else None)
 
     async def listen(self) -> None:
         """Subscribes to changes of the tool list, if the version requires a subscription."""
@@ -198,19 +237,19 @@ class Session:
             await asyncio.sleep(pause)
             self.changed.set()  # the list may have changed between two subscriptions
 
-    def receive(self, message: Message) -> None:
-        """Processes one message from the server."""
+    def receive(self, message: Message, active: ActiveCall | None = None) -> None:
+        """Processes one message from the server; one on the stream of a call's answer belongs to that call."""
         method = message.get("method")
         if not isinstance(method, str):
             self._answered(message)
         elif message.get("id") is not None:
             if self.version != MODERN:
-                self._reply(message["id"], method)
+                self._reply(message["id"], method, message.get("params"), active)
         elif method == "notifications/tools/list_changed":
             self.changed.set()
         elif method == "notifications/progress":
             self._progressed(message.get("params"))
-        elif method == "notifications/cancelled" and self.version == MODERN:
+        elif method == "notifications/cancelled":
             self._cancelled(message.get("params"))
 
     def close(self, error: ConnectionLost) -> None:
@@ -239,23 +278,63 @@ class Session:
             pending.progressed()
 
     def _cancelled(self, params: Any) -> None:
-        """Fails a subscription that the server has cancelled (2026-07-28 only)."""
-        pending = self._waiting(params.get("requestId")) if isinstance(params, dict) else None
-        if pending is not None:
+        """Fails a subscription that the server has cancelled (2026-07-28), or stops to answer a request of it."""
+        number = params.get("requestId") if isinstance(params, dict) else None
+        if self.version != MODERN:
+            for active in self._active if isinstance(number, str | int) else ():
+                if (task := active.tasks.pop(number, None)) is not None:
+                    task.cancel()
+            return
+        if (pending := self._waiting(number)) is not None:
             pending.fail(ConnectionLost("has cancelled what it was asked"))
 
     def _waiting(self, number: Any) -> PendingRequest | None:
         return self._pending.get(number) if isinstance(number, int | float) else None  # 7 may come back as 7.0
 
-    def _reply(self, message_id: Any, method: str) -> None:
+    def _reply(self, message_id: Any, method: str, params: Any, active: ActiveCall | None) -> None:
         if len(self._replies) >= MAX_REPLIES:
             return
         reply: Message = {"jsonrpc": "2.0", "id": message_id}
         if method == "ping":
             reply["result"] = {}
-        else:
+        elif not isinstance(message_id, str | int) or not self._responder.offers(method):
             reply["error"] = {"code": METHOD_NOT_FOUND, "message": f"This client does not offer {method[:100]}"}
-        self._send_soon(reply)
+        elif (active := active or self._only_active()) is None:
+            reply["error"] = {"code": INVALID_REQUEST, "message": "It is not clear for which call this is"}
+        else:
+            self._answer_soon(reply, method, params, active)
+            return
+        self._send_soon(reply, active.headers if active else None)
+
+    def _only_active(self) -> ActiveCall | None:
+        """The oldest of the calls that run, if all are of one turn: then the request cannot be for another person."""
+        return self._active[0] if len({active.call.turn_id for active in self._active}) == 1 else None
+
+    def _answer_soon(self, reply: Message, method: str, params: Any, active: ActiveCall) -> None:
+        """Answers a request of the server in the background; at the end of the call it is dismissed."""
+
+        async def answer() -> None:
+            try:
+                reply["result"] = await self._responder.answer(method, params, active)
+            except JsonRpcError as error:
+                reply["error"] = {"code": error.code or INTERNAL_ERROR, "message": str(error)}
+            except asyncio.CancelledError:
+                if self.lost is None and reply["id"] in active.tasks:  # the server has not cancelled it itself
+                    self._send_soon(reply | self._responder.dismissal(method), active.headers)
+                raise
+            self._send_soon(reply, active.headers)
+
+        task = asyncio.create_task(answer())
+        active.tasks[reply["id"]] = task
+        self._replies.add(task)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._replies.discard(task)
+            active.tasks.pop(reply["id"], None)
+            if not task.cancelled() and (error := task.exception()) is not None:
+                log.error("a request of MCP server %s failed", self._name, exc_info=error)
+
+        task.add_done_callback(ended)
 
     async def _request(
         self,
@@ -263,32 +342,32 @@ class Session:
         params: Mapping[str, Any],
         *,
         meta: Mapping[str, Any] | None = None,
-        headers: Mapping[str, str] | None = None,
-        clock: Deadline | None = None,
+        active: ActiveCall | None = None,
         seconds: float = 0,
     ) -> dict[str, Any]:
         if self.lost is not None:
             raise SessionEnded(str(self.lost))  # nothing was sent
         self._last += 1
         number = self._last
-        pending = self._pending[number] = PendingRequest(clock, seconds)
+        clock, headers = (active.clock, active.headers) if active else (None, {})
+        pending = self._pending[number] = PendingRequest(clock, seconds, active)
         meta = dict(meta or {})
         if clock is not None:
             meta["progressToken"] = number
         if self.version == MODERN:
-            meta |= _meta()
+            meta |= self._meta()
         message = {"jsonrpc": "2.0", "id": number, "method": method, "params": dict(params)}
         if meta:
             message["params"] = {**params, "_meta": meta}
         try:
-            await self._transport.send(message, self.receive, headers or {})
+            await self._transport.send(message, partial(self.receive, active=active), headers)
             pending.sent = True
             if self.lost is not None and not pending.answer.done():
                 raise ConnectionLost(str(self.lost))
             return await pending.answer
         except asyncio.CancelledError:
             leaves = self.version == MODERN and self._transport.stream_each
-            if method == "tools/call" and not leaves and self.lost is None:
+            if active is not None and not leaves and self.lost is None:
                 cancelled = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": number}}
                 self._send_soon(cancelled, headers)
             raise
@@ -310,10 +389,9 @@ class Session:
         self._replies.add(task)
         task.add_done_callback(self._replies.discard)
 
-
-def _meta() -> dict[str, Any]:
-    return {
-        f"{_PREFIX}protocolVersion": MODERN,
-        f"{_PREFIX}clientInfo": CLIENT,
-        f"{_PREFIX}clientCapabilities": {},
-    }
+    def _meta(self) -> dict[str, Any]:
+        return {
+            f"{_PREFIX}protocolVersion": MODERN,
+            f"{_PREFIX}clientInfo": CLIENT,
+            f"{_PREFIX}clientCapabilities": self._responder.capabilities,
+        }

@@ -1,5 +1,6 @@
 """When tools of MCP servers were first seen and last changed, and which definitions a person keeps withheld."""
 
+import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -8,6 +9,10 @@ from bytebrew import Connection, Migration, NotFound, Person, PersonalData, now,
 from . import store
 from .tool_definitions import Listed
 
+log = logging.getLogger(__name__)
+
+MOST_NAMED = 20
+"""Limit of tools named in one log line."""
 MIGRATION = Migration(
     6,
     """
@@ -106,3 +111,12 @@ def forget(conn: Connection, person: Person) -> int:
 
 
 DECISIONS = PersonalData("mcp_decisions", decided_by, forget)
+
+
+def log_unavailable(server: str, reasons: Mapping[str, str]) -> None:
+    """Logs the tools that agents cannot call, one line for all of the same reason."""
+    for reason in dict.fromkeys(reasons.values()):
+        names = [name for name, one in reasons.items() if one == reason]
+        rest = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+        shown = ", ".join(f"{name:.80}" for name in names[:MOST_NAMED])
+        log.warning("MCP server %s: each of these tools %s: %s%s", server, reason, shown, rest)

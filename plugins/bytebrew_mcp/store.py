@@ -86,6 +86,17 @@ MIGRATIONS = (
         """,
     ),
 )
+REQUESTS = Migration(
+    8,
+    """
+    alter table mcp_servers add column elicitation integer not null default 1;
+    alter table mcp_servers add column sampling integer not null default 0;
+    alter table mcp_servers add column sampling_model text;
+    alter table mcp_servers add column sampling_max_tokens integer not null default 1000;
+    alter table mcp_servers add column resources integer not null default 0;
+    """,
+)
+"""What a server may request of the engine, and whether agents read its resources."""
 _PLAIN = "plain:"
 """Prefix of an argument that an older engine stored in plain text; it is encrypted at the next start."""
 _JSON = ("args", "env", "headers", "forward_headers", "allow_tools", "deny_tools", "agent_tools", "auth_scopes")

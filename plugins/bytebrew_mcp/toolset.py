@@ -35,6 +35,8 @@ from . import pins, sightings, store
 from .config import Mcp, ServerRow
 from .connection import WITHHELD, ServerConnection
 from .oauth.user_connections import UserConnections, connection_to
+from .resources.tools import NAMES as RESOURCE_TOOLS
+from .resources.tools import tools_of
 from .tool_definitions import Definition, Hints, Listed
 
 log = logging.getLogger(__name__)
@@ -219,7 +221,7 @@ class Servers(Toolset):
         ]
         ranked = sorted((_rank(connections[n], agent.name, tool), n, tool) for n, tool in pairs)
         names = _names([(connections[n].server.name, tool) for _, n, tool in ranked], self._engine.reserves)
-        found: list[Tool] = []
+        found: list[Tool] = [tool for one in connections for tool in tools_of(one, longest, _forms)]
         for connection in connections:
             connected = connection.status.status == "connected"
             asks, approved = bool(connection.missing_denied_tools()), stored.get(connection.server.id, {})
@@ -255,7 +257,7 @@ class Servers(Toolset):
             (name, tool)
             for name in agent.lists[LIST]
             if (connection := self.connections.get(name))
-            for tool in connection.tools
+            for tool in (*connection.tools, *(RESOURCE_TOOLS if connection.server.resources else ()))
         ]
         return any(gate in _known_as(*one) for one in (*pins.tools_of(conn, agent.lists[LIST]), *listed))
 
@@ -293,6 +295,7 @@ def _connect_fields(row: ServerRow) -> ServerRow:
         allow_tools=None,
         deny_tools=(),
         agent_tools={},
+        resources=False,
         updated_at="",
         created_at="",
     )

@@ -147,6 +147,12 @@ class UserConnections(ServerConnection):
         for user in self._users.values():
             user.relist()
 
+    def offers(self, feature: str) -> bool:
+        return True  # the session of the user who calls says it
+
+    async def page(self, feature: str, cursor: str, subject: str) -> dict[str, Any]:
+        return await (await self._of(subject)).page(feature, cursor, subject)
+
     async def open(self, subject: str) -> None:
         """Connects as a user."""
         user = await self._of(subject)

@@ -1,0 +1,58 @@
+"""Elicitations of a server as questions to a person, and the answers as results."""
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from bytebrew import Masker, Question, QuestionAnswer
+
+from ..jsonrpc import INVALID_PARAMS, JsonRpcError
+from .forms import form_of
+
+METHOD = "elicitation/create"
+CAPABILITY: Mapping[str, Any] = {"form": {}, "url": {}}
+MAX_MESSAGE, MAX_URL = 4000, 4000
+
+
+def question_of(params: Any, mask: Masker) -> Question:
+    """The question that an elicitation asks, without the server's credentials; JsonRpcError if it is unfit."""
+    try:
+        return _question(msgspec.json.decode(mask(msgspec.json.encode(params).decode()), type=dict[str, Any]))
+    except (ValueError, RecursionError) as error:
+        raise JsonRpcError(INVALID_PARAMS, str(error)) from error
+
+
+def _question(params: Mapping[str, Any]) -> Question:
+    message = params.get("message")
+    if not isinstance(message, str) or not message.strip():
+        raise ValueError("an elicitation without a message")
+    message = message[:MAX_MESSAGE]
+    mode = params.get("mode", "form")
+    if mode == "url":
+        url = params.get("url")
+        return Question(message=message, url=str(url), host=_host(url))
+    if mode != "form":
+        raise ValueError(f"an elicitation of the unknown mode {mode!r:.40}")
+    form = form_of(params.get("requestedSchema", {"type": "object"}))
+    return Question(message=message, fields=form if form["properties"] else None)
+
+
+def result_of(question: Question, answer: QuestionAnswer) -> dict[str, Any]:
+    """The result of an elicitation; that of a URL has no content."""
+    if answer.action == "accept" and not question.url:
+        return {"action": "accept", "content": dict(answer.content)}
+    return {"action": answer.action}
+
+
+def _host(url: Any) -> str:
+    """The host of a URL as it is sent on the wire, so that no letter looks like another; ValueError for an odd URL."""
+    if not isinstance(url, str) or len(url) > MAX_URL or not url.isascii() or not url.isprintable() or " " in url:
+        raise ValueError("an elicitation whose url is not plain ASCII")
+    parts = urlsplit(url)
+    if parts.scheme not in ("https", "http") or not parts.hostname or "@" in parts.netloc:
+        raise ValueError("an elicitation whose url is not that of a web page")
+    if parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
+        raise ValueError("an elicitation whose url is not of https")
+    return parts.hostname
