@@ -10,6 +10,7 @@ from tests.processes import serving
 README = (ROOT / "README.md").read_text()
 EXECUTED = ("reference/access.md", "explanation/tasks.md")
 ELSEWHERE = (  # tests/docs
+    "tutorials/first-agent.md",
     "tutorials/plugin.md",
     "explanation/conversations.md",
     "reference/faces.md",

@@ -14,5 +14,6 @@ html_show_copyright = False
 html_show_sphinx = False
 html_copy_source = False
 html_show_sourcelink = False
+html_show_search_summary = False  # its excerpts are fetched, which a browser refuses to pages of files
 html_static_path = ["static"]
 html_css_files = ["site.css"]

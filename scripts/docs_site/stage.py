@@ -12,6 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 INDEX = "docs/README.md"
 """The first page of the site: its headings and lists are the site's table of contents."""
+NOT_IN_THE_SITE = "<!-- not in the site -->"
 _PLACES = {
     INDEX: "index.md",
     "docs/explanation/decisions/README.md": "explanation/decisions/index.md",
@@ -43,7 +44,8 @@ _HIDDEN_PAGE = "---\norphan: true\nnosearch: true\n---\n"
 def write(folder: Path, generated: Mapping[str, str], root: Path = ROOT) -> None:
     """Writes the sources of the site, and removes others from the folder.
 
-    `generated` has the text of pages by place: where a page of the repository has that place, it comes behind its text.
+    `generated` has the text of pages by place. It comes behind that of a page of the repository with that place, and
+    instead of what is there behind `<!-- not in the site -->`, which is for readers of the repository.
     """
     pages = {**placed(root)}
     texts, linked = dict[str, str](), dict[str, Path]()
@@ -52,7 +54,7 @@ def write(folder: Path, generated: Mapping[str, str], root: Path = ROOT) -> None
     for place in ("index.md", "explanation/decisions/index.md"):
         texts[place] += "".join(_contents(texts[place]))
     for place, text in generated.items():
-        texts[place] = f"{texts[place]}\n{text}" if place in texts else text
+        texts[place] = f"{texts.get(place, '').partition(NOT_IN_THE_SITE)[0]}\n{text}"
     texts |= {place: _source(root, path) for place, path in linked.items() if place.startswith("code/")}
     images = {place: path for place, path in linked.items() if not place.startswith("code/")}
     for old in [path for path in folder.rglob("*") if path.is_file()]:

@@ -51,7 +51,10 @@ def test_links_follow_their_pages(tmp_path: Path) -> None:
     write(tmp_path / "repo/docs/images/h.svg", "<svg/>")
     write(tmp_path / "repo/bytebrew/x.py", "x = 1\n")
     write(tmp_path / "site/old.md", "gone")
-    stage.write(tmp_path / "site", {"reference/settings.md": "## More"}, tmp_path / "repo")
+    write(tmp_path / "repo/docs/reference/api.md", "# API\n\n<!-- not in the site -->\nSee the site.\n")
+    stage.write(
+        tmp_path / "site", {"reference/settings.md": "## More", "reference/api.md": "## Routes"}, tmp_path / "repo"
+    )
     site = {
         path.relative_to(tmp_path / "site").as_posix(): path.read_text() for path in (tmp_path / "site").rglob("*.*")
     }
@@ -63,6 +66,7 @@ def test_links_follow_their_pages(tmp_path: Path) -> None:
     assert "Run it <how-to/run>\nHooks <reference/hooks>\n" in site.pop("index.md")
     assert "\none <one>\n" in site.pop("explanation/decisions/index.md")
     assert "python\nx = 1\n" in site.pop("code/bytebrew/x.py.md")
+    assert site.pop("reference/api.md") == "# API\n\n\n## Routes"
     assert {*site} == {"images/h.svg"}
 
 
