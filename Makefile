@@ -87,8 +87,5 @@ lock: ## Pin what pyproject.toml needs in packaging/requirements.lock: ARGS=--up
 bench: $(VENV)/.dev ## Measure the engine against a bare pass-through, as ratios in one run
 	$(BIN)/python -m tests.bench
 
-dist: $(VENV)/.dev ## Build what is published, the engine and its clients, into dist/
-	$(BIN)/python -m hatchling build -d dist
-	cd clients/python && $(abspath $(BIN))/python -m hatchling build -d ../../dist
-	@command -v npm >/dev/null || { echo "The TypeScript client is left to build: install Node.js 20 or later, with npm" >&2; exit 1; }
-	cd clients/typescript && npm ci --silent --no-audit --no-fund && npm pack --silent --pack-destination ../../dist
+dist: ## Build what is published into dist/: packages of the engine and its clients, the lock, a bill of materials, SHA256SUMS
+	scripts/dist.sh dist

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-CACHE = Path(__file__).resolve().parents[2] / ".cache" / "shipped"
+ROOT = Path(__file__).resolve().parents[2]
+CACHE = ROOT / ".cache" / "shipped"
 
 
 @pytest.fixture(scope="session")
@@ -12,3 +13,15 @@ def wheel() -> Path:
     """The engine's wheel."""
     [path] = (CACHE / "wheel").glob("bytebrew-*.whl")
     return path
+
+
+@pytest.fixture(scope="session")
+def dist() -> Path:
+    """The folder of all that is published."""
+    return CACHE / "dist"
+
+
+@pytest.fixture(scope="session")
+def uv() -> Path:
+    """The program uv, pinned."""
+    return ROOT / ".cache" / "uv" / "bin" / "uv"

@@ -3,8 +3,35 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 cache=.cache/shipped
+mkdir -p "$cache"
+uv=$(scripts/uv.sh)
 
-# The wheel of this tree, as everything else that is shipped is built from it.
-rm -rf "$cache/wheel"
-mkdir -p "$cache/wheel"
-.venv/bin/python -m hatchling build -t wheel -d "$cache/wheel" >/dev/null
+# The commit and the files of this tree, committed or not.
+state=$(git rev-parse HEAD)-$(
+  export GIT_INDEX_FILE="$PWD/$cache/index"
+  git read-tree HEAD
+  git add --all
+  git write-tree
+)
+
+# All that is published. Everything else that is shipped is built from the wheel in it.
+dist() {
+  [ "$(cat "$cache/dist.state" 2>/dev/null)" = "$state" ] && return
+  rm -rf "$cache/dist" "$cache/wheel" "$cache/dist.state"
+  scripts/dist.sh "$cache/dist" >/dev/null
+  mkdir "$cache/wheel"
+  cp "$cache"/dist/bytebrew-[0-9]*.whl "$cache/wheel"
+  echo "$state" >"$cache/dist.state"
+}
+
+# The installer of programs that people use beside uv.
+pipx() {
+  local pin=pipx==1.18.4
+  [ "$(cat "$cache/pipx/pin" 2>/dev/null)" = "$pin" ] && return
+  "$uv" venv --quiet --clear --python "${PYTHON:-python3}" "$cache/pipx"
+  "$uv" pip install --quiet --python "$cache/pipx/bin/python" "$pin"
+  echo "$pin" >"$cache/pipx/pin"
+}
+
+dist
+pipx
