@@ -267,7 +267,8 @@ export class Chat implements AsyncIterable<ChatEvent> {
     for (const one of calls) this.#soon(limit, one.call_id, () => this.#run({ ...one, session_id }, limit));
     for (const one of questions) {
       if (one.kind === "client_tool") continue;
-      const question: ConfirmationAsked = { ...one, kind: one.kind, confirmation_id: one.id };
+      const input_schema = one.input_schema ?? undefined;
+      const question: ConfirmationAsked = { ...one, kind: one.kind, confirmation_id: one.id, input_schema };
       this.#soon(limit, one.id, () => this.#decide(question, limit));
     }
   }
