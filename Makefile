@@ -16,7 +16,7 @@ WORKERS := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHON
 
-.PHONY: help run test test-peers test-shipped test-faults test-faults-all test-fuzz chaos check fix docs recording vendored lock bench dist stale
+.PHONY: help run test test-peers test-shipped test-faults test-faults-all test-fuzz chaos check fix docs recording vendored lock bench binary dist stale
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /	/' | sort
@@ -86,6 +86,13 @@ lock: ## Pin what pyproject.toml needs in packaging/requirements.lock: ARGS=--up
 
 bench: $(VENV)/.dev ## Measure the engine against a bare pass-through, as ratios in one run
 	$(BIN)/python -m tests.bench
+
+binary: $(VENV)/.dev ## Build the executable that needs no Python, as one file and as a folder, into dist/; takes Go
+	rm -rf .cache/binary/wheel
+	$(BIN)/python -m hatchling build -t wheel -d .cache/binary/wheel
+	PYTHON=$(BIN)/python packaging/binary/build.sh .cache/binary/wheel/*.whl .cache/binary
+	mkdir -p dist && cp .cache/binary/bytebrew-*-linux-* dist
+	cd dist && sha256sum bytebrew-*-linux-* | tee SHA256SUMS-linux-$$(uname -m)
 
 dist: ## Build what is published into dist/: packages of the engine and its clients, the lock, a bill of materials, SHA256SUMS
 	scripts/dist.sh dist

@@ -9,7 +9,8 @@ from tests.processes import serving
 
 README = (ROOT / "README.md").read_text()
 EXECUTED = ("reference/access.md", "explanation/tasks.md")
-ELSEWHERE = (  # tests/docs
+ELSEWHERE = (  # tests/docs, and tests/shipped for the first
+    "how-to/install.md",
     "tutorials/first-agent.md",
     "tutorials/plugin.md",
     "explanation/conversations.md",

@@ -1,5 +1,6 @@
 """What is shipped, as setup.sh built it."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -25,3 +26,20 @@ def dist() -> Path:
 def uv() -> Path:
     """The program uv, pinned."""
     return ROOT / ".cache" / "uv" / "bin" / "uv"
+
+
+@pytest.fixture(scope="session")
+def one_file() -> Path:
+    """The executable in one file."""
+    [path] = (path for path in (CACHE / "binary").glob("bytebrew-*") if path.suffix != ".gz")
+    return path
+
+
+@pytest.fixture(scope="session")
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The executable as a folder, unpacked from its archive."""
+    folder = tmp_path_factory.mktemp("unpacked")
+    [archive] = (CACHE / "binary").glob("bytebrew-*.tar.gz")
+    subprocess.run(["tar", "xzf", archive, "-C", folder], check=True)
+    [found] = folder.iterdir()
+    return found

@@ -33,5 +33,15 @@ pipx() {
   echo "$pin" >"$cache/pipx/pin"
 }
 
+# The executable, from the wheel and the lock, built again where either or its own sources have changed.
+binary() {
+  local key
+  key=$(cat "$cache"/wheel/* packaging/requirements.lock $(find packaging/binary -type f | sort) | sha256sum)
+  [ "$(cat "$cache/binary/key" 2>/dev/null)" = "$key" ] && return
+  PYTHON=.venv/bin/python packaging/binary/build.sh "$cache"/wheel/bytebrew-*.whl "$cache/binary"
+  echo "$key" >"$cache/binary/key"
+}
+
 dist
 pipx
+binary

@@ -1,0 +1,3 @@
+module bytebrew/launcher
+
+go 1.21
