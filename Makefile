@@ -39,7 +39,7 @@ test-peers: $(VENV)/.dev ## Run the tests against foreign servers, which this se
 	tests/peers/setup.sh
 	$(BIN)/pytest -m peers -rs -n 2 --dist loadfile
 
-test-shipped: $(VENV)/.dev ## Build what is shipped and run the tests against it: packages, executable, container, examples
+test-shipped: $(VENV)/.dev docs ## Build what is shipped and run the tests against it: packages, executable, container, examples
 	tests/shipped/setup.sh
 	$(BIN)/pytest -m shipped -rs -n 2 --dist loadfile
 
