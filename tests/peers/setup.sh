@@ -84,6 +84,17 @@ python_peer mcp mcp==2.3.0 annotated-types==0.8.0 anyio==4.16.0 attrs==26.1.0 cf
   sse-starlette==3.7.0 starlette==1.10.0 truststore==0.10.5 typing-inspection==0.4.5 typing_extensions==4.16.0 \
   uvicorn==0.54.0
 
+# FastMCP's server, with all that it needs.
+python_peer fastmcp fastmcp-slim==4.2.3 annotated-types==0.8.0 anyio==4.16.0 attrs==26.1.0 beartype==0.23.1 \
+  cachetools==8.0.2 cffi==2.1.1 click==8.5.1 \
+  cryptography==50.0.2 exceptiongroup==1.3.2 griffelib==2.4.1 h11==0.16.0 httpcore2==2.16.2 httpx2==2.16.2 idna==3.20 \
+  joserfc==1.8.0 jsonref==1.1.0 jsonschema==4.26.0 jsonschema-specifications==2025.9.1 markdown-it-py==4.3.0 \
+  mcp==2.3.0 mcp-types==2.3.0 mdurl==0.1.2 openapi-pydantic==0.6.0 opentelemetry-api==1.45.2 packaging==26.3 \
+  platformdirs==4.14.9 py-key-value-aio==0.5.0 pycparser==3.12 pydantic==2.14.4 pydantic-settings==2.16.3 \
+  pydantic_core==2.50.5 Pygments==2.21.0 PyJWT==2.15.1 python-dotenv==1.2.4 python-multipart==0.0.34 \
+  referencing==0.37.0 rich==15.0.0 rpds-py==2026.9.1 sse-starlette==3.7.0 starlette==1.10.0 truststore==0.10.5 \
+  typing-inspection==0.4.5 typing_extensions==4.16.0 uncalled-for==0.6.2 uvicorn==0.54.0 watchfiles==1.3.0 websockets==17.4
+
 # OpenAI's client, and the types of the Open Responses specification.
 python_peer openai openai==3.51.0 openresponses-types==2.4.0 annotated-types==0.8.0 anyio==4.16.0 h11==0.16.0 \
   httpcore2==2.16.2 httpx2==2.16.2 idna==3.20 jiter==0.19.0 pydantic==2.14.4 pydantic_core==2.50.5 sniffio==1.3.1 \

@@ -3,6 +3,7 @@
 import secrets
 from base64 import urlsafe_b64encode
 from hashlib import sha256
+from time import time
 from typing import NamedTuple
 from urllib.parse import urlencode, urlsplit
 
@@ -111,4 +112,7 @@ async def _known_client(
 ) -> Client | None:
     """The client that need not be registered, in the order that the MCP specification recommends."""
     client = clients.configured(server, secret_of(server, engine), issuer) or clients.by_document(issuer, public_url)
-    return client or await engine.db.read(store.client, server, issuer.issuer, redirect_uri, engine)
+    if client is None:
+        client = await engine.db.read(store.client, server, issuer.issuer, redirect_uri, engine)
+    expires_at = client.expires_at if client else 0
+    return None if 0 < expires_at < time() + LIFETIME_SECONDS else client

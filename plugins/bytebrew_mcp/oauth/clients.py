@@ -1,7 +1,7 @@
 """The engine as a client of an authorization server: configured, by a metadata document, or registered."""
 
 from base64 import b64encode
-from urllib.parse import quote_plus, urlsplit
+from urllib.parse import quote, urlsplit
 
 import msgspec
 from msgspec import Struct
@@ -21,18 +21,19 @@ _METHODS = (BASIC, POST)
 
 
 class Client(Struct, frozen=True):
-    """A client id with its secret and how that is sent to the token endpoint."""
+    """A client id with its secret and how that is sent to the token endpoint; `expires_at` is 0 if the secret stays."""
 
     id: str
     secret: str = ""
     method: str = NONE
+    expires_at: int = 0
 
     def authenticate(self, form: dict[str, str]) -> dict[str, str]:
         """Adds the client to a form (RFC 6749 section 2.3.1); returns the headers to send with it."""
+        form["client_id"] = self.id  # the official SDK's servers want it with HTTP Basic too
         if self.method == BASIC:
-            pair = f"{quote_plus(self.id)}:{quote_plus(self.secret)}"
+            pair = f"{quote(self.id, safe='')}:{quote(self.secret, safe='')}"
             return {"Authorization": f"Basic {b64encode(pair.encode()).decode()}"}
-        form["client_id"] = self.id
         if self.method == POST:
             form["client_secret"] = self.secret
         return {}
@@ -98,7 +99,9 @@ async def register(endpoints: Endpoints, issuer: Issuer, redirect_uri: str, scop
     method = registered.token_endpoint_auth_method or (BASIC if secret else NONE)
     if method not in (*_METHODS, NONE) or (method != NONE and not secret):
         raise OAuthError("The authorization server registered a client that authenticates itself in an unknown way")
-    return Client(registered.client_id, secret if method != NONE else "", method)
+    if method == NONE:
+        return Client(registered.client_id)
+    return Client(registered.client_id, secret, method, registered.client_secret_expires_at or 0)
 
 
 def refusal(status: int, body: bytes, what: str) -> OAuthError:
@@ -119,10 +122,10 @@ def refusal(status: int, body: bytes, what: str) -> OAuthError:
 
 
 def _method(issuer: Issuer | None) -> str:
-    """How a secret is sent: HTTP Basic is the default (RFC 8414 section 2)."""
+    """How a secret is sent: as the server prefers, by default with HTTP Basic (RFC 8414 section 2)."""
     methods = issuer.token_endpoint_auth_methods_supported if issuer else None
     if methods is None:
         return BASIC
-    if found := next((method for method in _METHODS if method in methods), None):
+    if found := next((method for method in methods if method in _METHODS), None):
         return found
     raise OAuthError("The authorization server takes no client secret: client_secret_basic and _post are unknown to it")

@@ -87,7 +87,10 @@ async def revoke(endpoints: Endpoints, tokens: Tokens) -> None:
         if token := getattr(tokens, hint):
             form = {"token": token, "token_type_hint": hint}
             headers = tokens.client.authenticate(form)
-            await endpoints.post(tokens.revocation_endpoint, "revocation endpoint", form=form, headers=headers)
+            what = "revocation endpoint"
+            status, body = await endpoints.post(tokens.revocation_endpoint, what, form=form, headers=headers)
+            if status != 200:
+                raise refusal(status, body, "revocation of a token")
 
 
 def _account(id_token: str) -> str:
