@@ -7,7 +7,8 @@ import { say } from "../core/say.js";
 import { exact, shown } from "../core/text.js";
 import { View } from "../core/view.js";
 import { changes, drawn, fields, hidden, rounded } from "./arguments.js";
-import { answered, facts, led, outcome, reasons, warnings } from "./question.js";
+import { Answers, asker, elicited } from "./elicitation.js";
+import { answered, edits, facts, led, outcome, reasons, refusal, warnings } from "./question.js";
 import { risk, state } from "./state.js";
 
 /** @typedef {import("./question.js").Question} Question */
@@ -42,6 +43,7 @@ export class Approval extends View {
   #note = "";
   /** @type {Record<string, string>} */
   #texts = {};
+  #answers = new Answers();
   /** @type {ApiError | null} */
   #error = null;
   /** @type {{ key: string, body: any } | null} */
@@ -87,6 +89,7 @@ export class Approval extends View {
 
   #reset() {
     this.#texts = {};
+    this.#answers.clear();
     this.#editing = this.#rejecting = this.#mine = false;
     this.#reason = this.#note = "";
     this.#error = this.#sent = null;
@@ -121,7 +124,7 @@ export class Approval extends View {
   }
 
   #edit(on = !this.#editing) {
-    if (this.readOnly || !this.#question || this.#question.kind === "unknown_outcome" || rounded(this.#input)) return;
+    if (this.readOnly || this.#question?.kind !== "confirm" || rounded(this.#input)) return;
     this.#editing = on;
     this.#rejecting = false;
     this.#settle();
@@ -181,6 +184,11 @@ export class Approval extends View {
     const body = { answers: [word], args_digest: this.#question?.args_digest };
     if (word === "approve" && Object.keys(changed).length) body.input = { ...this.#input, ...changed };
     if (word === "reject" && this.#reason.trim()) body.reason = this.#reason.trim();
+    this.#submit(body);
+  }
+
+  /** @param {any} body */
+  #submit(body) {
     const again = this.#sent && JSON.stringify(this.#sent.body) === JSON.stringify(body);
     this.#sent = again ? this.#sent : { key: newKey(), body };
     this.#send();
@@ -256,6 +264,7 @@ export class Approval extends View {
           <span class="row wrap" id=${id}>
             ${state("waiting", "")}<span class="what mono">${shown(exact(question.tool))}</span>${risk(question.risk)}
             ${unknown ? html`<span class="dim">Did it happen?</span>` : ""}
+            ${question.kind === "elicitation" ? html`<span class="dim">${shown(asker(question))} asks</span>` : ""}
           </span>
           <span class="meta">${facts(question)}</span>
         </button>
@@ -267,6 +276,7 @@ export class Approval extends View {
 
   /** @param {Question} question @param {string} id */
   #body(question, id) {
+    if (question.kind === "elicitation") return this.#form(question, id);
     const odd = hidden(this.#input);
     const { changed, wrong } = this.#edits;
     return html`
@@ -275,6 +285,23 @@ export class Approval extends View {
       ${this.#rejecting ? "" : this.#changes(changed)} ${this.#wrong(wrong)}
       ${this.readOnly ? READ_ONLY : this.#rejecting ? this.#reasons(question.id) : this.#acts(question, odd, Object.keys(changed).length)}
     `;
+  }
+
+  /** @param {Question} question @param {string} id */
+  #form(question, id) {
+    const details = this.#error?.details ?? [];
+    const wrong = Object.fromEntries(details.map(({ path, message }) => [path.replace("$.input.", ""), message]));
+    /** @param {string} word @param {Record<string, any>} [input] */
+    const send = (word, input) =>
+      this.#submit({ answers: [word], args_digest: question.args_digest, ...(input ? { input } : {}) });
+    const changed = () => {
+      this.#error = null;
+      this.update();
+    };
+    const off = this.#sending || this.#settling;
+    return html`${this.#note ? html`<p class="note wait" role="alert">${this.#note}</p>` : ""}
+    ${elicited(question, id, this.#answers, { wrong, readOnly: this.readOnly, off, changed, send })} ${led(question)}
+    ${this.#wrong(wrong)} ${this.readOnly ? READ_ONLY : ""}`;
   }
 
   /** @param {string} id @param {Record<string, any>} changed @param {Record<string, string>} wrong */
@@ -304,32 +331,16 @@ export class Approval extends View {
 
   /** @param {Record<string, any>} changed */
   #changes(changed) {
-    const count = Object.keys(changed).length;
-    if (!count) return "";
-    const all = new Set([...Object.keys(this.#input), ...Object.keys(changed)]).size;
-    const undo = () => {
+    return edits(this.#input, changed, () => {
       this.#texts = {};
       this.#error = null;
       this.update();
-    };
-    return html`<p class="row wrap">
-      <span class="dim"
-        >You have changed ${count} of ${all} ${all === 1 ? "argument" : "arguments"}. The agent is told.</span
-      >
-      <button class="btn plain" type="button" @click=${undo}>Undo</button>
-    </p>`;
+    });
   }
 
   /** @param {Record<string, string>} wrong */
   #wrong(wrong) {
-    const error = this.#error;
-    if (!error) return "";
-    const named = error.details.length > 0 && Object.keys(wrong).length > 0;
-    return html`<p class="note fail row wrap" role="alert">
-      <span>${error.status ? shown(error.message) : "The answer did not arrive."}</span>
-      ${error.code ? html`<code>${error.code}</code>` : ""}
-      ${named ? "" : html`<button class="btn" type="button" @click=${() => this.#send()}>Send again</button>`}
-    </p>`;
+    return this.#error ? refusal(this.#error, wrong, () => this.#send()) : "";
   }
 
   /** @param {string} id */

@@ -20,6 +20,9 @@ const VERDICTS = {
   fail: "taken as failed",
 };
 
+/** The same of a question that a server asks. @type {Record<string, string>} */
+const ELICITED = { approve: "answered", reject: "declined", cancel: "dismissed" };
+
 /** Who asks, for whom, and how long it has waited. @param {Question} question */
 export function facts(question) {
   const waits = ago(question.created_at).replace(" ago", "");
@@ -34,6 +37,7 @@ export function facts(question) {
 export function outcome(question) {
   if (question.status === "expired") return "has expired: nobody answered in time";
   if (question.status === "cancelled") return "was cancelled with its turn";
+  if (question.kind === "elicitation") return ELICITED[question.verdict ?? ""] ?? question.status;
   return `${VERDICTS[question.verdict ?? ""] ?? question.status}${question.edited ? " with changes" : ""}`;
 }
 
@@ -121,4 +125,37 @@ export function reasons(id, reason, { off, write, send, back }) {
       <button class="btn plain" type="button" @click=${back}>Back</button>
     </div>
   </form>`;
+}
+
+/**
+ * How many arguments a person has changed, and the way back.
+ * @param {Record<string, any>} input
+ * @param {Record<string, any>} changed
+ * @param {() => void} undo
+ */
+export function edits(input, changed, undo) {
+  const count = Object.keys(changed).length;
+  if (!count) return "";
+  const all = new Set([...Object.keys(input), ...Object.keys(changed)]).size;
+  return html`<p class="row wrap">
+    <span class="dim"
+      >You have changed ${count} of ${all} ${all === 1 ? "argument" : "arguments"}. The agent is told.</span
+    >
+    <button class="btn plain" type="button" @click=${undo}>Undo</button>
+  </p>`;
+}
+
+/**
+ * Why an answer was not taken; what is wrong with a field stands there.
+ * @param {import("../core/api.js").ApiError} error
+ * @param {Record<string, string>} wrong
+ * @param {() => void} again
+ */
+export function refusal(error, wrong, again) {
+  const named = error.details.length > 0 && Object.keys(wrong).length > 0;
+  return html`<p class="note fail row wrap" role="alert">
+    <span>${error.status ? shown(error.message) : "The answer did not arrive."}</span>
+    ${error.code ? html`<code>${error.code}</code>` : ""}
+    ${named ? "" : html`<button class="btn" type="button" @click=${again}>Send again</button>`}
+  </p>`;
 }
