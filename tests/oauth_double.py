@@ -170,6 +170,11 @@ class Authority(Web):
         self.refresh.pop(form["token"], None)
         return 200, {}
 
+    def issue_unheard(self) -> None:
+        """Answers the last request for tokens, and nobody hears it."""
+        _, form, headers = self.forms[-1]
+        self._token(form, headers)
+
     def users(self) -> list[str]:
         """Whose tokens came with the calls of tools, in order."""
         calls = [one for one in self.server.seen if one["message"].get("method") == "tools/call"]

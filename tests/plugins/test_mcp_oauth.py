@@ -39,9 +39,11 @@ async def begin(http: httpx.AsyncClient, name: str = "double") -> str:
     return str(begun.json()["authorize_url"])
 
 
-async def connect(http: httpx.AsyncClient, web: Authority, user: str, **answer: str) -> httpx.Response:
+async def connect(
+    http: httpx.AsyncClient, web: Authority, user: str, *, name: str = "double", **answer: str
+) -> httpx.Response:
     """Lets a user authorize the engine, in the browser that has begun."""
-    return await http.get(web.authorize(await begin(http), user, **answer))
+    return await http.get(web.authorize(await begin(http, name), user, **answer))
 
 
 async def own(http: httpx.AsyncClient, name: str = "double") -> dict[str, Any]:
