@@ -14,15 +14,15 @@ from bytebrew.web.api_document.openapi import EVENTS, document
 from bytebrew.web.routes import every
 
 _LIMITS = {
-    "minimum": "at least",
-    "maximum": "at most",
-    "exclusiveMinimum": "above",
-    "exclusiveMaximum": "below",
-    "minLength": "characters at least",
-    "maxLength": "characters at most",
-    "minItems": "items at least",
-    "maxItems": "items at most",
-    "pattern": "pattern",
+    "minimum": "at least {}",
+    "maximum": "at most {}",
+    "exclusiveMinimum": "above {}",
+    "exclusiveMaximum": "below {}",
+    "minLength": "at least {} characters",
+    "maxLength": "at most {} characters",
+    "minItems": "at least {} items",
+    "maxItems": "at most {} items",
+    "pattern": "pattern `{}`",
 }
 _REF = re.compile(r'"#/components/schemas/(\w+)"')
 _SHARED = "types"
@@ -162,7 +162,7 @@ def _kind(schema: Schema) -> str:
         return " or ".join(f"`{json.dumps(value)}`" for value in schema.get("enum", [schema.get("const")]))
     if inner := schema.get("contentSchema"):
         return f"string with the JSON of {_kind(inner)}"
-    limits = "".join(f", {name} {_code(schema[key])}" for key, name in _LIMITS.items() if key in schema)
+    limits = "".join(f", {limit.format(_cell(schema[key]))}" for key, limit in _LIMITS.items() if key in schema)
     kind = schema.get("type", schema.get("format", "any value"))
     if kind == "array":
         return f"array of {_kind(schema['items'])}{limits}" if "items" in schema else f"array{limits}"
@@ -175,8 +175,8 @@ def _type(name: str) -> str:
     return f"[{name}](#type-{name.lower()})"
 
 
-def _code(value: Any) -> str:
-    return f"`{value}`".replace("|", "\\|")
+def _cell(value: Any) -> str:
+    return str(value).replace("|", "\\|")
 
 
 def _prose(text: str) -> str:
