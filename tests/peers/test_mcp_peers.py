@@ -111,6 +111,13 @@ class Running:
         self.process.wait()
 
 
+def free_port() -> int:
+    """A port on which nobody listens."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
 def kill_child(script: str) -> None:
     """Kills the command that the engine has started."""
     for entry in Path("/proc").glob("[0-9]*"):
@@ -141,9 +148,7 @@ async def test_a_tool_runs_in_a_chat_and_again_after_its_server_was_killed_in_a_
         pytest.skip("not set up: run tests/peers/setup.sh")
     script = tmp_path / "peer_server.py"
     script.write_text(SERVER)
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
+    port = free_port()
     command = peer.command(str(script), port)
     running = Running(command, port) if peer.path else None
     model = ScriptedProvider([])
