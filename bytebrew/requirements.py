@@ -162,8 +162,8 @@ def _allows(specifier: str, text: str) -> bool:
             return same and version._replace(local=()) >= bound
         return same is (sign == "==")
     public = version if bound.local and sign in ("==", "!=") else version._replace(local=())
-    if sign == "<":
-        return public < bound and not (not bound.early and version.early and version.base == bound.base)
+    if sign == "<" and not bound.early:  # what comes before a version is what comes before its development releases
+        return public < bound._replace(pre=(-1, 0) if bound.post < 0 else bound.pre, dev=0, local=())
     if sign == ">":
         later = version.base == bound.base and (bool(version.local) or (version.post >= 0 > bound.post))
         return version > bound and not later
