@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = (
-    "version base",
+    "built_from version base",
     "contract",
     "store",
     "conversation config",

@@ -13,6 +13,8 @@ from msgspec import Meta, Struct
 
 from bytebrew import Actor, AuthMode, Engine, Register, Request, Scopes, Settings, SettingsError, Unauthorized, hookimpl
 
+bytebrew_contract = 3
+
 _NAME = re.compile(r"[\w.@+-]{1,255}")
 
 

@@ -15,6 +15,7 @@ from tests.commands import BYTEBREW, environment
 from tests.processes import serving
 
 ROOT = Path(__file__).parents[2]
+EXAMPLES = sorted((ROOT / "examples").glob("bytebrew-*"))
 EXAMPLE = ROOT / "examples" / "bytebrew-weather"
 PIP = ("-m", "pip", "--quiet", "--disable-pip-version-check", "install")
 
@@ -87,10 +88,11 @@ def test_a_plugin_folder_is_filled_with_pip_install_target(tmp_path: Path) -> No
 
 
 @pytest.mark.timeout(120)
-def test_the_auth_modes_of_the_example_let_in_who_is_known_and_nobody_else() -> None:
-    doors = ROOT / "examples" / "bytebrew-doors"
-    told = check(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", doors, PYTHONPATH=str(doors))
-    assert "6 passed" in told
+@pytest.mark.parametrize("folder", EXAMPLES, ids=lambda folder: folder.name)
+def test_each_example_passes_the_checks_of_the_engine_and_its_own_tests(folder: Path) -> None:
+    shown = check(*BYTEBREW, "plugins", "test", folder)
+    assert " passed" in shown
+    assert "BAD" not in shown
 
 
 def test_the_plugin_is_short_enough_to_be_read_at_a_glance() -> None:

@@ -2,7 +2,7 @@
 
 import click
 
-from bytebrew.cli.plugins import install, new
+from bytebrew.cli.plugins import check, install, new
 from bytebrew.cli.setup import Setup
 
 
@@ -26,5 +26,5 @@ def _list(setup: Setup) -> None:
         click.echo(f"warning: {warning}", err=True)
 
 
-for _command in (new.new, install.install, install.lock):
+for _command in (new.new, check.test, install.install, install.lock):
     plugins.add_command(_command)
