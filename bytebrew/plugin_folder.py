@@ -1,7 +1,9 @@
 """The plugin folder: checks that no other user can write to it and that it is as locked, and makes it importable."""
 
 import os
+import platform
 import pwd
+import re
 import stat
 import sys
 from collections.abc import Iterator
@@ -10,7 +12,8 @@ from pathlib import Path
 
 from bytebrew import plugin_lock
 from bytebrew.base.errors import SettingsError
-from bytebrew.requirements import normalized, required
+from bytebrew.requirements import allows, normalized, required
+from bytebrew.wheel_tags import unfit
 
 VARIABLE = "BYTEBREW_PLUGINS_DIR"
 FILL = "fill it with bytebrew plugins install FILE.whl"
@@ -19,10 +22,10 @@ FILL = "fill it with bytebrew plugins install FILE.whl"
 def enter(folder: Path) -> list[Distribution]:
     """The distributions in the folder, which is appended to `sys.path`.
 
-    Raises SettingsError if it is not a folder, if another user could change the code that the engine runs, or if the
-    folder has a lock that does not fit.
+    Raises SettingsError if it is not a folder, if another user could change the code that the engine runs, if it is not
+    as locked, or if something in it was made for another Python or another machine.
     """
-    if not folder.is_dir():
+    if not folder.resolve().is_dir():  # Linux may refuse to follow a link of another user
         raise SettingsError(f"{VARIABLE}: {folder} is no folder; {FILL}")
     paths = check(folder)
     plugin_lock.verify(folder.resolve(), paths)
@@ -30,7 +33,23 @@ def enter(folder: Path) -> list[Distribution]:
         if plugin_lock.read(folder) is not None:
             plugin_lock.import_sources_only(folder)
         sys.path.append(str(folder))
-    return list(distributions(path=[str(folder)]))
+    there = list(distributions(path=[str(folder)]))
+    for one in there:
+        if reason := _unfit(one):
+            message = f"{one.name} {one.version} in {folder} cannot run here: {reason}"
+            raise SettingsError(f"{VARIABLE}: {message}; replace it, with bytebrew plugins install FILE.whl")
+    return there
+
+
+def _unfit(distribution: Distribution) -> str:
+    """Why it was made for another Python or another machine, if so."""
+    tags = re.findall(r"^Tag: *(\S+)", distribution.read_text("WHEEL") or "", re.MULTILINE)
+    if tags and (reason := unfit(tags)):
+        return reason
+    wanted = distribution.metadata["Requires-Python"]
+    if wanted and not allows(wanted, platform.python_version()):
+        return f"it needs Python {wanted}, and this is {platform.python_version()}"
+    return ""
 
 
 def check(folder: Path) -> list[Path]:
@@ -40,11 +59,12 @@ def check(folder: Path) -> list[Path]:
     for one in (folder, *(path for path in found if path.is_symlink())):
         _follow(one.absolute(), way)
     for path in way:
-        mode, above = path.stat().st_mode, path.parent.stat().st_mode
-        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-            raise SettingsError(_open_to_all(path, mode, f"chmod o-w {path}"))
+        above = path.parent.stat().st_mode
         if above & stat.S_IWOTH and above & stat.S_ISVTX:  # sticky bit: only the owner of an entry may rename it
             _check_owner(path, path.lstat().st_uid, f"chown -h {_user(os.geteuid())} {path}")
+        mode = path.stat().st_mode
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            raise SettingsError(_open_to_all(path, mode, f"chmod o-w {path}"))
     for path in found:
         status = path.stat()
         if status.st_mode & stat.S_IWOTH:

@@ -13,7 +13,7 @@ FLOORS = (
     "contract",
     "store",
     "conversation config",
-    "requirements plugin_lock plugin_folder registered_items plugins observers engine",
+    "requirements wheel_tags plugin_lock plugin_folder registered_items plugins observers engine",
     "web",
     "cli testing __main__",
 )

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -175,6 +176,51 @@ def test_a_module_that_lies_in_the_folder_by_itself_is_told(tmp_path: Path) -> N
     (tmp_path / "more" / "pond.py").write_text(TOOL)
     [words] = build(tmp_path / "more", tmp_path / "data").plugins.warnings
     assert words.startswith(f"no distribution is in {tmp_path / 'more'}, and a module alone is no plugin")
+
+
+WHEEL = "Wheel-Version: 1.0\nRoot-Is-Purelib: false\n"
+HERE = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+OWN = f"cp3{sys.version_info.minor}"
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        "cp39-cp39-any",
+        "cp399-abi3-any",
+        f"{OWN}-{OWN}-win_amd64",
+        f"{OWN}-{OWN}-manylinux_2_17_s390x",
+        "pp311-none-any",
+    ],
+)
+def test_what_was_built_for_another_python_or_machine_stops_the_boot_before_it_is_imported(
+    tag: str, folder: Path, tmp_path: Path
+) -> None:
+    (folder / "some_pond-1.0.dist-info" / "WHEEL").write_text(f"{WHEEL}Tag: {tag}\n")
+    (folder / "pond_plugin.py").write_text("raise SystemExit('imported')")
+    words = f"BYTEBREW_PLUGINS_DIR: some-pond 1.0 in {folder} cannot run here: it is for {tag}, and this is CPython 3"
+    with pytest.raises(SettingsError, match=words):
+        build(folder, tmp_path / "data")
+    done = run("doctor", settings={"BYTEBREW_PLUGINS_DIR": str(folder), "BYTEBREW_DATA_DIR": str(tmp_path / "data")})
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"bytebrew: {words}")
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [["py3-none-any"], ["cp39-cp39-any", f"{OWN}-{OWN}-{HERE}"], ["cp38-abi3-any"], ["py2-none-any", "py3-none-any"]],
+)
+def test_what_was_built_for_this_python_is_taken(tags: list[str], folder: Path, tmp_path: Path) -> None:
+    lines = "".join(f"Tag: {tag}\n" for tag in tags)
+    (folder / "some_pond-1.0.dist-info" / "WHEEL").write_text(f"{WHEEL}{lines}")
+    assert build(folder, tmp_path / "data")
+
+
+def test_what_needs_a_newer_python_stops_the_boot(folder: Path, tmp_path: Path) -> None:
+    metadata = folder / "some_pond-1.0.dist-info" / "METADATA"
+    metadata.write_text(metadata.read_text() + "Requires-Python: >=3.99\n")
+    with pytest.raises(SettingsError, match=r"some-pond 1\.0 .* it needs Python >=3\.99, and this is 3"):
+        build(folder, tmp_path / "data")
 
 
 def test_an_unmet_requirement_is_told(folder: Path, tmp_path: Path) -> None:

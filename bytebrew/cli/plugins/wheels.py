@@ -5,8 +5,6 @@ import io
 import platform
 import re
 import stat
-import sys
-import sysconfig
 import zlib
 from collections.abc import Iterator, Mapping
 from email.message import Message
@@ -19,6 +17,7 @@ import click
 
 from bytebrew.plugin_lock import record_hash
 from bytebrew.requirements import Version, allows, normalized
+from bytebrew.wheel_tags import unfit
 
 MOST_BYTES, MOST_FILES = 512 << 20, 20_000
 """Unpacked size and number of files of a wheel."""
@@ -149,36 +148,8 @@ def _installed(base: str, own: str, contents: Mapping[str, bytes]) -> tuple[dict
 
 
 def _unfit(match: re.Match[str]) -> str:
-    """Why no tag of the file name fits this process; empty if one does."""
-    pythons, abis, platforms = (match[part].split(".") for part in ("python", "abi", "platform"))
-    minor = sys.version_info.minor
-    for python in pythons:
-        for abi in abis:
-            # a wheel for an older CPython fits if it is pure or has the stable ABI (abi3)
-            early = re.fullmatch(r"(py|cp)3(\d*)", python)
-            fits = early and int(early[2] or 0) <= minor and (abi in ("none", "abi3") or python == abi == f"cp3{minor}")
-            if fits and any(map(_on_this_machine, platforms)):
-                return ""
-    tags = "-".join(match[part] for part in ("python", "abi", "platform"))
-    return f"it is for {tags}, and this is CPython {platform.python_version()} on {sysconfig.get_platform()}"
-
-
-def _on_this_machine(tag: str) -> bool:
-    if tag == "any":
-        return True
-    own = re.sub(r"[-.]", "_", sysconfig.get_platform())
-    library, version = platform.libc_ver()
-    if library == "glibc" and (match := re.fullmatch(r"manylinux_(\d+)_(\d+)_(\w+)", _numbered(tag))):
-        return own == f"linux_{match[3]}" and [int(match[1]), int(match[2])] <= [*map(int, version.split(".")[:2])]
-    return tag == own
-
-
-def _numbered(tag: str) -> str:
-    """A platform tag with the version of glibc in it (PEP 600)."""
-    for old, new in (("manylinux1_", "2_5"), ("manylinux2010_", "2_12"), ("manylinux2014_", "2_17")):
-        if tag.startswith(old):
-            return f"manylinux_{new}_{tag.removeprefix(old)}"
-    return tag
+    """Why the tag of the file name does not fit this process; empty if it does."""
+    return unfit(["-".join(match[part] for part in ("python", "abi", "platform"))])
 
 
 def modules(wheel: Wheel) -> Iterator[tuple[str, bool]]:
