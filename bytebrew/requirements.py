@@ -164,9 +164,8 @@ def _allows(specifier: str, text: str) -> bool:
     public = version if bound.local and sign in ("==", "!=") else version._replace(local=())
     if sign == "<" and not bound.early:  # what comes before a version is what comes before its development releases
         return public < bound._replace(pre=(-1, 0) if bound.post < 0 else bound.pre, dev=0, local=())
-    if sign == ">":
-        later = version.base == bound.base and (bool(version.local) or (version.post >= 0 > bound.post))
-        return version > bound and not later
+    if sign == ">" and bound.dev == float("inf") and bound.post < 0:  # what comes after it is not its post-releases
+        return public > bound and (version.base, version.pre) != (bound.base, bound.pre)
     return bool(_ORDER[sign](public, bound))
 
 

@@ -35,6 +35,7 @@ def test_versions_have_the_order_of_pep_440(one: str, other: str) -> None:
 @given(st.sampled_from(["==", "!=", "<=", ">=", "<", ">", "~=", "==="]), versions(), versions())
 @example("<", "0.post1", "0.dev0")
 @example("<", "0.post1", "0.post1.dev0")
+@example(">", "0.dev0", "0+abc.1")
 def test_a_version_is_allowed_where_pip_allows_it(sign: str, bound: str, version: str) -> None:
     try:
         expected = SpecifierSet(f"{sign}{bound}").contains(version, prereleases=True)
