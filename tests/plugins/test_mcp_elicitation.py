@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -12,11 +13,12 @@ import httpx
 import pytest
 
 from bytebrew import MessageDelta, ToolCall
-from tests.conversation.test_confirmations import Talk
+from tests.conversation.test_confirmations import Setup, Talk, configure, processes, say
 from tests.mcp_double import Web
-from tests.plugins.test_mcp import World, world
+from tests.plugins.test_mcp import DOUBLE, World, world
 from tests.tables import check_refusal
 
+__all__ = ["processes"]
 MODERN, LEGACY = "2026-07-28", "2025-11-25"
 ASK = {"name": "ask", "inputSchema": {"type": "object"}}
 FORM = {
@@ -269,6 +271,31 @@ async def test_a_call_that_waits_in_the_newest_version_goes_on_after_a_restart(t
         assert len(talk.datas("confirmation")) == 2
     begun = [json.loads(line) for line in calls.read_text().splitlines()]
     assert [one["requestState"] for one in begun] == [None, "opaque"]
+
+
+async def test_a_question_and_its_call_outlive_a_kill(processes: Setup, tmp_path: Path) -> None:
+    calls = tmp_path / "calls"
+    how = {"calls_file": str(calls), "versions": [MODERN], "more_tools": [ASK]}
+    async with processes.serving() as (process, client):
+        server = {"name": "double", "command": sys.executable, "args": [str(DOUBLE)]}
+        body = {**server, "env": {"MCP_DOUBLE": json.dumps(how)}}
+        assert (await client.post("/api/v1/mcp-servers", json=body)).status_code == 201
+        await configure(client, mcp_servers=["double"])
+        talk = say(client, [[["ask", {"requests": [elicit()]}]], [None]])
+        [question] = await talk.until("confirmation")
+        process.kill()
+        await talk.leave()
+    async with processes.serving() as (process, client):
+        given = {"confirmation_id": question["confirmation_id"], "answers": ["accept"], "input": CONTENT}
+        answered = await client.post(f"/api/v1/sessions/{question['session_id']}/respond", json=given)
+        assert answered.status_code == 200, answered.text
+        talk = Talk(client, "GET", f"/api/v1/sessions/{question['session_id']}/events", params={"after": 0})
+        assert await replies(talk) == [{"action": "accept", "content": CONTENT}, "opaque"]
+        assert len(talk.datas("confirmation")) == 1
+        process.kill()
+        await talk.leave()
+    begun = [json.loads(line)["requestState"] for line in calls.read_text().splitlines()]
+    assert begun == [None, "opaque"]
 
 
 async def test_after_a_restart_an_older_server_is_not_called_again_by_itself(tmp_path: Path) -> None:
