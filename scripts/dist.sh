@@ -20,7 +20,7 @@ if ! cmp -s packaging/tools.lock "$work/tools.lock"; then
 fi
 tools=$work/tools/bin
 
-rm -f "$out"/bytebrew-[0-9]*.whl "$out"/bytebrew-[0-9]*.tar.gz "$out"/bytebrew_client-* "$out"/bytebrew-client-*
+find "$out" -maxdepth 1 -regex '.*/bytebrew\([-_]client\)?-[0-9.]+\(-py3-none-any\.whl\|\.tar\.gz\|\.tgz\)' -delete
 "$tools/python" -m hatchling build -d "$out"
 (cd clients/python && "$tools/python" -m hatchling build -d "$out")
 

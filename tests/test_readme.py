@@ -9,8 +9,9 @@ from tests.processes import serving
 
 README = (ROOT / "README.md").read_text()
 EXECUTED = ("reference/access.md", "explanation/tasks.md")
-ELSEWHERE = (  # tests/docs, and tests/shipped for the first
+ELSEWHERE = (  # tests/docs, and tests/shipped for the first two
     "how-to/install.md",
+    "how-to/upgrade.md",
     "tutorials/first-agent.md",
     "tutorials/plugin.md",
     "explanation/conversations.md",
