@@ -86,12 +86,9 @@ def _run_pytest(tested: Tested) -> None:
     if tested.tests is None:
         click.echo("The plugin's own tests are not in it: name its source folder to run them")
         return
-    if getattr(sys, "frozen", False):
-        click.echo("The plugin's own tests need Python: install bytebrew and pytest with pip, and run this there")
-        return
     if not importlib.util.find_spec("pytest"):
-        message = "its own tests need pytest, which is not installed; run pip install pytest and this again"
-        raise click.ClickException(message)
+        cure = "run this where bytebrew is installed by pip, after pip install pytest"
+        raise click.ClickException(f"the plugin's own tests were not run: they need pytest, which is not here; {cure}")
     path = os.pathsep.join([*map(str, tested.paths), *filter(None, [os.environ.get("PYTHONPATH")])])
     command = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
     done = subprocess.run(command, cwd=tested.tests, env={**os.environ, "PYTHONPATH": path}, check=False)

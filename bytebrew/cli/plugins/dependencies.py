@@ -152,8 +152,6 @@ def from_index(missing: Wanted) -> list[Wheel]:
 
 def _pip() -> list[str]:
     """The command that runs pip for this interpreter, isolated from the working directory; empty if there is none."""
-    if getattr(sys, "frozen", False):
-        return []
     if importlib.util.find_spec("pip"):
         return [sys.executable, "-I", "-m", "pip", "--disable-pip-version-check"]
     if uv := shutil.which("uv"):

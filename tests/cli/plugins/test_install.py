@@ -144,7 +144,8 @@ def test_pip_fetches_what_is_missing_as_wheels_only(
 def test_a_program_without_pip_says_how_to_bring_what_is_missing(
     bytebrew: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setenv("PATH", str(tmp_path))
     done = bytebrew("install", wheel(tmp_path, requires=["reeds>=1"]))
     assert done.exit_code == 1
     assert "it needs reeds>=1, and there is no pip or uv to fetch that with" in done.output
