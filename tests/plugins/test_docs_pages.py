@@ -135,6 +135,7 @@ def test_every_line_of_curl_is_a_request_that_the_engine_understands(
         if status not in operations[name]["responses"] or status in ("400", "401", "403", "405", "415", "500")
     }
     assert wrong.pop("delete_auth_local_session") == "400"  # it ends a session, and the token is none
+    assert wrong.pop("get_oauth_callback") == "400"  # it takes the state of an authorization
     assert wrong.pop("post_auth_visitors") == "400"  # it takes the token of a public page
     assert wrong.pop("post_auth_local_session_refresh") == "401"  # it takes a session, and the token is none
     assert wrong.pop("post_webhooks_name") == "401"  # it takes a signature

@@ -294,6 +294,16 @@ async def test_only_ones_own_connections_are_seen_and_ended() -> None:
                 assert (await ann.post(f"{CONNECTIONS}/{name}")).status_code == 404
 
 
+async def test_a_caller_with_the_public_view_has_no_connections() -> None:
+    async with Authority() as web, world() as w:
+        await w.add(url=web.url, **OAUTH)
+        body = {"name": "widget", "scopes": ["chat"], "view": "public"}
+        made = await w.client.post("/api/v1/auth/tokens", json=body)
+        headers = {"Authorization": f"Bearer {made.json()['token']}"}
+        for method, path in (("GET", CONNECTIONS), ("POST", f"{CONNECTIONS}/double")):
+            assert (await w.client.request(method, path, headers=headers)).status_code == 403
+
+
 class Listener:
     """Counts the connections to a port of this machine."""
 

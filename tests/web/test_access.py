@@ -33,6 +33,8 @@ PUBLIC = {
     "GET /",
     "GET /docs",
     "GET /sign-in",
+    "GET /api/v1/oauth/callback",
+    "GET /api/v1/oauth/client.json",
     "GET /docs/{part}",
     "GET /api/v1/openapi.json",
     "GET /api/v1/health",

@@ -13,7 +13,6 @@ from bytebrew import (
     Connection,
     Core,
     EngineError,
-    Forbidden,
     Live,
     NotFound,
     Reply,
@@ -69,7 +68,6 @@ class Authorization(Struct, frozen=True, kw_only=True):
 
 async def list_connections(request: Request[None]) -> list[UserConnection]:
     """The caller's connections to MCP servers for which each user has own credentials, by server."""
-    _check_user(request)
     return await request.engine.db.read(_every, request)
 
 
@@ -79,7 +77,6 @@ async def begin_connection(request: Request[None]) -> Reply:
     There the user signs in to the server's own authorization server, which leads back to the engine. An earlier
     authorization that was not finished ends. 409 if the server has no authorization that the engine can use.
     """
-    _check_user(request)
     engine, actor = request.engine, request.actor
     server = await engine.db.read(_server, request.path["server"])
     public_url, browser = _public_url(request), secrets.token_urlsafe(32)
@@ -108,7 +105,6 @@ async def begin_connection(request: Request[None]) -> Reply:
 
 async def end_connection(request: Request[None]) -> None:
     """Removes the caller's credentials for a server, and revokes them where its authorization server offers that."""
-    _check_user(request)
     engine, subject = request.engine, request.actor.subject
     server = await engine.db.read(_server, request.path["server"])
 
@@ -213,12 +209,6 @@ def _state(server: ServerRow, grant: store.Grant | None) -> tuple[State, str]:
     if over and not grant.tokens.refresh_token:
         return "expired", f"The authorization has ended: {begin}"
     return "connected", ""
-
-
-def _check_user(request: Request[Any]) -> None:
-    """Raises Forbidden for visitors of a public page, whom nobody knows."""
-    if request.actor.view == "public":
-        raise Forbidden("Visitors of a page have no connections of their own")
 
 
 def _public_url(request: Request[Any]) -> str:
