@@ -1,5 +1,6 @@
 """A plugin's tool asks a person while it runs, and the faces of other protocols show what it asks."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -118,6 +119,7 @@ async def test_a_tool_asks_several_questions_at_once_and_its_time_limit_pauses()
         assert first["args_digest"] != second["args_digest"]
         stale = await w.respond(second, "approve", args_digest=first["args_digest"])
         assert (stale.status_code, stale.json()["error"]) == (409, "stale_digest")
+        await asyncio.sleep(0.7)  # more than the tool may take
         assert (await w.respond(second, "approve")).status_code == 200
         assert (await w.respond(first, "approve", input={"name": "Zoë"})).status_code == 200
         [result] = await talk.until("tool_result")

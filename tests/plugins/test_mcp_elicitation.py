@@ -205,6 +205,9 @@ async def test_a_page_to_visit_is_shown_with_its_host(way: str) -> None:
         {"requestedSchema": {"type": "object", "properties": {"a": {"type": "object"}}}},
         {"requestedSchema": {"type": "object", "properties": {str(n): {"type": "string"} for n in range(51)}}},
         {"requestedSchema": {"type": "array"}},
+        {"requestedSchema": {"properties": {"a\u200b": {"type": "string"}}}},
+        {"requestedSchema": {"properties": {"a": {"type": "string", "enum": ["yes", "yes\u200b"]}}}},
+        {"requestedSchema": {"properties": {"a": {"type": "array", "items": {"type": "string"}}}}},
         {"message": ""},
     ],
 )
@@ -329,6 +332,24 @@ async def test_after_a_restart_the_question_of_a_call_that_may_run_twice_stays(t
         assert (await respond(w, question, "accept", input=CONTENT)).status_code == 200
         assert await replies(talk) == [{"action": "accept", "content": CONTENT}]
         assert len(talk.datas("confirmation")) == 1
+
+
+@pytest.mark.parametrize("where", ["stdio", "http"])
+async def test_the_question_of_a_server_that_goes_away_is_closed(where: str) -> None:
+    async with AsyncExitStack() as stack:
+        web = await stack.enter_async_context(Web(more_tools=[ASK])) if where == "http" else None
+        w = await stack.enter_async_context(world(probe_timeout="0.3", turn_wait="20"))
+        await w.add(**({"url": web.url} if web else {"how": {"more_tools": [ASK]}}))
+        talk = begin(w, elicit())
+        [question] = await talk.until("confirmation")
+        if web:
+            web.drop()
+        else:
+            await w.client.patch("/api/v1/mcp-servers/double", json={"enabled": False})
+        [result] = await talk.until("tool_result")
+        assert (result["has_error"], (await talk.end())[-1]) == (True, "done")
+        assert (await w.client.get(f"/api/v1/approvals/{question['confirmation_id']}")).json()["status"] == "cancelled"
+        assert (await respond(w, question, "accept", input=CONTENT)).status_code == 410
 
 
 async def test_a_request_that_could_be_for_several_people_is_refused() -> None:

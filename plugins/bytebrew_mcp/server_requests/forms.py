@@ -5,6 +5,8 @@ from typing import Any
 
 import msgspec
 
+from bytebrew import visible
+
 MAX_FIELDS, MAX_CHOICES = 50, 500
 MAX_NAME, MAX_TEXT = 200, 2000
 MAX_BYTES = 64 * 1024
@@ -32,8 +34,8 @@ def form_of(schema: Any) -> dict[str, Any]:
     fields = schema.get("properties", {})
     if not isinstance(fields, dict) or len(fields) > MAX_FIELDS:
         raise ValueError(f"its form has not 0 to {MAX_FIELDS} fields")
-    if any(not 0 < len(name) <= MAX_NAME for name in fields):
-        raise ValueError(f"a field's name has not 1 to {MAX_NAME} characters")
+    if any(not 0 < len(name) <= MAX_NAME or visible(name) != name for name in fields):
+        raise ValueError(f"a field's name has not 1 to {MAX_NAME} characters, all of which a person sees")
     required = schema.get("required", [])
     names = [name for name in fields if isinstance(required, list) and name in required]
     form = {
@@ -90,7 +92,7 @@ def _choices(field: Mapping[str, Any], keyword: str) -> dict[str, Any]:
     names = field.get("enumNames")
     if isinstance(names, list) and len(names) == len(values) and all(isinstance(one, str) for one in names):
         named = zip(values, names, strict=True)
-        return {keyword: _limited([{"const": value, "title": title[:MAX_TEXT]} for value, title in named])}
+        return {keyword: _limited([{"const": value, "title": _shown(title)} for value, title in named])}
     return {"enum": _limited(values)} if values else {}
 
 
@@ -99,21 +101,30 @@ def _titled(field: Mapping[str, Any]) -> list[tuple[str, str]]:
     if not isinstance(either, list):
         return []
     return [
-        (one["const"], str(one.get("title", one["const"]))[:MAX_TEXT])
+        (one["const"], _shown(str(one.get("title", one["const"]))))
         for one in either
         if isinstance(one, dict) and isinstance(one.get("const"), str)
     ]
 
 
 def _limited(choices: Sequence[Any]) -> list[Any]:
+    """The choices, whose values come back as they are: none of them has characters that nobody sees."""
+    if any(visible(value) != value for one in choices for value in (one["const"] if isinstance(one, dict) else one,)):
+        raise ValueError("a choice has characters that nobody sees")
     if len(choices) > MAX_CHOICES:
         raise ValueError(f"a field has more than {MAX_CHOICES} choices")
     return list(choices)
 
 
 def _texts(field: Mapping[str, Any]) -> dict[str, str]:
-    return {name: field[name][:MAX_TEXT] for name in ("title", "description") if isinstance(field.get(name), str)}
+    texts = {name: field[name] for name in ("title", "description") if isinstance(field.get(name), str)}
+    return {name: _shown(text) for name, text in texts.items()}
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _shown(text: str) -> str:
+    """A text for people, with marks for characters that nobody sees."""
+    return str(visible(text[:MAX_TEXT]))

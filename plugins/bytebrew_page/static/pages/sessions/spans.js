@@ -29,7 +29,7 @@ export function barsOf({ turn, spans }, now) {
     const end = (span.ended_at ? at(span.ended_at) : Math.max(now, at(span.started_at))) - zero;
     const first = span.first_token_at ? at(span.first_token_at) - zero - start : null;
     const step =
-      span.kind === "model" && span.purpose !== "summary" ? (steps[span.turn_id] = (steps[span.turn_id] ?? 0) + 1) : 0;
+      span.kind === "model" && span.purpose === "step" ? (steps[span.turn_id] = (steps[span.turn_id] ?? 0) + 1) : 0;
     return {
       id: span.id,
       parent: span.parent_id ?? "turn",
@@ -58,7 +58,10 @@ export function barsOf({ turn, spans }, now) {
 function named(span, step) {
   switch (span.kind) {
     case "model":
-      return { name: step ? `Step ${step}` : "Summary", sub: span.model };
+      return {
+        name: step ? `Step ${step}` : span.purpose === "sampling" ? "Asked by a tool" : "Summary",
+        sub: span.model,
+      };
     case "person":
       return { name: span.ended_at ? "Waited for an answer" : "Waits for an answer", sub: span.name };
     case "queue":
