@@ -42,6 +42,40 @@ binary() {
   echo "$key" >"$cache/binary/key"
 }
 
+# Podman with what it runs and needs, as packages of Debian: unpacked and not installed.
+podman() {
+  local packages=(podman crun conmon golang-github-containers-common golang-github-containers-image
+    libassuan0 libdevmapper1.02.1 libgpgme11 libsubid4 libyajl2)
+  command -v apt-get >/dev/null || { echo "no apt-get here: the container is not tested" >&2; return; }
+  [ "$(cat "$cache/podman/packages" 2>/dev/null)" = "${packages[*]}" ] && return
+  rm -rf "$cache/podman"
+  mkdir -p "$cache/podman"
+  [ -n "$(apt-cache search --names-only '^podman$')" ] || [ "$(id -u)" != 0 ] || apt-get update --quiet=2
+  (
+    cd "$cache/podman"
+    apt-get download --quiet=2 "${packages[@]}" 2> >(grep -v unsandboxed >&2)
+    for package in ./*.deb; do dpkg-deb -x "$package" .; done
+    rm ./*.deb
+  )
+  echo "${packages[*]}" >"$cache/podman/packages"
+}
+
+# What says whether the examples of Kubernetes and Compose fit: the schemas of the one, the other's own reader.
+validators() {
+  local schemas=(kubernetes-validate==1.37.0 attrs==26.1.0 importlib_resources==7.1.0 jsonschema==4.26.0
+    jsonschema-specifications==2025.9.1 packaging==26.4 PyYAML==6.0.4 referencing==0.37.0 rpds-py==2026.9.1
+    typing_extensions==4.16.0)
+  local compose=github.com/compose-spec/compose-go/v2/cmd@v2.4.9
+  [ "$(cat "$cache/validators/pins" 2>/dev/null)" = "${schemas[*]} $compose" ] && return
+  rm -rf "$cache/validators"
+  "$uv" venv --quiet --clear --python "${PYTHON:-python3}" "$cache/validators"
+  "$uv" pip install --quiet --python "$cache/validators/bin/python" --no-deps "${schemas[@]}"
+  GOBIN=$(realpath "$cache/validators/bin") GOTOOLCHAIN=local go install "$compose"
+  echo "${schemas[*]} $compose" >"$cache/validators/pins"
+}
+
 dist
 pipx
 binary
+podman
+validators

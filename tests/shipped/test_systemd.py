@@ -14,8 +14,8 @@ import pytest
 from bytebrew.base.settings import Core
 from bytebrew.testing import ADMIN
 from tests.docs import ROOT
-from tests.documents import create, found, pdf, put, settled
 from tests.peers.test_proxies import free_port
+from tests.shipped.use import archive, use
 
 pytestmark = [
     pytest.mark.shipped,
@@ -111,25 +111,15 @@ class Machine:
 
 
 @pytest.fixture
-def machine(unpacked: Path, tmp_path: Path) -> Iterator[Machine]:
+def machine(tmp_path: Path) -> Iterator[Machine]:
     """That machine, with the engine where the unit looks for it."""
     if os.geteuid() != 0:
         pytest.skip("only root starts a systemd")
-    unpacked.chmod(0o755)
+    (unpacked := tmp_path / "unpacked").mkdir()
+    subprocess.run(["tar", "xzf", archive(), "-C", unpacked, "--strip-components=1"], check=True)
     booted = Machine(unpacked, tmp_path)
     yield booted
     booted.close()
-
-
-async def use(url: str) -> None:
-    """A chat, and a PDF, which a process of its own reads within the limits of the unit."""
-    async with httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {ADMIN}"}, timeout=30) as client:
-        answer = await client.post("/api/v1/schemas/demo/chat", json={"message": "Hello", "stream": False})
-        assert answer.status_code == 200, answer.text
-        await create(client)
-        await put(client, "zoo.pdf", pdf("The quokka sleeps"))
-        assert [file["status"] for file in (await settled(client)).values()] == ["ready"]
-        assert len(await found(client, "quokka")) == 1
 
 
 def test_the_engine_works_as_a_service(machine: Machine) -> None:
