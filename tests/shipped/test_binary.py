@@ -37,7 +37,8 @@ def elf(folder: Path) -> list[str]:
 def test_the_commands_of_the_page_work_as_they_stand(one_file: Path, tmp_path: Path) -> None:
     for path in (one_file, one_file.with_name(f"{one_file.name}.tar.gz")):
         shutil.copy(path, tmp_path)
-    script = "\n".join(re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL))
+    section = PAGE.partition("\n## The executable\n")[2].partition("\n## ")[0]
+    script = "\n".join(re.findall(r"```bash\n(.*?)```", section, re.DOTALL))
     settings = environment({"BYTEBREW_PORT": "0"})
     done = subprocess.run(["bash", "-ec", script], cwd=tmp_path, env=settings, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
