@@ -153,6 +153,7 @@ async def live(running: Engine, client: httpx.AsyncClient, who: str, base: str) 
     await running.db.write(lambda conn: events.pack(conn, session_id, 1, 500))
     await running.db.write(messages.summarise, session_id, 1, marker(who, "summary"))
     await running.db.write(approved, f"tool of {who[0]}", sub)
+    await running.db.write(connected, sub, marker(who, "account"))
     await settled(client, base)
     async with asyncio.timeout(10):
         while (await client.get(f"/api/v1/tasks/{made['id']}")).json()["status"] != "completed":
@@ -165,6 +166,21 @@ def approved(conn: Connection, tool: str, by: str) -> None:
         """insert into mcp_pins (server_id, tool, digest, pinned_at, approved_at, approved_by)
         select id, ?, '', updated_at, updated_at, ? from mcp_servers""",
         (tool, by),
+    )
+
+
+def connected(conn: Connection, subject: str, account: str) -> None:
+    """A connection of somebody to an MCP server, and an authorization that was begun."""
+    conn.execute(
+        """insert into mcp_connections (server_id, subject, url, sealed_tokens, scopes, wanted_scopes, expires_at,
+          account, failure, created_at, updated_at)
+        select id, ?, url, x'', '', '', null, ?, 'expired', updated_at, updated_at from mcp_servers""",
+        (subject, account),
+    )
+    conn.execute(
+        """insert into mcp_authorizations (server_id, subject, state_digest, sealed_request, expires_at)
+        select id, ?, randomblob(8), x'', updated_at from mcp_servers""",
+        (subject,),
     )
 
 
