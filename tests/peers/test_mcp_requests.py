@@ -137,7 +137,7 @@ async def output(talk: Talk) -> str:
 
 
 @pytest.mark.parametrize("name", REFERENCE)
-async def test_the_reference_server_asks_and_samples(name: str, tmp_path: Path) -> None:
+async def test_the_reference_server_asks_samples_and_has_resources(name: str, tmp_path: Path) -> None:
     async with desk(name, tmp_path) as at:
         await at.until_it_has("trigger-elicitation-request")
         talk = at.call("trigger-elicitation-request")
@@ -162,23 +162,13 @@ async def test_the_reference_server_asks_and_samples(name: str, tmp_path: Path) 
         await sampled.end()
         assert at.model.requests[1].system == "You are a helpful test server."
         assert "trigger-elicitation-request-async" not in [one["name"] for one in await at.tools()]
-
-
-@pytest.mark.parametrize("name", REFERENCE)
-async def test_the_reference_server_has_a_page_visited(name: str, tmp_path: Path) -> None:
-    async with desk(name, tmp_path) as at:
         await at.until_it_has("trigger-url-elicitation")
-        talk = at.call("trigger-url-elicitation", url="https://example.com/consent", message="Consent there")
-        [question] = await talk.until("confirmation")
+        visit = at.call("trigger-url-elicitation", url="https://example.com/consent", message="Consent there")
+        [question] = await visit.until("confirmation")
         assert (question["input"]["host"], question["input"]["url"]) == ("example.com", "https://example.com/consent")
         assert (await at.respond(question, "approve")).status_code == 200
-        assert "accept" in (await output(talk)).lower()
-
-
-@pytest.mark.parametrize("name", REFERENCE[:2])
-async def test_the_reference_server_has_resources_and_prompts(name: str, tmp_path: Path) -> None:
-    async with desk(name, tmp_path) as at:
-        await at.until_it_has("echo")
+        assert "accept" in (await output(visit)).lower()
+        await visit.end()
         listed = (await at.client.get("/api/v1/mcp-servers/peer/resources")).json()["data"]
         assert len(listed) > 3
         prompts = (await at.client.get("/api/v1/mcp-servers/peer/prompts")).json()["data"]
@@ -189,7 +179,7 @@ async def test_the_reference_server_has_resources_and_prompts(name: str, tmp_pat
 
 
 @pytest.mark.parametrize("name", OFFICIAL)
-async def test_the_official_sdk_asks_and_samples(name: str, tmp_path: Path) -> None:
+async def test_the_official_sdk_asks_samples_and_has_resources(name: str, tmp_path: Path) -> None:
     async with desk(name, tmp_path) as at:
         await at.until_it_has("book")
         talk = at.call("book")
@@ -211,12 +201,6 @@ async def test_the_official_sdk_asks_and_samples(name: str, tmp_path: Path) -> N
         await sampled.end()
         assert [one.content for one in at.model.requests[1].messages] == ["A haiku on ponds"]
         assert at.model.requests[1].max_tokens == 30
-
-
-@pytest.mark.parametrize("name", OFFICIAL[:3])
-async def test_the_official_sdk_has_resources_and_prompts(name: str, tmp_path: Path) -> None:
-    async with desk(name, tmp_path) as at:
-        await at.until_it_has("book")
         listed = (await at.client.get("/api/v1/mcp-servers/peer/resources")).json()["data"]
         assert [one["uri"] for one in listed] == ["list://all"]
         prompts = (await at.client.get("/api/v1/mcp-servers/peer/prompts")).json()["data"]

@@ -41,7 +41,7 @@ class CallRequests(NamedTuple):
         Questions that the call asked before a restart are not asked again: their answers count.
         """
         turn, running = self._running(call)
-        with running.paused():
+        with running.paused(), turn.waiting():  # before the event, so that who has it is shown that the turn waits
             wanted = [self.confirmations.elicitation(turn, running, call.call_id, one) for one in questions]
             asked = [_earlier(running, one) or one for one in wanted]
             new = [one for one in asked if one in wanted]
