@@ -16,7 +16,7 @@ WORKERS := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHON
 
-.PHONY: help run test test-peers test-shipped test-faults test-faults-all test-fuzz chaos check fix docs recording vendored lock bench binary dist stale
+.PHONY: help run test test-peers test-shipped test-faults test-faults-all test-fuzz chaos check fix docs recording pictures vendored lock bench binary dist stale
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /	/' | sort
@@ -77,6 +77,10 @@ docs: $(VENV)/.dev $(DOCS)/.made ## Write pages and types from the code, and bui
 
 recording: $(VENV)/.dev $(DOCS)/.made ## Record the first minute at a terminal anew, docs/images/first-minute.cast and .svg
 	$(DOCS)/bin/python -m scripts.recording $(BIN)
+
+pictures: $(VENV)/.dev ## Take the pictures of the page in docs/images anew, from its tests
+	tests/peers/setup.sh
+	scripts/pictures.sh
 
 vendored: $(VENV)/.dev ## Fetch the libraries that the page ships, as their pins say
 	$(BIN)/python scripts/vendored.py

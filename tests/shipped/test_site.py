@@ -1,6 +1,7 @@
 """The site of the documentation: whole without a network, and no broken link is built."""
 
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -76,3 +77,32 @@ def test_the_search_of_the_site_knows_settings_routes_commands_and_hooks() -> No
     index = (SITE / "searchindex.js").read_text()
     for word in ("bytebrew_port", "register_provid", "reference/api/models", "kill", "restor"):
         assert word in index.lower(), word
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_the_site_is_read_in_a_browser_from_its_files(width: int, scheme: str) -> None:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="not set up: run tests/peers/setup.sh")
+    if (program := shutil.which("chromium") or shutil.which("google-chrome")) is None:
+        pytest.skip("not set up: run tests/peers/setup.sh")
+    requested, wrong = list[str](), list[str]()
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme)
+        page.on("request", lambda request: requested.append(request.url))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+        for name in (
+            "index",
+            "tutorials/first-agent",
+            "reference/settings",
+            "reference/api/schemas",
+            "reference/hooks",
+        ):
+            page.goto(f"file://{SITE}/{name}.html")
+            assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth"), name
+        page.goto(f"file://{SITE}/search.html?q=BYTEBREW_TRUSTED_PROXIES")
+        page.locator(".search a", has_text="Settings").first.click()
+        page.wait_for_url("**/reference/settings.html*")
+        browser.close()
+    assert not wrong
+    assert not [url for url in requested if not url.startswith(f"file://{SITE}/")]
