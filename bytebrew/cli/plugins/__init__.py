@@ -26,5 +26,5 @@ def _list(setup: Setup) -> None:
         click.echo(f"warning: {warning}", err=True)
 
 
-for _command in (new.new, check.test, install.install, install.lock):
+for _command in (new.new, check.test, install.install, install.remove, install.lock):
     plugins.add_command(_command)

@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import click
@@ -49,9 +49,12 @@ def put(folder: Path, new: Mapping[str, bytes], removed: Collection[str]) -> Non
             raise click.ClickException(
                 f"{link} is a link to a folder, and nothing was changed; replace it by its files"
             )
+    kept = {name: path for name, path in files_of(folder).items() if name not in removed}
+    folders = {str(parent) for name in (*kept, *new) for parent in PurePosixPath(name).parents}
+    if both := sorted(folders & (kept.keys() | new.keys())):
+        raise click.ClickException(f"{both[0]} would be a file and a folder, and nothing was changed")
     for name, content in new.items():
         _write(staged / "new" / name, content)
-    kept = {name: path for name, path in files_of(folder).items() if name not in removed}
     lock = plugin_lock.lock_of({**kept, **{name: staged / "new" / name for name in new}})
     gone = sorted({*removed} - new.keys())
     _write(staged / CHANGES, json.dumps({"removed": gone, "lock": lock.text()}).encode())

@@ -1,4 +1,4 @@
-"""`bytebrew plugins install` and `lock`: fill the plugin folder from wheels, and lock what is in it."""
+"""`bytebrew plugins install`, `remove` and `lock`: change the plugin folder, and lock what is in it."""
 
 import ast
 import sys
@@ -18,8 +18,8 @@ from bytebrew.cli.plugins.dependencies import Present
 from bytebrew.cli.plugins.wheels import Wheel
 from bytebrew.cli.setup import Setup, counted
 from bytebrew.plugin_folder import VARIABLE
-from bytebrew.plugins import GROUP
-from bytebrew.requirements import normalized
+from bytebrew.plugins import CORE, GROUP, installed_names
+from bytebrew.requirements import normalized, required
 from bytebrew.version import unfit
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -46,6 +46,7 @@ def install(setup: Setup, files: tuple[Path, ...], find_links: Path | None) -> N
             name: present[name] for name in map(normalized, (wheel.name for wheel in chosen)) if name in present
         }
         removed = {file for name in replaced for file in _files_of(there, name)}
+        _check_names(chosen, {file: path for file, path in there.items() if file not in removed})
         new: dict[str, bytes] = {}
         for wheel in chosen:
             _check_modules(wheel)
@@ -57,6 +58,26 @@ def install(setup: Setup, files: tuple[Path, ...], find_links: Path | None) -> N
         changes.put(folder, new, removed)
         for wheel in chosen:
             _print(wheel, replaced.get(normalized(wheel.name)), [*map(str.lower, (file.name for file in files))])
+        click.echo(f"{folder / plugin_lock.LOCK} names what the engine runs from its next start on")
+
+
+@click.command("remove")
+@click.argument("name")
+@click.pass_obj
+def remove(setup: Setup, name: str) -> None:
+    """Remove the distribution NAME from the folder, unless another one there requires it."""
+    with changes.changing(_folder(setup)) as folder:
+        there = changes.files_of(folder)
+        plugin_lock.verify(folder, there.values())
+        present = _present(there)
+        if (gone := present.pop(normalized(name), None)) is None:
+            known = ", ".join(sorted(one.name for one in present.values())) or "none"
+            raise click.ClickException(f"{folder} has no distribution {name}; it has {known}")
+        for one in present.values():
+            if normalized(name) in required(one.requires):
+                raise click.ClickException(f"{one.name} {one.version} requires {gone.name}: remove that first")
+        changes.put(folder, {}, _files_of(there, normalized(name)))
+        click.echo(f"removed {gone.name} {gone.version}")
         click.echo(f"{folder / plugin_lock.LOCK} names what the engine runs from its next start on")
 
 
@@ -102,13 +123,30 @@ def _read(files: Sequence[Path], engine: Mapping[str, Present]) -> list[Wheel]:
 
 def _points(wheel: Wheel) -> dict[str, str]:
     """The plugins of a wheel: module, or module and object, by name."""
-    parser = ConfigParser(delimiters=("=",), interpolation=None)
-    parser.optionxform = str  # type: ignore[assignment,method-assign]
     try:
-        parser.read_string(wheel.entry_points)
-        return dict(parser[GROUP]) if GROUP in parser else {}
+        return _parsed(wheel.entry_points)
     except ConfigError as error:
         raise click.ClickException(f"{wheel.path.name}: its entry points cannot be read: {error}") from error
+
+
+def _parsed(entry_points: str) -> dict[str, str]:
+    parser = ConfigParser(delimiters=("=",), interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read_string(entry_points)
+    return dict(parser[GROUP]) if GROUP in parser else {}
+
+
+def _check_names(chosen: Sequence[Wheel], kept: Mapping[str, Path]) -> None:
+    """Two plugins of one name would stop the boot."""
+    owners = dict.fromkeys((CORE, *installed_names()), "the engine")
+    for file, path in kept.items():
+        if file.endswith(".dist-info/entry_points.txt"):
+            owners |= dict.fromkeys(_parsed(path.read_text(encoding="utf-8")), file.partition("-")[0])
+    for wheel in chosen:
+        for name in _points(wheel):
+            if other := owners.get(name):
+                raise click.ClickException(f"{wheel.path.name}: its plugin {name} has the name of one of {other}")
+            owners[name] = wheel.name
 
 
 def _check_modules(wheel: Wheel) -> None:

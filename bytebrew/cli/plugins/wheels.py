@@ -15,11 +15,11 @@ from zipfile import BadZipFile, ZipFile
 
 import click
 
-from bytebrew.plugin_lock import record_hash
+from bytebrew.plugin_lock import COMMITTED, LOCK, STAGED, record_hash
 from bytebrew.requirements import Version, allows, normalized
 from bytebrew.wheel_tags import unfit
 
-MOST_BYTES, MOST_FILES = 512 << 20, 20_000
+MOST_BYTES, MOST_FILES = 256 << 20, 20_000
 """Unpacked size and number of files of a wheel."""
 _FILE = re.compile(
     r"(?P<name>\w[\w.]*)-(?P<version>[\w.!+]+)(-\d\w*)?-(?P<python>[\w.]+)-(?P<abi>[\w.]+)-(?P<platform>[\w.]+)\.whl"
@@ -102,14 +102,15 @@ def _contents(path: Path, archive: ZipFile) -> dict[str, bytes]:
         parts = entry.filename.split("/")
         if {"", ".", ".."} & {*parts} or re.search(r"[\\:\x00-\x1f\x7f]", entry.filename):
             raise _bad(path, f"it has a file {entry.filename!r}, which would leave the folder")
+        if parts[0] in (LOCK, STAGED, COMMITTED):
+            raise _bad(path, f"it has a file {entry.filename}, which is the folder's own")
         if stat.S_ISLNK(entry.external_attr >> 16):
             raise _bad(path, f"it has a link, {entry.filename}")
         if entry.flag_bits & 1:
             raise _bad(path, f"{entry.filename} is encrypted")
-        if (first := seen.setdefault(entry.filename.casefold(), entry.filename)) != entry.filename or (
-            sum(one.filename == entry.filename for one in entries) > 1
-        ):
+        if first := seen.get(entry.filename.casefold()):
             raise _bad(path, f"it has {first} twice")
+        seen[entry.filename.casefold()] = entry.filename
     return {entry.filename: archive.read(entry) for entry in entries}
 
 
@@ -132,12 +133,12 @@ def _installed(base: str, own: str, contents: Mapping[str, bytes]) -> tuple[dict
     for name, content in contents.items():
         first, _, rest = name.partition("/")
         kind, _, below = rest.partition("/")
-        if first != f"{base}.data":
-            files[name] = content
-        elif kind in ("purelib", "platlib"):
+        if name.endswith(".pyc") or (first == f"{base}.data" and kind not in ("purelib", "platlib")):
+            omitted.append(name)  # scripts and headers have no place here, and bytecode is not what is locked
+        elif first == f"{base}.data":
             files[below] = content
         else:
-            omitted.append(name)
+            files[name] = content
     for name in ("RECORD", *_SIGNATURES):
         files.pop(f"{own}/{name}", None)
     text = io.StringIO()

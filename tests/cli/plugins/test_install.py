@@ -178,6 +178,9 @@ def spoiled(tmp_path: Path, name: str, *, mode: int = 0, content: str = "") -> P
         (lambda at: spoiled(at, "a\\..\\evil.py"), "would leave the folder"),
         (lambda at: spoiled(at, "link", mode=0o120777, content="/etc"), "it has a link, link"),
         (lambda at: spoiled(at, "Bytebrew_heron.py"), "it has bytebrew_heron.py twice"),
+        (lambda at: wheel(at, files={"plugins.lock": ""}), "it has a file plugins.lock, which is the folder's own"),
+        (lambda at: wheel(at, files={".committed/new/x.py": ""}), "which is the folder's own"),
+        (lambda at: wheel(at, "audit"), "its plugin audit has the name of one of the engine"),
         (lambda at: wheel(at, unrecorded={"more.py": ""}), "more.py is not listed in its RECORD"),
         (
             lambda at: wheel(at, unrecorded={"bytebrew_heron.py": "x"}),
@@ -227,6 +230,48 @@ def test_a_file_of_another_distribution_is_not_overwritten(bytebrew: Command, fo
     done = bytebrew("install", wheel(tmp_path, "stork", files={"shared.py": "theirs = 1\n"}))
     assert f"shared.py is in {folder} already, from elsewhere" in done.output
     assert contents(folder) == before
+
+
+def test_a_name_is_a_file_or_a_folder(bytebrew: Command, folder: Path, tmp_path: Path) -> None:
+    bytebrew("install", wheel(tmp_path, files={"nest": "a file\n", "eggs/one.py": ""}))
+    before = contents(folder)
+    for files in ({"nest/more.py": ""}, {"eggs": ""}):
+        done = bytebrew("install", wheel(tmp_path, "stork", files=files))
+        assert "would be a file and a folder, and nothing was changed" in done.output
+    assert contents(folder) == before
+    assert bytebrew("install", wheel(tmp_path, version="2.0", files={"nest/more.py": ""})).exit_code == 0
+    assert (folder / "nest" / "more.py").exists()
+
+
+def test_two_plugins_of_one_name_are_refused(bytebrew: Command, folder: Path, tmp_path: Path) -> None:
+    bytebrew("install", wheel(tmp_path))
+    points = {"bytebrew_stork-1.0.dist-info/entry_points.txt": "[bytebrew]\nheron = bytebrew_stork\n"}
+    done = bytebrew("install", wheel(tmp_path, "stork", files=points))
+    assert "its plugin heron has the name of one of bytebrew_heron" in done.output
+
+
+def test_bytecode_and_scripts_are_left_out(bytebrew: Command, folder: Path, tmp_path: Path) -> None:
+    files = {"__pycache__/bytebrew_heron.cpython-311.pyc": "", "bytebrew_heron-1.0.data/scripts/heron": "", "x.pyc": ""}
+    files["bytebrew_heron-1.0.data/purelib/bytebrew_heron_more.py"] = ""
+    done = bytebrew("install", wheel(tmp_path, files=files))
+    assert "warning: 3 files of bytebrew-heron are left out" in done.output
+    assert {name.partition("/")[0] for name in contents(folder)} == {
+        "bytebrew_heron-1.0.dist-info",
+        "bytebrew_heron.py",
+        "bytebrew_heron_more.py",
+    }
+    assert bytebrew("remove", "bytebrew-heron").exit_code == 0
+    assert not contents(folder)
+
+
+def test_a_distribution_is_removed_unless_another_requires_it(bytebrew: Command, folder: Path, tmp_path: Path) -> None:
+    bytebrew("install", wheel(tmp_path, requires=["reeds"]), wheel(tmp_path, "reeds", plugin=False))
+    assert "bytebrew-heron 1.0 requires reeds: remove that first" in bytebrew("remove", "Reeds").output
+    assert "has no distribution stork; it has bytebrew-heron, reeds" in bytebrew("remove", "stork").output
+    assert bytebrew("remove", "bytebrew_heron").output.startswith("removed bytebrew-heron 1.0\n")
+    assert bytebrew("remove", "reeds").exit_code == 0
+    assert [path.name for path in folder.iterdir()] == ["plugins.lock"]
+    assert "heron" not in listed(folder)
 
 
 def test_the_engines_own_distributions_are_left_to_its_environment(bytebrew: Command, tmp_path: Path) -> None:

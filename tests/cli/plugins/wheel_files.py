@@ -47,7 +47,7 @@ def wheel(
         **(files or {}),
     }
     if plugin:
-        contents[f"{own}/entry_points.txt"] = f"[bytebrew]\n{name} = {distribution}\n"
+        contents.setdefault(f"{own}/entry_points.txt", f"[bytebrew]\n{name} = {distribution}\n")
     record = io.StringIO()
     for file, text in contents.items():
         digest = urlsafe_b64encode(sha256(text.encode()).digest()).decode().rstrip("=")
