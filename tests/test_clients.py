@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import shutil
 import socket
 import socketserver
@@ -34,10 +35,9 @@ class Said(NamedTuple):
 
 async def run(url: str, message: str, *typed: str, schema: str = "test", token: str = ADMIN) -> Said:
     """A conversation: a message, and answers."""
-    command = ["node", str(CLIENTS / "chat.mjs"), url, token, schema, message]
-    process = await asyncio.create_subprocess_exec(
-        *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-    )
+    command, pipe = ["node", str(CLIENTS / "chat.mjs"), schema, message], asyncio.subprocess.PIPE
+    environment = {**os.environ, "BYTEBREW_URL": url, "BYTEBREW_TOKEN": token}
+    process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment)
     output, errors = await asyncio.wait_for(process.communicate("".join(f"{one}\n" for one in typed).encode()), 40)
     return Said(process.returncode or 0, output.decode(), errors.decode())
 

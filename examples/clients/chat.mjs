@@ -1,9 +1,10 @@
-// One message at the terminal, with its questions and forms: node chat.mjs URL TOKEN SCHEMA MESSAGE
+// One message at the terminal, with its questions and forms: BYTEBREW_TOKEN=... node chat.mjs SCHEMA MESSAGE
 import { createInterface } from "node:readline";
 import { Conversation, Refused } from "./bytebrew.mjs";
 
-const [url, token, schema, message] = process.argv.slice(2);
-if (!message) throw new Error("Usage: node chat.mjs URL TOKEN SCHEMA MESSAGE");
+const { BYTEBREW_URL: url = "http://127.0.0.1:8443", BYTEBREW_TOKEN: token = "" } = process.env;
+const [schema, message] = process.argv.slice(2);
+if (!message) throw new Error("Usage: BYTEBREW_TOKEN=... node chat.mjs SCHEMA MESSAGE");
 
 const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 const conversation = new Conversation(url, token, schema);

@@ -1,6 +1,7 @@
 """A conversation at the terminal with bytebrew-client: questions and forms included."""
 
 import json
+import os
 import sys
 from typing import Any
 
@@ -89,10 +90,11 @@ def note(error: Exception) -> None:
 
 
 def main() -> None:
-    """Usage: chat.py URL TOKEN SCHEMA, and a message on each line of standard input."""
-    if len(sys.argv) != 4:
+    """Usage: BYTEBREW_TOKEN=... chat.py SCHEMA, and a message on each line of standard input."""
+    if len(sys.argv) != 2:
         raise SystemExit(main.__doc__)
-    url, token, schema = sys.argv[1:]
+    url, token = os.environ.get("BYTEBREW_URL", "http://127.0.0.1:8443"), os.environ.get("BYTEBREW_TOKEN", "")
+    [schema] = sys.argv[1:]
     with Client(url, token) as client:
         chat: Chat[Any] | None = None
         while message := sys.stdin.readline():

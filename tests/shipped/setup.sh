@@ -74,7 +74,27 @@ validators() {
   echo "${schemas[*]} $compose" >"$cache/validators/pins"
 }
 
+# The examples of examples/clients, on the clients' packages.
+examples() {
+  local to=$PWD/$cache/clients key
+  key=$(cat "$cache"/dist/bytebrew[-_]client* examples/clients/chat.go examples/clients/typescript/* | sha256sum)
+  [ "$(cat "$to/key" 2>/dev/null)" = "$key" ] && return
+  rm -rf "$to"
+  mkdir -p "$to"
+  "$uv" pip install --quiet --python .venv/bin/python --no-deps --target "$to/python" "$cache"/dist/bytebrew_client-*.whl
+  if command -v npm >/dev/null; then
+    cp -R examples/clients/typescript "$to"
+    npm --prefix "$to/typescript" install --silent --no-audit --no-fund "$PWD/$cache"/dist/bytebrew-client-*.tgz
+    (cd "$to/typescript" && npx tsc)
+  fi
+  if command -v go >/dev/null; then
+    GOTOOLCHAIN=local GO111MODULE=off go build -o "$to/chat-go" examples/clients/chat.go
+  fi
+  echo "$key" >"$to/key"
+}
+
 dist
+examples
 pipx
 binary
 podman

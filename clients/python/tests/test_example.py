@@ -1,6 +1,7 @@
 """The conversation at the terminal, `examples/clients/chat.py`, with real engines."""
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -23,9 +24,9 @@ class Printed(NamedTuple):
 
 async def run(url: str, *lines: str, schema: str = "test", token: str = ADMIN) -> Printed:
     """A conversation, of which these lines are typed."""
-    command = [sys.executable, "-I", str(EXAMPLE), url, token, schema]
-    pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, stderr=pipe)
+    command, pipe = [sys.executable, "-I", str(EXAMPLE), schema], asyncio.subprocess.PIPE
+    environment = {**os.environ, "BYTEBREW_URL": url, "BYTEBREW_TOKEN": token}
+    process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment)
     output, errors = await asyncio.wait_for(process.communicate("".join(f"{one}\n" for one in lines).encode()), 40)
     return Printed(process.returncode or 0, output.decode(), errors.decode())
 
