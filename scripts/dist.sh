@@ -7,7 +7,8 @@ umask 022
 mkdir -p "${1:-dist}"
 out=$(cd "${1:-dist}" && pwd)
 command -v npm >/dev/null || { echo "Install Node.js 20 or later, with npm: the TypeScript client is built by it" >&2; exit 1; }
-if commit_time=$(git log -1 --format=%ct 2>/dev/null); then export SOURCE_DATE_EPOCH=$commit_time; fi
+if [ -e .git ]; then SOURCE_DATE_EPOCH=$(git log -1 --format=%ct); else SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-1580601600}; fi
+export SOURCE_DATE_EPOCH
 export LC_ALL=C TZ=UTC
 
 uv=$(scripts/uv.sh)

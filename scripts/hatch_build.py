@@ -14,7 +14,7 @@ MODULE = "bytebrew/built_from.py"
 def commit(root: Path) -> str:
     """The commit of the tree, with `-dirty` if files differ from it; of an archive or sdist, the one written there."""
     if (root / ".git").exists():
-        return _git(root, "rev-parse", "HEAD") + ("-dirty" if _git(root, "status", "--porcelain", "-uno") else "")
+        return _git(root, "rev-parse", "HEAD") + ("-dirty" if _git(root, "status", "--porcelain") else "")
     written = re.search(r'"([0-9a-f]{40,64}(?:-dirty)?)"', (root / MODULE).read_text(encoding="utf-8"))
     return written[1] if written else ""
 

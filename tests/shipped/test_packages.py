@@ -37,6 +37,7 @@ def clone(folder: Path, umask: int) -> Path:
     """A clone of this repository's commit, with the tools that scripts/dist.sh has set up here."""
     subprocess.run(["git", "clone", "--quiet", ROOT, folder], check=True, umask=umask)
     (folder / ".cache").symlink_to(ROOT / ".cache")
+    (folder / ".git/info/exclude").write_text(".cache\n")
     return folder
 
 
@@ -103,9 +104,10 @@ def test_every_tree_of_the_commit_builds_its_wheel(first: dict[str, bytes], tmp_
         assert again.read_bytes() == wheel
 
 
-def test_a_wheel_of_changed_files_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["version.py", "new.py"])
+def test_a_wheel_of_changed_files_says_so(name: str, tmp_path: Path) -> None:
     tree = clone(tmp_path / "clone", 0o022)
-    (tree / "bytebrew" / "version.py").write_text("# changed\n")
+    (tree / "bytebrew" / name).write_text("# changed\n")
     code = "import pathlib, hatch_build; print(hatch_build.commit(pathlib.Path.cwd()))"
     command = [str(TOOLS / "python"), "-c", code]
     env = os.environ | {"PYTHONPATH": str(ROOT / "scripts")}

@@ -1,6 +1,7 @@
 """A database of each earlier migration opens: a copy is made first, no row is lost, and the engine goes on with it."""
 
 import re
+import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -107,6 +108,19 @@ async def test_an_engine_goes_on_with_a_database_of_each_migration(name: str, ol
             lambda conn: conn.execute("select sealed_key from models where id = 2").fetchone()
         )
         assert engine.secrets.open(bytes(sealed[0])) == "sk-of-the-shop"
+
+
+def test_what_only_the_log_of_a_killed_engine_has_is_kept(old_data: Callable[[str], Path], tmp_path: Path) -> None:
+    old, data = old_data("core-20"), tmp_path / "killed"
+    with closing(sqlite3.connect(old / "bytebrew.db")) as conn, conn:
+        conn.execute("pragma journal_mode = wal")
+        conn.execute("insert into settings values ('custom.late', '1', '')")
+        conn.commit()
+        shutil.copytree(old, data)
+    assert b"custom.late" not in (data / "bytebrew.db").read_bytes()
+    upgrade(data)
+    for path in (data / "bytebrew.db", *copies(data)):
+        assert "custom.late" in {row[0] for row in rows(path)["settings"][1]}
 
 
 @pytest.mark.parametrize("name", UNSETTLED)
