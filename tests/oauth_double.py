@@ -111,6 +111,8 @@ class Authority(Web):
         wanted = self.oauth.get("scopes_of_tools", {}).get(tool)
         if wanted and wanted not in known["scope"].split():
             return 403, b"no", f'WWW-Authenticate: Bearer error="insufficient_scope", scope="{wanted}", {document}'
+        if message.get("method") == "tools/list" and "lists" in self.oauth:
+            self.how["more_tools"] = self.oauth["lists"].get(known["user"], [])
         session = headers.get("mcp-session-id", "")
         if session and self.owners.setdefault(session, known["user"]) != known["user"]:
             return 404, b"another's session"

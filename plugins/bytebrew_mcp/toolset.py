@@ -34,7 +34,7 @@ from bytebrew import (
 from . import pins, sightings, store
 from .config import Mcp, ServerRow
 from .connection import WITHHELD, ServerConnection
-from .oauth.user_connections import UserConnections, connection_to
+from .oauth.user_connections import UserConnections, connection_to, unauthorized
 from .resources.tools import NAMES as RESOURCE_TOOLS
 from .resources.tools import tools_of
 from .tool_definitions import Definition, Hints, Listed
@@ -209,6 +209,8 @@ class Servers(Toolset):
         if away := [name for name in dict.fromkeys(agent.lists[LIST]) if name not in there]:
             message = "; ".join(f"MCP server '{name}' {_state(connections.get(name))}" for name in away)
             yield Notice(code="tools_missing", message=f"Tools are missing at the moment: {message}", names=tuple(away))
+            for notice in unauthorized(connections.values()):
+                yield notice
 
     async def tools(self, agent: Agent) -> Sequence[Tool]:
         """The tools that the agent's servers offer and its filters allow; known tools that are missing are `away`."""

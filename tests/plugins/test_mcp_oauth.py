@@ -107,9 +107,10 @@ async def test_before_anybody_has_connected_a_turn_says_so_and_goes_on() -> None
         assert "POST /api/v1/connections/double" in server["status"]["status_message"]
         w.model.answers = [[MessageDelta(content="Done.")]]
         events = await chat(w.client, "test", "Hi")
-        [notice] = [json.loads(event.data) for event in events if event.event == "notice"]
-        assert notice["code"] == "tools_missing"
-        assert "POST /api/v1/connections/double" in notice["message"]
+        notices = [json.loads(event.data) for event in events if event.event == "notice"]
+        assert [notice["code"] for notice in notices] == ["tools_missing", "authorization_required"]
+        assert all("POST /api/v1/connections/double" in notice["message"] for notice in notices)
+        assert notices[1]["names"] == ["double"]
         assert events[-1].event == "done"
         assert web.server.seen == [], "nothing is called without a user"
 
@@ -302,6 +303,40 @@ async def test_no_secret_is_told_or_stored_in_the_clear(tmp_path: Path, caplog: 
             assert all(secret not in line for line in logged)
             assert secret.encode() not in stored
             assert all(secret not in text for text in texts)
+
+
+async def test_a_session_that_the_server_forgets_is_begun_again_for_the_same_call() -> None:
+    async with Authority() as web, connected(web) as (w, ann):
+        web.sessions.clear()
+        assert not (await ask(w, ann, "structured"))["has_error"]
+        subject = await subject_of(w)
+        web.sessions.clear()
+        async with anyio.create_task_group() as group:
+            for _ in range(4):
+                group.start_soon(w.call_as, subject, "structured")
+        assert len(web.sessions) == 1
+
+
+async def test_what_one_user_is_listed_is_not_taken_from_another() -> None:
+    async with Authority({"lists": {"Ann": [{"name": "extra", "inputSchema": {}}]}}) as web, connected(web) as (w, ann):
+        assert "extra" in await w.offered()
+        async with user(w) as bob:
+            await connect(bob, web, "Bob")
+            assert "extra" in await w.offered()
+            assert not (await ask(w, ann, "structured"))["has_error"]
+
+
+async def test_credentials_that_were_sealed_with_another_key_can_be_replaced() -> None:
+    async with Authority() as web, connected(web) as (w, ann):
+        await w.engine.db.write(lambda conn: conn.execute("update mcp_connections set sealed_tokens = ?", (b"x" * 90,)))
+        await w.engine.db.write(
+            lambda conn: conn.execute("update mcp_oauth_clients set sealed_client = ?", (b"x" * 90,))
+        )
+        assert (await own(ann))["state"] == "error"
+        assert (await ask(w, ann, "structured"))["notices"] == ["authorization_required"]
+        assert (await ann.delete(f"{CONNECTIONS}/double")).status_code == 204
+        assert (await connect(ann, web, "Ann")).status_code == 200
+        assert not (await ask(w, ann, "structured"))["has_error"]
 
 
 async def test_users_who_are_idle_make_room_for_others() -> None:

@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 MARGIN_SECONDS = 10
 """How long before its end an access token is refreshed."""
 CLOSE_SECONDS = 12.0
+DISCOVERY_SECONDS = 30.0
 
 
 class Authorizations:
@@ -48,8 +49,13 @@ class Authorizations:
         if (task := self._running.get(key)) is None:
             work = self._own_token if subject == store.OWN else self._refreshed_token
             task = self._running[key] = asyncio.create_task(work(server, subject, rejected), context=Context())
-            task.add_done_callback(lambda _: self._running.pop(key))
+            task.add_done_callback(lambda done: self._done(key, done))
         return await asyncio.shield(task)
+
+    def _done(self, key: tuple[str, str], task: asyncio.Task[str]) -> None:
+        del self._running[key]
+        if not task.cancelled():
+            task.exception()  # whoever waited for it may be gone
 
     async def wants(self, server: ServerRow, subject: str, scopes: tuple[str, ...]) -> bool:
         """Stores that a server wants more scopes; returns whether there are any that it was not granted."""
@@ -76,7 +82,11 @@ class Authorizations:
     async def authority(self, server: ServerRow) -> Authority:
         """Who authorizes the use of a server."""
         headers = credentials.resolve(server, self._engine).headers
-        return await discover(self._engine.http, Endpoints(self._engine.http, server.url), server, headers)
+        try:
+            async with asyncio.timeout(DISCOVERY_SECONDS):
+                return await discover(self._engine.http, Endpoints(self._engine.http, server.url), server, headers)
+        except TimeoutError as error:
+            raise OAuthError("The authorization server was not found in time", passing=True) from error
 
     async def close(self) -> None:
         """Waits for the refreshes that run, so that no rotated token is lost."""

@@ -1,5 +1,6 @@
 """The connections of users to MCP servers with OAuth, over REST."""
 
+import asyncio
 import logging
 import secrets
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from bytebrew import (
     Reply,
     Request,
     Route,
+    ToolError,
     Unprocessable,
     own_origin,
     parse_time,
@@ -39,6 +41,8 @@ from .user_connections import CONNECTIONS, UserConnections
 log = logging.getLogger(__name__)
 
 COOKIE = "bytebrew_oauth"
+OPEN_SECONDS = 10.0
+"""How long a page waits for the server, so that agents know its tools at once."""
 State = Literal["connected", "needs_authorization", "expired", "error"]
 
 
@@ -202,7 +206,7 @@ def _state(server: ServerRow, grant: store.Grant | None) -> tuple[State, str]:
     if grant.failure == store.EXPIRED:
         return "expired", f"The authorization has ended: {begin}"
     if grant.tokens is None:
-        return "error", f"The authorization server refuses new tokens ({grant.failure}): {begin}"
+        return "error", f"The credentials are of no use any more ({grant.failure}): {begin}"
     if not set(grant.wanted) <= set(grant.scopes):
         return "needs_authorization", f"The server wants more access: {begin}"
     over = grant.expires_at is not None and parse_time(grant.expires_at) <= datetime.now(UTC)
@@ -251,11 +255,12 @@ async def _connected(request: Request[Any], server: ServerRow, subject: str) -> 
     connection = request.engine.state[SERVERS].connections.get(server.name)
     if not isinstance(connection, UserConnections):
         return close
-    connection.forget(subject)
+    connection.forget(subject, drains=True)
     try:
-        await connection.open(subject)
-    except (ConnectionLost, EngineError) as error:
-        log.warning("MCP server %s %s", server.name, error)
+        async with asyncio.timeout(OPEN_SECONDS):
+            await connection.open(subject)
+    except (ConnectionLost, EngineError, ToolError, TimeoutError) as error:
+        log.warning("MCP server %s %s", server.name, error or "does not begin in time")
         return f"The server itself could not be reached yet. {close}"
     return close
 

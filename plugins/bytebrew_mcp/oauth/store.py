@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Struct
 
-from bytebrew import Connection, Engine, Migration, Person, PersonalData, Row, now, placeholders, rfc3339
+from bytebrew import Connection, Engine, Migration, Person, PersonalData, Row, Unprocessable, now, placeholders, rfc3339
 
 from ..config import ServerRow
 from .clients import Client
@@ -55,9 +55,10 @@ MIGRATION = Migration(
     create index mcp_authorizations_subject on mcp_authorizations (subject);
     """,
 )
+T = TypeVar("T", bound=Struct)
 OWN = ""
 """The subject of the engine's own credentials, which no actor has."""
-EXPIRED, INSUFFICIENT = "expired", "insufficient_scope"
+EXPIRED, UNREADABLE = "expired", "unreadable"
 
 
 class Grant(NamedTuple):
@@ -173,8 +174,8 @@ def pending(conn: Connection, state: str, engine: Engine) -> tuple[str, str, Pen
     ).fetchone()
     if row is None:
         return None
-    request = msgspec.json.decode(engine.secrets.open(bytes(row["sealed_request"])), type=Pending)
-    return row["server_id"], row["subject"], request
+    request = _opened(row["sealed_request"], Pending, engine)
+    return None if request is None else (row["server_id"], row["subject"], request)
 
 
 def take(conn: Connection, state: str) -> bool:
@@ -188,8 +189,7 @@ def client(conn: Connection, server: ServerRow, issuer: str, redirect_uri: str, 
         "select sealed_client from mcp_oauth_clients where server_id = ? and issuer = ? and redirect_uri = ?",
         (server.id, issuer, redirect_uri),
     ).fetchone()
-    opened = None if row is None else engine.secrets.open(bytes(row["sealed_client"]))
-    return None if opened is None else msgspec.json.decode(opened, type=Client)
+    return None if row is None else _opened(row["sealed_client"], Client, engine)
 
 
 def keep_client(
@@ -236,17 +236,26 @@ PERSONAL = PersonalData("mcp_connections", export, forget)
 
 def _grant(row: Row, engine: Engine) -> Grant:
     sealed = bytes(row["sealed_tokens"])
+    tokens = _opened(sealed, Tokens, engine)
     return Grant(
-        msgspec.json.decode(engine.secrets.open(sealed), type=Tokens) if sealed else None,
+        tokens,
         sealed,
         tuple(row["scopes"].split()),
         tuple(row["wanted_scopes"].split()),
         row["expires_at"],
         row["account"],
-        row["failure"],
+        UNREADABLE if sealed and tokens is None else row["failure"],
         row["created_at"],
         row["updated_at"],
     )
+
+
+def _opened(sealed: bytes, kind: type[T], engine: Engine) -> T | None:
+    """What was sealed; None if that was with another key, so that it can be replaced and removed."""
+    try:
+        return msgspec.json.decode(engine.secrets.open(bytes(sealed)), type=kind) if sealed else None
+    except Unprocessable:
+        return None
 
 
 def _columns(granted: Granted, engine: Engine) -> tuple[bytes, str, str | None]:

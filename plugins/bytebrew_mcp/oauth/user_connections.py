@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -25,6 +25,8 @@ from .settings import OAuth
 log = logging.getLogger(__name__)
 
 MIN_IDLE_SECONDS = 1.0
+MOST_LISTS = 1000
+"""Users whose last list of tools is remembered for each server."""
 REQUIRED = "authorization_required"
 CONNECTIONS = "/api/v1/connections"
 
@@ -53,6 +55,7 @@ class UserConnection(AuthorizedConnection):
     def __init__(self, engine: Engine, users: "UserConnections", subject: str) -> None:
         self._users = users
         self._listed: dict[str, Listed] = {}
+        self._subject = subject
         super().__init__(engine, users.server, users.pins, subject)
         self.sightings = users.sightings
         self.used = asyncio.get_running_loop().time()
@@ -68,7 +71,7 @@ class UserConnection(AuthorizedConnection):
         self._listed = listed
         if listed:
             self._users.sightings = self.sightings
-            self._users.take(listed)
+            self._users.take(self._subject, listed)
 
     @property
     def pins(self) -> Mapping[str, Pin]:
@@ -96,6 +99,9 @@ class UserConnection(AuthorizedConnection):
 
     async def _connected(self) -> Session:
         if self._live() is None:
+            lost = self._task if self._session is not None else None
+            if lost is not None:
+                await asyncio.wait([lost])  # a session that was lost ends first
             tried = self._trying()
             if self._task is None or self._task.done():
                 self.start()
@@ -125,11 +131,17 @@ class UserConnections(ServerConnection):
     def __init__(self, engine: Engine, server: ServerRow, pinned: Mapping[str, Pin]) -> None:
         super().__init__(engine, server, pinned)
         self._users: dict[str, UserConnection] = {}  # in the order of their last use
+        self._offered: dict[str, frozenset[str]] = {}
         self._ending: set[asyncio.Task[None]] = set()
 
-    def take(self, listed: Mapping[str, Listed]) -> None:
-        """Offers what the server has listed to a user, and what it has listed to others who are still connected."""
-        self.tools = {tool: one for user in self._users.values() for tool, one in user.tools.items()} | dict(listed)
+    def take(self, subject: str, listed: Mapping[str, Listed]) -> None:
+        """Offers what the server has listed to a user, and what it has last listed to others, who may see more."""
+        self._offered.pop(subject, None)
+        self._offered[subject] = frozenset(listed)
+        if len(self._offered) > MOST_LISTS:
+            del self._offered[next(name for name in self._offered if name != store.OWN)]
+        offered = frozenset().union(*self._offered.values())
+        self.tools = {tool: one for tool, one in (self.tools | dict(listed)).items() if tool in offered}
         self._set_status("connected")
 
     def forget(self, subject: str, *, drains: bool = False) -> None:
@@ -168,6 +180,7 @@ class UserConnections(ServerConnection):
         known = await self._engine.db.read(pins.all_definitions, self.server.id)
         if not self.tools:
             self.tools = {tool: _listed(text, self.pins[tool]) for tool, text in known.items() if tool in self.pins}
+            self._offered[store.OWN] = frozenset(self.tools)
         if self.tools:
             self._set_status("connected")
         else:
@@ -220,6 +233,12 @@ class UserConnections(ServerConnection):
         task.add_done_callback(self._ending.discard)
 
 
+def unauthorized(connections: Iterable[ServerConnection]) -> list[Notice]:
+    """A notice for each server whose tools nobody can know before a user has authorized it."""
+    waiting = [one for one in connections if isinstance(one, UserConnections) and one.status.status == "disconnected"]
+    return [notice(one.server.name, "needs your authorization") for one in waiting]
+
+
 def connection_to(engine: Engine, server: ServerRow, pinned: Mapping[str, Pin]) -> ServerConnection:
     """The connection to a server, as its kind of authentication needs it."""
     if server.auth_type != "oauth2":
@@ -231,8 +250,14 @@ def connection_to(engine: Engine, server: ServerRow, pinned: Mapping[str, Pin]) 
 
 def required(server: str, reason: str) -> ToolError:
     """The error of a call for which a user has to authorize; the client is sent a notice too."""
+    told = notice(server, reason)
+    return ToolError(told.message, events=(told,))
+
+
+def notice(server: str, reason: str) -> Notice:
+    """What a client is told to do."""
     message = f"MCP server '{server}' {reason}: POST {CONNECTIONS}/{server} returns the address to open"
-    return ToolError(message, events=(Notice(code=REQUIRED, message=message, names=(server,)),))
+    return Notice(code=REQUIRED, message=message, names=(server,))
 
 
 def _listed(text: str, pin: Pin) -> Listed:
