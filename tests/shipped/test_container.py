@@ -3,6 +3,8 @@
 import asyncio
 import json
 import os
+import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +14,11 @@ import httpx
 import pytest
 from ruamel.yaml import YAML
 
+from bytebrew import __version__
 from bytebrew.testing import ADMIN
 from tests.docs import ROOT
 from tests.peers.test_proxies import free_port
-from tests.shipped.use import CACHE, use
+from tests.shipped.use import CACHE, archive, use
 
 pytestmark = [
     pytest.mark.shipped,
@@ -45,10 +48,17 @@ runtime = "crun"
 crun = ["{folder}/crun"]
 """
 CRUN = '#!/bin/sh\nLD_LIBRARY_PATH={libraries} exec {debian}/usr/bin/crun "$@"\n'
+PAGE = (
+    re.findall(r"```sh\n(podman .*?)```", (ROOT / "docs/how-to/deploy.md").read_text(), re.DOTALL)[0]
+    .replace("\\\n", "")
+    .splitlines()
+)
+"""The commands of the page, one a line."""
 READ_ONLY = ("--read-only", "--read-only-tmpfs=false")
 """Without what Podman else adds: Docker and Kubernetes give no folder for temporary files."""
 COMPOSE: dict[str, Any] = YAML(typ="safe").load((ROOT / "examples/deploy/compose.yaml").read_text())
 LIST = "import os; print(*os.listdir('/backups'))"
+IMAGE = f"bytebrew:{__version__}"
 SECRET = "a secret of this test"
 
 
@@ -60,6 +70,8 @@ class Podman:
         for name, text in (("storage.conf", STORAGE), ("containers.conf", CONF), ("crun", CRUN)):
             (folder / name).write_text(text.format(**names))
         (folder / "crun").chmod(0o755)
+        (folder / ".config/containers").mkdir(parents=True)
+        shutil.copy(DEBIAN / "etc/containers/policy.json", folder / ".config/containers")
         self._environment = {
             "PATH": f"{DEBIAN}/usr/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "HOME": str(folder),
@@ -77,7 +89,10 @@ class Podman:
 
     def run(self, *arguments: str | Path) -> "subprocess.CompletedProcess[str]":
         """A command of Podman to its end."""
-        enter = ["nsenter", f"--target={self._holder.pid}", "--mount", "--cgroup", "podman", *arguments]
+        return self._within("podman", *arguments)
+
+    def _within(self, *command: str | Path) -> "subprocess.CompletedProcess[str]":
+        enter = ["nsenter", f"--target={self._holder.pid}", "--mount", "--cgroup", f"--wd={ROOT}", *command]
         return subprocess.run(enter, env=self._environment, capture_output=True, text=True, timeout=120, check=False)
 
     def check(self, *arguments: str | Path) -> str:
@@ -89,6 +104,14 @@ class Podman:
     def shown(self, container: str, field: str) -> str:
         """A field of a container."""
         return self.check("inspect", container, f"--format={{{{.{field}}}}}")
+
+    def follow(self, command: str, **settings: str) -> str:
+        """What a command of the page prints, with the folder of the archive and further settings."""
+        more = "".join(f"-e BYTEBREW_{name}={value} " for name, value in settings.items())
+        here = command.replace(" dist", f" {archive().parent}").replace(" -v ", f" {more}-v ")
+        done = self._within("bash", "-euc", here)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
 
     def close(self) -> None:
         """Ends all containers."""
@@ -104,11 +127,7 @@ def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
         pytest.skip("tests/shipped/setup.sh has not unpacked Podman")
     made = Podman(tmp_path_factory.mktemp("podman"))
     try:
-        policy = f"--signature-policy={DEBIAN}/etc/containers/policy.json"
-        recipe = ROOT / "packaging/container/Containerfile"
-        made.check(
-            "build", "--format=docker", "--layers=false", policy, "-t", "bytebrew", "-f", recipe, CACHE / "binary"
-        )
+        made.follow(next(line for line in PAGE if line.startswith("podman build")))
         yield made
     finally:
         made.close()
@@ -123,19 +142,19 @@ def service(name: str, **settings: str) -> list[str]:
     arguments += [f"--volume={volume}" for volume in one["volumes"]]
     environment = {**one.get("environment", {}), **{f"BYTEBREW_{key}": value for key, value in settings.items()}}
     arguments += [f"--env={key}={value}" for key, value in environment.items()]
-    return [*arguments, "bytebrew", *one.get("command", ())]
+    return [*arguments, IMAGE, *one.get("command", ())]
 
 
 def test_the_image_runs_nothing_as_root_and_asks_how_people_get_in(podman: Podman) -> None:
-    [image] = json.loads(podman.check("image", "inspect", "bytebrew"))
+    [image] = json.loads(podman.check("image", "inspect", IMAGE))
     assert (image["Config"]["User"], image["Config"]["Volumes"]) == ("65532:65532", {"/data": {}})
     assert image["Healthcheck"]["Test"] == ["CMD", "bytebrew", "status"]
-    podman.check("run", "--detach", "--name=open", *READ_ONLY, "bytebrew")
+    podman.check("run", "--detach", "--name=open", *READ_ONLY, IMAGE)
     while podman.shown("open", "State.Running") == "true":
         pass  # each look takes a tenth of a second
     assert podman.shown("open", "State.ExitCode") == "2"
     assert "BYTEBREW_LOCAL_SESSION_SECRET" in podman.run("logs", "open").stderr
-    assert podman.run("run", "--entrypoint=/bin/sh", "bytebrew").returncode == 127  # there is no shell
+    assert podman.run("run", "--entrypoint=/bin/sh", IMAGE).returncode == 127  # there is no shell
 
 
 def test_the_engine_works_in_a_container_with_a_root_that_is_read_only(podman: Podman) -> None:
@@ -165,9 +184,19 @@ def test_the_engine_works_in_a_container_with_a_root_that_is_read_only(podman: P
     assert podman.shown("engine", "State.ExitCode") == "0"
 
 
-def healthy(podman: Podman) -> None:
+def test_the_commands_of_the_page_lead_to_a_token(podman: Podman) -> None:
+    _, run, enter = PAGE
+    port = free_port()
+    podman.follow(run, PORT=str(port))
+    healthy(podman, "bytebrew")
+    admin = {"Authorization": f"Bearer {podman.follow(enter)}"}
+    assert httpx.get(f"http://127.0.0.1:{port}/api/v1/agents", headers=admin).status_code == 200
+    podman.check("rm", "--force", "--time=0", "bytebrew")
+
+
+def healthy(podman: Podman, name: str = "engine") -> None:
     """Returns once the image's health check is content."""
     for _ in range(60):  # each takes as long as a start of Python
-        if podman.run("healthcheck", "run", "engine").returncode == 0:
+        if podman.run("healthcheck", "run", name).returncode == 0:
             return
-    raise AssertionError(podman.run("logs", "engine").stderr)
+    raise AssertionError(podman.run("logs", name).stderr)
