@@ -1,6 +1,8 @@
 """What an authorization server, a browser or a stranger may not do, each with the words that say so."""
 
 import asyncio
+import json
+from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -308,7 +310,7 @@ class Listener:
     """Counts the connections to a port of this machine."""
 
     def __init__(self) -> None:
-        self.count = 0
+        self.count = self.port = 0
 
     async def __aenter__(self) -> "Listener":
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
@@ -375,3 +377,65 @@ def test_the_uri_of_a_server_is_canonical(url: str, uri: str) -> None:
 
 def test_a_state_is_in_the_address() -> None:
     assert state_of("https://a.test/authorize?state=x&code_challenge=y") == "x"
+
+
+def id_token(claims: Any) -> str:
+    return f"e30.{urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip('=')}.x"
+
+
+ODD: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "seconds in words": ({"expires_in": "3600"}, {}),
+    "no seconds": ({"expires_in": None}, {"expires_at": None}),
+    "seconds without end": ({"expires_in": 1e308}, {}),
+    "seconds before now": ({"expires_in": -5}, {}),
+    "the type in capitals": ({"token_type": "BEARER"}, {}),
+    "many scopes": ({"scope": " ".join(f"s{n}" for n in range(5000))}, {"scopes": [f"s{n}" for n in range(100)]}),
+    "scopes that are none": ({"scope": 'a "b" \u00e4 a'}, {"scopes": ["a"]}),
+    "an account": ({"id_token": id_token({"sub": "7", "email": "ann@a.test"})}, {"account": "ann@a.test"}),
+    "an account that hides": ({"id_token": id_token({"sub": "a\u202eb"})}, {"account": "a[U+202E]b"}),
+    "an account of a number": ({"id_token": id_token({"sub": 7, "name": ["x"]})}, {"account": ""}),
+    "a list of claims": ({"id_token": id_token([1])}, {"account": ""}),
+    "no JWT": ({"id_token": "a.\u00e4.b"}, {"account": ""}),
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+async def test_an_odd_answer_of_a_token_endpoint_is_taken_for_what_it_says(case: str) -> None:
+    answer, shown = ODD[case]
+    async with Authority({"answer": answer}) as web, world() as w:
+        await w.add(url=web.url, **OAUTH)
+        assert (await connect(w.client, web, "Ann")).status_code == 200
+        assert (await own(w.client)).items() >= shown.items()
+        assert not (await ask(w, w.client, "structured"))["has_error"]
+
+
+@pytest.mark.parametrize(
+    "document", [b"[" * 100_000, b"\xff\xfe", b"{" + b" " * 300_000 + b"}", b"null", b'{"issuer":"x"}', b"<html>"]
+)
+async def test_metadata_of_any_bytes_is_refused_in_words(document: bytes) -> None:
+    async with Authority() as web, world() as w:
+        await w.add(url=web.url, **OAUTH)
+        for path in (RESOURCE + "/mcp", SERVER):
+            web.oauth["documents"] = {RESOURCE + "/mcp": web.resource, SERVER: web.metadata, path: lambda: document}
+            assert (await w.client.post(f"{CONNECTIONS}/double")).status_code == 409
+
+
+async def test_an_authorization_server_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bytebrew_mcp.oauth.endpoints.SECONDS", 0.3)
+    async with Authority() as web, world() as w:
+        await w.add(url=web.url, **OAUTH)
+        where = web.authorize(await begin(w.client), "Ann")
+        web.tokens_may_go.clear()
+        assert "token endpoint cannot be reached" in told(await w.client.get(where))
+        assert "The server cannot be reached" in await refused_for(w, f"http://127.0.0.1:{await closed_port()}/mcp")
+
+
+async def refused_for(w: World, url: str) -> str:
+    """Why users cannot connect to a server with this URL."""
+    await w.client.patch(f"{PATH}/double", json={"url": url})
+    return str(check_refusal(await w.client.post(f"{CONNECTIONS}/double"))["message"])
+
+
+async def closed_port() -> int:
+    async with Listener() as listener:
+        return listener.port
