@@ -96,7 +96,6 @@ binary: $(VENV)/.dev ## Build the executable that needs no Python, as one file a
 	$(BIN)/python -m hatchling build -t wheel -d .cache/binary/wheel
 	PYTHON=$(BIN)/python packaging/binary/build.sh .cache/binary/wheel/*.whl .cache/binary
 	mkdir -p dist && cp .cache/binary/bytebrew-*-linux-* dist
-	cd dist && sha256sum bytebrew-*-linux-* | tee SHA256SUMS-linux-$$(uname -m)
 
 dist: ## Build what is published into dist/: packages of the engine and its clients, the lock, a bill of materials, SHA256SUMS
 	scripts/dist.sh dist

@@ -34,8 +34,8 @@ LEFT_OUT = {
 MODULES_LEFT_OUT = re.compile(
     r"(readline|_tkinter|_g?dbm|_curses.*|_crypt|nis|ossaudiodev|_?xx.*|_test.*|_ctypes_test)\."
 )
-NOT_RUN = ("*.pyi", "*.pyx", "*.pxd", "INSTALLER", "REQUESTED")
-"""What packages hold for compilers, editors and installers."""
+NOT_RUN = ("*.pyi", "*.pyx", "*.pxd", "INSTALLER", "REQUESTED", "direct_url.json")
+"""What packages hold for compilers, editors and installers; the last names a folder of the building machine."""
 ALWAYS = (
     "libgcc_s.so.1",
     "libstdc++.so.6",

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import sysconfig
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from tests.commands import environment
 from tests.docs import ROOT
 from tests.processes import Process
 
-pytestmark = pytest.mark.shipped
+pytestmark = [pytest.mark.shipped, pytest.mark.timeout(240)]
 
 PAGE = (ROOT / "docs/how-to/install.md").read_text()
 MEGABYTES = 60
@@ -57,6 +58,8 @@ def test_it_brings_each_library_that_it_needs(unpacked: Path) -> None:
     read = subprocess.run(["readelf", "-W", "-d", "-V", *files], capture_output=True, text=True, check=True).stdout
     shipped = {Path(path).name for path in files}
     assert {*re.findall(r"Shared library: \[(.*)\]", read)} - shipped == set()
+    # a folder of the building machine, looked into before the files beside it
+    assert {*re.findall(r"Library rpath: \[(.*)\]", read)} <= {"$ORIGIN"}
     libc = subprocess.run(["readelf", "-W", "-V", "-n", f"{unpacked}/lib/libc.so.6"], capture_output=True, text=True)
     own = max(versions(libc.stdout))
     assert max(versions(read)) == own
@@ -70,6 +73,11 @@ def test_it_brings_each_library_that_it_needs(unpacked: Path) -> None:
 def versions(read: str) -> list[tuple[int, ...]]:
     """The versions of glibc's symbols that a file has or needs."""
     return [tuple(map(int, number.split("."))) for number in re.findall(r"\bGLIBC_(\d[\d.]*)", read)]
+
+
+def test_it_names_no_folder_of_the_building_machine(unpacked: Path) -> None:
+    here = str(ROOT).encode()
+    assert [path for path in unpacked.rglob("*") if path.is_file() and here in path.read_bytes()] == []
 
 
 def test_the_launcher_needs_no_library(unpacked: Path, one_file: Path) -> None:
@@ -171,6 +179,44 @@ def test_it_hears_nothing_of_python_in_the_environment(unpacked: Path, tmp_path:
             [unpacked / name, "--version"], env=environment(poison), capture_output=True, text=True, cwd=tmp_path
         )
         assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_wheel_is_installed_into_the_plugin_folder_and_runs(unpacked: Path, tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=ROOT / "examples/bytebrew-weather", check=True, capture_output=True)
+    [wheel] = tmp_path.glob("*.whl")
+    (tmp_path / "plugins").mkdir()
+    settings = {"BYTEBREW_PLUGINS_DIR": str(tmp_path / "plugins")}
+    for arguments in (("plugins", "install", str(wheel)), ("plugins",)):
+        done = run(unpacked / "bytebrew", *arguments, **settings)
+        assert done.returncode == 0, done.stderr
+    assert re.search(r"^weather +\S+ +bytebrew-weather +loaded", done.stdout, re.MULTILINE)
+
+
+def test_wheels_in_c_for_its_python_and_its_c_library_fit(unpacked: Path) -> None:
+    code = "from bytebrew.wheel_tags import unfit; import sys; print(unfit(sys.argv[1:]))"
+    python = f"cp3{sys.version_info.minor}"
+    for tag, fits in (
+        (f"{python}-manylinux_2_17", True),
+        ("abi3-manylinux2014", True),
+        (f"{python}-manylinux_9_0", False),
+    ):
+        abi, library = tag.split("-")
+        done = run(unpacked / "bin" / "python", "-I", "-c", code, f"{python}-{abi}-{library}_{os.uname().machine}")
+        assert (done.stdout == "\n") is fits, done.stdout + done.stderr
+
+
+def test_a_path_that_no_library_path_can_hold_is_refused(one_file: Path, tmp_path: Path) -> None:
+    (folder := tmp_path / "a:b").mkdir()
+    done = run(one_file, "--version", TMPDIR=str(folder))
+    assert done.returncode == 1
+    assert "without : and ; in its path" in done.stderr
+    assert [*folder.iterdir()] == []
+
+
+def test_a_link_to_the_program_works(unpacked: Path, tmp_path: Path) -> None:
+    (tmp_path / "bytebrew").symlink_to(unpacked / "bytebrew")
+    assert run(tmp_path / "bytebrew", "--version").stdout.startswith("bytebrew, version ")
 
 
 def test_a_build_without_the_metadata_of_its_plugins_says_so(unpacked: Path, tmp_path: Path) -> None:

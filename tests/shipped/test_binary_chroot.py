@@ -15,7 +15,11 @@ from tests.commands import install
 from tests.documents import create, found, pdf, put, settled
 from tests.processes import SLOW, Process
 
-pytestmark = [pytest.mark.shipped, pytest.mark.skipif(os.geteuid() != 0, reason="only root may make another root")]
+pytestmark = [
+    pytest.mark.shipped,
+    pytest.mark.timeout(240),  # each command unpacks the file
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root may make another root"),
+]
 
 ENTER = 'mount -t proc proc "$0/proc" && mount --bind /dev/null "$0/dev/null" && exec chroot "$0" "$@"'  # keeps the pid
 SETTINGS = {"BYTEBREW_PLUGINS_DIR": "/plugins", "TMPDIR": "/tmp"}
@@ -70,7 +74,6 @@ async def sessions(engine: Process) -> set[str]:
         return {one["id"] for one in (await client.get("/api/v1/sessions")).json()["sessions"]}
 
 
-@pytest.mark.timeout(240)  # each command unpacks the file
 async def test_the_one_file_does_all_that_an_engine_does(root: Root) -> None:
     assert "ok  serve:" in root.run("doctor")
     assert "loaded" in next(line for line in root.run("plugins").splitlines() if line.startswith("slow "))

@@ -23,6 +23,9 @@ const (
 	prefix = "bytebrew-unpacked-"
 	advice = "set TMPDIR to another folder, or take the form that is a folder (.tar.gz), which unpacks nothing"
 	noExec = 8 // ST_NOEXEC of statvfs(3)
+
+	separators = ":;" // of the folders of a library path
+	noPath     = "cannot run in %s: put it into a folder without : and ; in its path, or set TMPDIR to one"
 )
 
 func main() {
@@ -61,6 +64,9 @@ func start(root string, arguments []string) error {
 	if len(loaders) != 1 || len(interpreters) != 1 {
 		return fmt.Errorf("%s lacks files of the engine; unpack all of the archive, and start the program in its folder", root)
 	}
+	if strings.ContainsAny(root, separators) {
+		return fmt.Errorf(noPath, root)
+	}
 	command := append([]string{
 		loaders[0], "--inhibit-cache", "--library-path", filepath.Join(root, "lib"),
 		"--argv0", filepath.Join(root, "bin", "python"), interpreters[0],
@@ -80,6 +86,9 @@ func unpack(archive *zip.Reader) (string, error) {
 	}
 	if mount.Flags&noExec != 0 {
 		return "", fmt.Errorf("cannot unpack itself into %s, which is mounted noexec; %s", parent, advice)
+	}
+	if strings.ContainsAny(parent, separators) {
+		return "", fmt.Errorf(noPath, parent)
 	}
 	removeAbandoned(parent)
 	root, err := claim(parent)
