@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.peers.page.conftest import NARROW
+from tests.peers.page.test_chat import answered, opened, say
 from tests.peers.served import Served, served, steps
 
 pytestmark = [pytest.mark.peers, pytest.mark.timeout(120)]
@@ -35,7 +36,10 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         how = json.dumps({"more_tools": [TOOL]})
         server = {"name": "crm", "command": sys.executable, "args": [str(DOUBLE)], "env": {"MCP_DOUBLE": how}}
         running.admin.post("mcp-servers", json=server).raise_for_status()
-        running.admin.patch("agents/talk", json={"mcp_servers": ["crm"]}).raise_for_status()
+        how = json.dumps({"more_tools": [TOOL], "versions": ["2026-07-28"]})
+        newest = {**server, "name": "newest", "env": {"MCP_DOUBLE": how}}
+        running.admin.post("mcp-servers", json=newest).raise_for_status()
+        running.admin.patch("agents/talk", json={"mcp_servers": ["crm", "newest"]}).raise_for_status()
         yield running
 
 
@@ -130,3 +134,14 @@ def test_a_form_without_a_field_is_one_press(ask: Callable[..., str], page: Any,
     page.get_by_role("article", name="ask").get_by_role("button", name="Send").click()
     page.get_by_text(re.compile("ask answered by you")).wait_for()
     assert question(engine, key)["verdict"] == "approve"
+
+
+def test_questions_that_are_asked_at_once_come_one_after_another_in_a_chat(page: Any, engine: Served) -> None:
+    asked = [{"method": "elicitation/create", "params": {"message": words}} for words in ("One?", "Two?")]
+    opened(page)
+    say(page, f"Please. {steps([['newest__ask', {'requests': asked}]], [None])}")
+    page.locator("bb-approval blockquote", has_text="One?").wait_for()
+    page.locator("bb-approval").get_by_role("button", name="Send").click()
+    page.locator("bb-approval blockquote", has_text="Two?").wait_for()
+    page.locator("bb-approval").get_by_role("button", name="Decline").click()
+    answered(page, re.compile("opaque"))

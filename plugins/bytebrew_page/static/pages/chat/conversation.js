@@ -2,7 +2,7 @@
 import { api, part, request } from "../../core/api.js";
 import { say } from "../../core/say.js";
 import { follow } from "../../core/stream.js";
-import { calls, LINGERS, Turn } from "./fold.js";
+import { calls, following, LINGERS, Turn } from "./fold.js";
 import { Log } from "./log.js";
 import { Speech } from "./speech.js";
 
@@ -256,7 +256,10 @@ export class Conversation {
       if (!call.ask?.open) continue;
       const data = found.get(call.ask.event.confirmation_id);
       if (data) call.ask.data ??= data;
-      else if (call.ask.data || pause > PATIENCE) call.ask.open = false;
+      else if (call.ask.data || pause > PATIENCE) {
+        call.ask.open = false;
+        following(call);
+      }
     }
     if (turn.asks.some(({ ask }) => !ask?.data) && !signal.aborted)
       setTimeout(() => signal.aborted || this.questions(pause * 2), pause);
@@ -269,6 +272,7 @@ export class Conversation {
     if (!call.ask) return;
     call.ask.data = question;
     call.ask.open = false;
+    if (following(call)) this.questions();
     for (const turn of this.turns) turn.version += 1;
     this.#update();
   }

@@ -12,8 +12,9 @@
 /** @typedef {{ kind: "note", code: string, words: string }} NoteBlock */
 /** @typedef {{ kind: "steer", id: string, words: string, taken: boolean }} SteerBlock */
 /**
- * A tool call; that of a spawned agent has the blocks of its turn. `ask` is a question to a person that waits or waited.
- * @typedef {{ kind: "call", id: string, tool: string, input: Record<string, any>, output: string | null, failed: boolean, begun: number, ended: number, blocks: Block[], ask: Question | null, client: boolean }} CallBlock
+ * A tool call; that of a spawned agent has the blocks of its turn. `ask` is a question to a person that waits or waited,
+ * `later` has those that the call's source asks besides.
+ * @typedef {{ kind: "call", id: string, tool: string, input: Record<string, any>, output: string | null, failed: boolean, begun: number, ended: number, blocks: Block[], ask: Question | null, later: Asked[], client: boolean }} CallBlock
  */
 /** @typedef {{ event: Asked, data: Confirmation | null, open: boolean, until: number }} Question */
 /** How long a card stays behind its call's result, for the answer to its request may come later than that. */
@@ -76,6 +77,13 @@ export class Turn {
   }
 }
 
+/** The next question of a call, once one does not wait any more; whether there is one. @param {CallBlock} call */
+export function following(call) {
+  const event = call.later.shift();
+  if (event) call.ask = { event, data: null, open: true, until: 0 };
+  return Boolean(event);
+}
+
 /** All calls among some blocks, those of spawned agents too. @param {Block[]} blocks @returns {Generator<CallBlock>} */
 export function* calls(blocks) {
   for (const block of blocks) {
@@ -128,13 +136,13 @@ const TAKES = {
   },
   tool_call(blocks, { call_id, tool, input }, at) {
     thought(blocks, at);
-    const more = { output: null, failed: false, begun: at, ended: 0, blocks: [], ask: null, client: false };
+    const more = { output: null, failed: false, begun: at, ended: 0, blocks: [], ask: null, later: [], client: false };
     blocks.push({ kind: "call", id: call_id, tool, input, ...more });
   },
   tool_result(blocks, { call_id, output, has_error }, at) {
     const call = callOf(blocks, call_id);
     if (!call) return;
-    Object.assign(call, { output, failed: has_error, ended: at });
+    Object.assign(call, { output, failed: has_error, ended: at, later: [] });
     if (call.ask?.open) Object.assign(call.ask, { open: false, until: at + LINGERS });
     call.client = false;
   },
@@ -144,7 +152,8 @@ const TAKES = {
       TAKES.tool_call(blocks, { ...data, input: data.input ?? {} }, at, new Turn(""), 0);
       call = callOf(blocks, data.call_id);
     }
-    if (call) call.ask = { event: data, data: null, open: call.output === null, until: 0 };
+    if (call?.ask?.open && call.ask.event.confirmation_id !== data.confirmation_id) call.later.push(data);
+    else if (call) call.ask = { event: data, data: null, open: call.output === null, until: 0 };
   },
   client_tool_call(blocks, { call_id }) {
     const call = callOf(blocks, call_id);
