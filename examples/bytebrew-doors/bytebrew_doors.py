@@ -5,16 +5,30 @@ import hashlib
 import hmac
 import re
 from base64 import b64decode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from bytebrew import Actor, AuthMode, Engine, Register, Request, Scopes, Settings, SettingsError, Unauthorized, hookimpl
+from bytebrew import (
+    Actor,
+    AuthMode,
+    Engine,
+    Register,
+    Request,
+    Scopes,
+    Settings,
+    SettingsError,
+    Unauthorized,
+    hookimpl,
+    ip_of,
+)
 
 bytebrew_contract = 3
 
+Network = IPv4Network | IPv6Network
 _NAME = re.compile(r"[\w.@+-]{1,255}")
 
 
@@ -24,6 +38,9 @@ class Doors(Struct, frozen=True, kw_only=True):
     gateway_secret: Annotated[
         str, Meta(description="what the gateway sends in X-Gateway-Secret with each request, 16 characters or more")
     ] = ""
+    gateway_from: Annotated[
+        tuple[str, ...], Meta(description="addresses or networks of the gateway; from others its headers do not count")
+    ] = ()
     gateway_scopes: Annotated[tuple[str, ...], Meta(description="scopes of a user whom the gateway names")] = ("chat",)
     basic_users: Annotated[
         Path | None, Meta(description="file of users, a line each: name:scopes with commas:salt:scrypt in hex")
@@ -31,18 +48,25 @@ class Doors(Struct, frozen=True, kw_only=True):
 
 
 class Gateway(AuthMode):
-    """Trusts X-Forwarded-User of a gateway that sends the secret; the gateway must strip both headers of clients."""
+    """Trusts X-Forwarded-User of a gateway that sends the secret, from its own addresses where they are set.
+
+    The gateway must strip both headers of clients.
+    """
 
     name = "gateway"
     challenge = "Gateway"
 
-    def __init__(self, secret: str, scopes: frozenset[str]) -> None:
-        self._secret, self._scopes = secret.encode(), scopes
+    def __init__(self, secret: str, scopes: frozenset[str], peers: Sequence[Network]) -> None:
+        self._secret, self._scopes, self._peers = secret.encode(), scopes, peers
 
     async def identify(self, request: Request[Any]) -> Actor | None:
         secret = request.headers.get("x-gateway-secret", "").encode()
         user = request.headers.get("x-forwarded-user", "")
         if not (self._secret and hmac.compare_digest(secret, self._secret) and _NAME.fullmatch(user)):
+            return None
+        # the connected peer: `request.client` may be the address that a trusted proxy names
+        peer = ip_of(request.connection[0][0]) if request.connection else None
+        if self._peers and not (peer and any(peer in network for network in self._peers)):
             return None
         return Actor(subject=f"user:{user}", name=user, kind="user", scopes=self._scopes)
 
@@ -92,6 +116,16 @@ def users(path: Path | None, known: Scopes) -> dict[str, tuple[frozenset[str], b
     return found
 
 
+def networks(texts: Sequence[str]) -> list[Network]:
+    """The networks; SettingsError names one that is none."""
+    try:
+        return [ip_network(text) for text in texts]
+    except ValueError as error:
+        raise SettingsError(
+            f"BYTEBREW_GATEWAY_FROM: {error}; write addresses or networks such as 10.0.0.0/24"
+        ) from error
+
+
 def checked(scopes: list[str], known: Scopes) -> frozenset[str]:
     """The scopes; ValueError names one that is none."""
     if unknown := [scope for scope in scopes if scope not in known]:
@@ -111,5 +145,6 @@ def register_auth_modes(register: Register[AuthMode], settings: Settings, engine
         raise SettingsError("BYTEBREW_GATEWAY_SECRET: write 16 characters or more, and have the gateway send them")
     if chosen == "basic" and own.basic_users is None:
         raise SettingsError("BYTEBREW_BASIC_USERS: name the file of users")
-    register(Gateway(own.gateway_secret, checked(list(own.gateway_scopes), engine.scopes)))
+    scopes = checked(list(own.gateway_scopes), engine.scopes)
+    register(Gateway(own.gateway_secret, scopes, networks(own.gateway_from)))
     register(Basic(users(own.basic_users, engine.scopes)))

@@ -40,6 +40,19 @@ async def test_a_user_whom_the_gateway_names_is_that_user() -> None:
         assert (await http.get("/api/v1/agents")).status_code == 200
 
 
+@pytest.mark.parametrize(("peers", "status"), [("127.0.0.0/8,::1", 200), ("10.0.0.0/24", 401)])
+async def test_the_gateway_is_believed_from_its_own_addresses_only(peers: str, status: int) -> None:
+    settings = {
+        "BYTEBREW_AUTH_MODE": "gateway",
+        "BYTEBREW_GATEWAY_SECRET": SECRET,
+        "BYTEBREW_GATEWAY_FROM": peers,
+        "BYTEBREW_TRUSTED_PROXIES": "127.0.0.1",
+    }
+    async with engine(DOORS, settings=settings) as running, client(running, token="") as http:
+        headers = {"X-Forwarded-User": "anna", "X-Gateway-Secret": SECRET, "X-Forwarded-For": "10.0.0.7"}
+        assert (await http.get(SESSIONS, headers=headers)).status_code == status
+
+
 async def test_a_user_with_a_password_is_let_in_with_it_alone(tmp_path: Path) -> None:
     salt = os.urandom(16)
     line = ":".join(("anna", "chat,agents:read", salt.hex(), bytebrew_doors.scrypt("hunter2:ü", salt).hex()))
@@ -85,6 +98,7 @@ async def test_a_page_of_another_site_may_not_use_what_the_browser_adds() -> Non
         ({"BYTEBREW_AUTH_MODE": "gateway"}, "BYTEBREW_GATEWAY_SECRET"),
         ({"BYTEBREW_AUTH_MODE": "gateway", "BYTEBREW_GATEWAY_SECRET": "short"}, "16 characters or more"),
         ({"BYTEBREW_AUTH_MODE": "basic"}, "BYTEBREW_BASIC_USERS"),
+        ({"BYTEBREW_GATEWAY_FROM": "10.0.0.300"}, "BYTEBREW_GATEWAY_FROM"),
     ],
 )
 async def test_a_mode_without_its_settings_stops_the_boot(settings: dict[str, str], message: str) -> None:
