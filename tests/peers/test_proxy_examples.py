@@ -57,6 +57,7 @@ def nginx(folder: Path, ports: Ports) -> Command:
         ("[::]:443", f"127.0.0.2:{ports.https}"),
         ("listen 443", f"listen 127.0.0.1:{ports.https}"),
         ("/etc/ssl/agents.example", str(folder)),
+        ("/var/log/nginx", str(folder)),
         ("127.0.0.1:8443", f"127.0.0.1:{ports.engine}"),
     )
     (folder / "bytebrew.conf").write_text(example)
@@ -273,3 +274,23 @@ async def test_what_comes_without_tls_is_sent_to_where_there_is_some(
             f"https://{NAME}",
             f"https://{NAME}:{served.ports.https}",
         )
+
+
+@PROXIES
+async def test_a_ticket_in_an_address_opens_its_stream_and_is_in_no_log(
+    proxy: Callable[[Path, Ports], Command], certificate: Path, tmp_path: Path
+) -> None:
+    async with behind(proxy, certificate, tmp_path) as served, served.client(http2=False) as client:
+        for gate in served.gates:
+            gate.set()
+        session = (await client.post(CHAT, json={"message": "Count", "stream": False})).json()["session_id"]
+        path = f"/api/v1/sessions/{session}/events"
+        ticket = (await client.post("/api/v1/auth/tickets", json={"path": path})).json()["ticket"]
+        del client.headers["authorization"]
+        async with client.stream("GET", path, params={"ticket": ticket}) as stream:
+            assert (await anext(events_of(stream))).event == "message_delta"
+        assert (await client.get(path, params={"ticket": f"{ticket}A"})).status_code == 401
+    logs = b"".join(file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
+    assert ticket.encode() not in logs
+    if proxy is nginx:
+        assert f'"GET {path} HTTP/1.1" 401'.encode() in logs
