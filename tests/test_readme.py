@@ -9,9 +9,10 @@ from tests.processes import serving
 
 README = (ROOT / "README.md").read_text()
 EXECUTED = ("reference/access.md", "explanation/tasks.md")
-ELSEWHERE = (  # tests/docs, and tests/shipped for the first two
+ELSEWHERE = (  # tests/docs, and tests/shipped for the first three
     "how-to/install.md",
     "how-to/upgrade.md",
+    "how-to/deploy.md",
     "tutorials/first-agent.md",
     "tutorials/plugin.md",
     "explanation/conversations.md",

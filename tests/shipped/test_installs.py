@@ -1,5 +1,6 @@
 """docs/how-to/install.md, each way of it followed with the files of a release: the engine starts and chats."""
 
+import re
 import subprocess
 import tomllib
 from pathlib import Path
@@ -24,6 +25,15 @@ def test_the_engine_is_installed_from_a_release(way: str, tmp_path: Path) -> Non
     with machine.serving(program) as (process, client):
         chat(client, "Are you there?")
         assert process.stop() == 0
+
+
+@pytest.mark.parametrize("way", ["uv", "pipx"])
+def test_the_engine_is_installed_as_the_readme_says(way: str, tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    [command] = re.findall(rf"^\| \[{way}\]\S* \| `({way} [^`]+)`", (ROOT / "README.md").read_text(), re.MULTILINE)
+    machine.run(command)
+    assert "bytebrew" in machine.run("bytebrew --version")
+    assert (machine.bin / "bytebrew").exists()
 
 
 def test_each_extra_is_in_the_list_of_the_page() -> None:
