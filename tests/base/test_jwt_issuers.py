@@ -153,3 +153,48 @@ def test_without_the_extra_the_reason_says_what_to_install() -> None:
     mixed = jwks(jwk(RSA), forged.jwk(ED.verify_key, kid="ed"))
     script = script.replace("read_public_keys(sys", "print(*read_public_keys(sys").replace("read())\n", "read()))\n")
     assert subprocess.run([sys.executable, "-c", script], input=mixed, capture_output=True, text=True).stdout == "ed\n"
+
+
+# RFC 7515, appendices A.2 and A.3, and RFC 7638, section 3.1.
+RFC_CLAIMS = {"iss": "joe", "exp": 1300819380, "http://example.com/is_root": True}
+RFC_BODY = "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ"
+RFC_RSA = {
+    "kty": "RSA",
+    "e": "AQAB",
+    "n": "ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZ"
+    "S-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapH"
+    "g665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRW"
+    "yuXpoQ",
+}
+RFC_RS256 = (
+    f"eyJhbGciOiJSUzI1NiJ9.{RFC_BODY}."
+    "cC4hiUPoj9Eetdgtv3hF80EGrhuB__dzERat0XF9g2VtQgr9PJbu3XOiZj5RZmh7AAuHIm4Bh-0Qc_lF5YKt_O8W2Fp5jujGbds9uJdbF9CUAr7t1d"
+    "nZcAcQjbKBYNX4BAynRFdiuB--f_nZLgrnbyTyWzO75vRK5h6xBArLIARNPvkSjtQBMHlb1L07Qe7K0GarZRmB_eSN9383LcOLn6_dO--xi12jzDwu"
+    "sC-eOkHWEsqtFZESc6BfI7noOPqvhJ1phCnvWh6IeYI2w9QOYEUipUTI8np6LbgGY9Fs98rqVt5AXLIhWkWywlVmtVrBp0igcN_IoypGlUPQGe77Rw"
+)
+RFC_EC = {
+    "kty": "EC",
+    "crv": "P-256",
+    "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
+    "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0",
+}
+RFC_ES256 = (
+    f"eyJhbGciOiJFUzI1NiJ9.{RFC_BODY}."
+    "DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q"
+)
+RFC_7638 = (
+    "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhM"
+    "stn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5"
+    "hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw"
+)
+
+
+@pytest.mark.parametrize(("key", "token"), [(RFC_RSA, RFC_RS256), (RFC_EC, RFC_ES256)])
+def test_the_signatures_of_rfc_7515_are_recognised(key: dict[str, Any], token: str) -> None:
+    assert verify(token, read_public_keys(jwks(key)), now=0) == RFC_CLAIMS
+
+
+def test_the_thumbprint_of_rfc_7638_is_ours() -> None:
+    assert [*read_public_keys(jwks({"kty": "RSA", "n": RFC_7638, "e": "AQAB"}))] == [
+        "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"
+    ]
