@@ -18,6 +18,7 @@ ELSEWHERE = (  # tests/docs, and tests/shipped for the first three
     "explanation/conversations.md",
     "reference/faces.md",
     "how-to/operations.md",
+    "how-to/plugins.md",
 )
 
 
