@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -47,15 +48,27 @@ def test_a_stop_waits_for_the_drain() -> None:
     assert int(seconds.partition("=")[2]) >= Core().drain_seconds + 10  # cli/serve.py gives up so long after the drain
 
 
-class Machine:
-    """A systemd in namespaces of its own, with the unit; the network is the machine's."""
+PAGE = re.findall(
+    r"```sh\n(.*?)```",
+    (ROOT / "docs/how-to/deploy.md").read_text().partition("\n## As a service")[2].partition("\n## ")[0],
+    re.DOTALL,
+)
+"""The commands of the page: those that install the service, and the one that lets in."""
 
-    def __init__(self, engine: Path, folder: Path) -> None:
+
+class Machine:
+    """A systemd in namespaces of its own, in which the page was followed; the network is the machine's."""
+
+    def __init__(self, folder: Path) -> None:
         self.url = f"http://127.0.0.1:{(port := free_port())}"
-        extra = f"[Service]\nEnvironment=BYTEBREW_PORT={port} BYTEBREW_BOOTSTRAP_ADMIN_TOKEN={ADMIN}\n"
-        (folder / UNIT.name).write_text(UNIT.read_text() + extra)
+        settings = {"PORT": str(port), "BOOTSTRAP_ADMIN_TOKEN": ADMIN}
+        lines = "".join(f"BYTEBREW_{name}={value}\n" for name, value in settings.items())
+        (folder / "bytebrew.env").write_text(lines)
+        (folder / "opt").mkdir()
+        shutil.copy(UNIT, folder)
+        shutil.copy(archive(), folder)
         spaces = ["--fork", "--kill-child", "--pid", "--mount", "--cgroup", "--ipc", "--uts"]
-        boot = [ROOT / "tests/shipped/boot.sh", engine, folder / UNIT.name]
+        boot = [str(ROOT / "tests/shipped/boot.sh"), str(folder)]
         self.log = folder / "log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -63,6 +76,7 @@ class Machine:
             )
         try:
             self._wait()
+            self.check("install -D -m 0600 bytebrew.env /etc/bytebrew/bytebrew.env")
         except BaseException:
             self.close()
             raise
@@ -81,15 +95,15 @@ class Machine:
         enter = ["nsenter", "--target", children[0] if children else "0", "--pid", "--mount", "--cgroup", "--"]
         return subprocess.run([*enter, *command], capture_output=True, text=True, timeout=60, check=False)
 
-    def systemctl(self, *command: str) -> str:
-        """What systemctl prints; it must end well."""
-        done = self.run("systemctl", *command)
+    def check(self, command: str) -> str:
+        """What a command of the shell prints; it must end well."""
+        done = self.run("sh", "-euc", f"cd /run/files; {command}")
         assert done.returncode == 0, f"{done.stderr}{self.log.read_text()[-2000:]}"
         return done.stdout.strip()
 
     def shown(self, name: str) -> str:
         """A property of the service."""
-        return self.systemctl("show", "--value", "-p", name, "bytebrew")
+        return self.check(f"systemctl show --value -p {name} bytebrew")
 
     def health(self, other_than: str = "") -> str:
         """When the engine was started that answers now, once another answers than before."""
@@ -112,41 +126,35 @@ class Machine:
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Iterator[Machine]:
-    """That machine, with the engine where the unit looks for it."""
+    """That machine."""
     if os.geteuid() != 0:
         pytest.skip("only root starts a systemd")
-    (unpacked := tmp_path / "unpacked").mkdir()
-    subprocess.run(["tar", "xzf", archive(), "-C", unpacked, "--strip-components=1"], check=True)
-    booted = Machine(unpacked, tmp_path)
+    booted = Machine(tmp_path)
     yield booted
     booted.close()
 
 
-def test_the_engine_works_as_a_service(machine: Machine) -> None:
-    machine.systemctl("start", "bytebrew")
+def test_who_follows_the_page_has_the_engine_as_a_service(machine: Machine) -> None:
+    install, enter = PAGE
+    machine.check(install)
     before = machine.health()
     asyncio.run(use(machine.url))
-    assert machine.run("stat", "-c", "%U %a", "/var/lib/bytebrew").stdout == "bytebrew 700\n"
-    as_user = ["setpriv", "--reuid=bytebrew", "--regid=bytebrew", "--clear-groups", "env"]
-    command = [*as_user, "BYTEBREW_DATA_DIR=/var/lib/bytebrew", "/opt/bytebrew/bytebrew"]
-    assert machine.run(*command, "status").returncode == 0
-    token = machine.run(*command, "session", "create").stdout.strip()
-    admin = {"Authorization": f"Bearer {token}"}
+    assert machine.check("stat -c '%U %a' /var/lib/bytebrew") == "bytebrew 700"
+    admin = {"Authorization": f"Bearer {machine.check(enter)}"}
     assert httpx.get(f"{machine.url}/api/v1/agents", headers=admin).status_code == 200
 
-    machine.systemctl("kill", "--kill-whom=main", "--signal=KILL", "bytebrew")
+    machine.check("systemctl kill --kill-whom=main --signal=KILL bytebrew")
     machine.health(before)
     assert machine.shown("NRestarts") == "1"
     assert httpx.get(f"{machine.url}/api/v1/sessions", headers=admin).json()["total"] == 1
 
-    machine.systemctl("stop", "bytebrew")
+    machine.check("systemctl stop bytebrew")
     assert (machine.shown("ActiveState"), machine.shown("Result")) == ("inactive", "success")
 
 
 def test_wrong_settings_are_not_tried_again(machine: Machine) -> None:
-    machine.run("sh", "-c", "printf '[Service]\\nEnvironment=BYTEBREW_MAX_TURN=5\\n' >>/run/units/bytebrew.service")
-    machine.systemctl("daemon-reload")
-    machine.systemctl("start", "bytebrew")
+    machine.check("echo BYTEBREW_MAX_TURN=5 >>/etc/bytebrew/bytebrew.env")
+    machine.check(PAGE[0])
     until = time.monotonic() + 20
     while machine.shown("ActiveState") != "failed" and time.monotonic() < until:
         time.sleep(0.05)
