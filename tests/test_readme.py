@@ -9,10 +9,11 @@ from tests.processes import serving
 
 README = (ROOT / "README.md").read_text()
 EXECUTED = ("reference/access.md", "explanation/tasks.md")
-ELSEWHERE = (  # tests/docs, and tests/shipped for the first three
+ELSEWHERE = (  # tests/docs and tests/shipped
     "how-to/install.md",
     "how-to/upgrade.md",
     "how-to/deploy.md",
+    "how-to/plugins.md",
     "tutorials/first-agent.md",
     "tutorials/plugin.md",
     "explanation/conversations.md",
