@@ -77,6 +77,8 @@ class Authority(Web):
         if path in self.oauth.get("documents", {RESOURCE + "/mcp": self.resource, SERVER: self.metadata}):
             documents = self.oauth.get("documents", {RESOURCE + "/mcp": self.resource, SERVER: self.metadata})
             reply = 200, documents[path]()
+        elif path.startswith("/authorize?"):
+            reply = 302, b"", f"Location: {self.authorize(self.origin + path, self.oauth['signs_in'])}"
         elif path == "/register":
             reply = self._registered(json.loads(body))
         elif path in ("/token", "/revoke"):

@@ -9,7 +9,7 @@
 /** @typedef {{ kind: "text", text: string }} TextBlock */
 /** @typedef {{ kind: "thinking", text: string, begun: number, ended: number }} ThinkingBlock */
 /** @typedef {{ kind: "output", data: Output, answered: boolean }} OutputBlock */
-/** @typedef {{ kind: "note", code: string, words: string }} NoteBlock */
+/** @typedef {{ kind: "note", code: string, words: string, names?: string[] }} NoteBlock */
 /** @typedef {{ kind: "steer", id: string, words: string, taken: boolean }} SteerBlock */
 /**
  * A tool call; that of a spawned agent has the blocks of its turn. `ask` is a question to a person that waits or waited,
@@ -163,8 +163,8 @@ const TAKES = {
     thought(blocks, at);
     blocks.push({ kind: "output", data, answered: false });
   },
-  notice(blocks, { code, message }) {
-    blocks.push({ kind: "note", code, words: message });
+  notice(blocks, { code, message, names }) {
+    blocks.push({ kind: "note", code, words: message, names });
   },
   summarised(blocks, { messages, turns }) {
     const words = `${messages} messages of ${turns} older turns went into a summary, which the model has in their place.`;

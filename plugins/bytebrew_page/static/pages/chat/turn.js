@@ -7,6 +7,7 @@ import { talk } from "../../core/text.js";
 import { markdown } from "../../parts/markdown.js";
 import { state } from "../../parts/state.js";
 import { copy } from "../../parts/toast.js";
+import { connect } from "../../parts/connect.js";
 import { calls } from "./fold.js";
 import { output } from "./output.js";
 
@@ -100,7 +101,10 @@ function blocks(list, turn, number, newest, around, depth) {
           <p class="meta">${block.taken ? "sent into the running turn" : "the agent reads it at its next step"}</p>
         </div>`;
       default:
-        return html`<p class="note" dir="auto">${talk(block.words)} <code>${block.code}</code></p>`;
+        return html`<p class="note" dir="auto">
+          ${talk(block.words)} <code>${block.code}</code>
+          ${block.code === "authorization_required" ? block.names?.map(connect) : nothing}
+        </p>`;
     }
   });
 }
