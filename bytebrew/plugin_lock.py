@@ -94,8 +94,12 @@ def recorded(files: Mapping[str, Path], metadata: str) -> dict[str, str]:
     own = metadata.removesuffix("METADATA")
     names = {name: "" for name in files if name.startswith(own)}
     if record := files.get(f"{own}RECORD"):
-        with record.open(encoding="utf-8", newline="") as lines:
-            rows = [row for row in csv.reader(lines) if len(row) > 1]
+        try:
+            with record.open(encoding="utf-8", newline="") as lines:
+                rows = [row for row in csv.reader(lines) if len(row) > 1]
+        except (UnicodeDecodeError, csv.Error) as error:
+            message = f"{record} cannot be read ({error}); install that distribution again"
+            raise SettingsError(f"BYTEBREW_PLUGINS_DIR: {message}") from error
         names |= {os.path.normpath(row[0]): row[1] for row in rows}
     return {name: names[name] for name in sorted(names) if name in files}
 

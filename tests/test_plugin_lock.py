@@ -79,6 +79,8 @@ def test_a_folder_as_it_was_locked_is_loaded_again_and_again(folder: Path) -> No
         (lambda at: (at / "plugins.lock").write_text("version = 2\n"), "which a newer bytebrew wrote"),
         (lambda at: (at / "plugins.lock").write_text("version = "), "plugins.lock is no lock of plugins"),
         (lambda at: (at / "plugins.lock").write_text("versions = 1"), "is no lock of plugins"),
+        (lambda at: (at / "some_pond-1.0.dist-info" / "RECORD").write_bytes(b"\xff,\xff\n"), "RECORD cannot be read"),
+        (lambda at: (at / "some_pond-1.0.dist-info" / "RECORD").write_text("a" * 200_000), "RECORD cannot be read"),
         (lambda at: (at / ".committed").mkdir(), "broke off; run bytebrew plugins lock"),
     ],
 )

@@ -18,9 +18,12 @@ CHANGES = "changes.json"
 
 
 @contextmanager
-def changing(folder: Path) -> Iterator[Path]:
+def changing(folder: Path, *, may_create: bool = False) -> Iterator[Path]:
     """The folder, resolved and safe to write to, for one process at a time; an earlier change is completed first."""
-    _make_folder(folder)
+    if may_create:
+        _make_folder(folder)
+    elif not folder.is_dir():
+        raise click.ClickException(f"{folder} is no folder; {plugin_folder.FILL}")
     plugin_folder.check(folder)
     folder = folder.resolve()
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

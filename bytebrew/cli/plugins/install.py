@@ -36,7 +36,7 @@ def install(setup: Setup, files: tuple[Path, ...], find_links: Path | None) -> N
     An older version is replaced as a whole. No code of a wheel runs. plugins.lock then names what is in the folder, and
     the engine starts with exactly that.
     """
-    with changes.changing(_folder(setup)) as folder:
+    with changes.changing(_folder(setup), may_create=True) as folder:
         there = changes.files_of(folder)
         plugin_lock.verify(folder, there.values())
         present, engine = _present(there), dependencies.of_engine()

@@ -285,6 +285,12 @@ def test_without_a_folder_the_setting_is_named(tmp_path: Path) -> None:
     assert "BYTEBREW_PLUGINS_DIR names no folder: set it for this command and for the engine" in done.stderr
 
 
+def test_only_install_makes_the_folder(bytebrew: Command, folder: Path, tmp_path: Path) -> None:
+    for command in (("lock",), ("remove", "heron")):
+        assert f"{folder} is no folder; fill it with bytebrew plugins install" in bytebrew(*command).output
+    assert not folder.exists()
+
+
 def test_two_commands_do_not_change_a_folder_at_once(bytebrew: Command, folder: Path, tmp_path: Path) -> None:
     folder.mkdir()
     other = os.open(folder, os.O_RDONLY)
