@@ -28,11 +28,11 @@ if [ ! -e "$packages/done" ]; then
 fi
 cp -r "$packages" "$work/site"
 "${install[@]}" --no-index --target "$work/site" "$wheel"
-
 rm -rf "$work/site/bin" "$work/site/done"
 
 "$python" -I "$here/folder.py" "$work/$folder" "$work/site"
 (cd "$here/launcher" && CGO_ENABLED=0 GOTOOLCHAIN=local GOFLAGS= go build -trimpath -ldflags='-s -w -buildid=' -o "$work/launcher")
 cp "$work/launcher" "$work/$folder/bytebrew"
+cp "$work/launcher" "$work/$folder/bin/python"  # no link: tools that look for a Python follow one to its end
 "$python" -I "$here/pack.py" "$work/$folder" "$work/launcher" "$target/$folder-linux-$(uname -m)"
 rm -rf "$work"

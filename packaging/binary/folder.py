@@ -57,7 +57,6 @@ def main(root: Path, site: Path) -> None:
     shutil.copytree(site, packages, ignore=shutil.ignore_patterns("__pycache__", *NOT_RUN))
     (root / "bin").mkdir()
     shutil.copy(interpreter, root / "bin" / stdlib.name)
-    (root / "bin" / "python").symlink_to("../bytebrew")
     shutil.copy(Path(__file__).with_name("start.py"), root / "lib")
     for library in sorted({*needed([interpreter, *elf(root)], root)}):
         shutil.copy(library, root / "lib" / library.name)

@@ -14,7 +14,7 @@ from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 def main(folder: Path, launcher: Path, file: Path) -> None:
     """Writes both forms."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
     write_one_file(folder, paths, launcher, file)
     write_archive(folder, paths, file.with_name(f"{file.name}.tar.gz"))
 
@@ -25,9 +25,9 @@ def write_one_file(folder: Path, paths: list[Path], launcher: Path, target: Path
     with ZipFile(target, "a", ZIP_DEFLATED, compresslevel=9) as archive:
         for path in paths:
             entry = ZipInfo(str(path.relative_to(folder)))
-            entry.external_attr = path.lstat().st_mode << 16
+            entry.external_attr = path.stat().st_mode << 16
             entry.compress_type = ZIP_DEFLATED
-            archive.writestr(entry, str(path.readlink()) if path.is_symlink() else path.read_bytes())
+            archive.writestr(entry, path.read_bytes())
     target.chmod(0o755)
 
 
@@ -43,7 +43,7 @@ def write_archive(folder: Path, paths: list[Path], target: Path) -> None:
             entry.uid = entry.gid = entry.mtime = 0
             entry.uname = entry.gname = ""
             entry.mode = stat.S_IMODE(entry.mode)
-            archive.addfile(entry, BytesIO(path.read_bytes()) if entry.isfile() else None)
+            archive.addfile(entry, BytesIO(path.read_bytes()))
 
 
 if __name__ == "__main__":

@@ -81,7 +81,7 @@ def test_it_names_no_folder_of_the_building_machine(unpacked: Path) -> None:
 
 
 def test_the_launcher_needs_no_library(unpacked: Path, one_file: Path) -> None:
-    for path in (unpacked / "bytebrew", one_file):
+    for path in (unpacked / "bytebrew", unpacked / "bin/python", one_file):
         headers = subprocess.run(["readelf", "-W", "-l", path], capture_output=True, text=True, check=True).stdout
         assert "INTERP" not in headers
         assert "DYNAMIC" not in headers
@@ -212,6 +212,13 @@ def test_a_path_that_no_library_path_can_hold_is_refused(one_file: Path, tmp_pat
     assert done.returncode == 1
     assert "without : and ; in its path" in done.stderr
     assert [*folder.iterdir()] == []
+
+
+def test_tools_take_its_interpreter_for_one(unpacked: Path, uv: Path, tmp_path: Path) -> None:
+    command = [str(uv), "python", "find", "--no-config", "--python-preference", "only-system", f"{unpacked}/bin/python"]
+    settings = environment({"UV_CACHE_DIR": str(tmp_path)})
+    done = subprocess.run(command, env=settings, capture_output=True, text=True, timeout=60)
+    assert done.stdout == f"{unpacked}/bin/python\n", done.stderr
 
 
 def test_a_link_to_the_program_works(unpacked: Path, tmp_path: Path) -> None:

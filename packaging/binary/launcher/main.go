@@ -2,7 +2,7 @@
 //
 // It is linked statically, so that it runs where nothing else is installed. If the folder of the engine is appended to
 // it as a ZIP archive (the one-file form), it unpacks that into a new temporary folder first. It then replaces itself:
-// the engine keeps its process id, and no process stands between it and its signals. Under the name `python` it is the
+// the engine keeps its process id, and no process stands between it and its signals. As `bin/python` it is the
 // interpreter, which is how the engine starts other processes.
 package main
 
@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -41,6 +40,9 @@ func run() error {
 		return fmt.Errorf("cannot tell where its own file is (is /proc mounted?): %w", err)
 	}
 	root := filepath.Dir(executable)
+	if filepath.Base(executable) == "python" && filepath.Base(root) == "bin" {
+		return start(filepath.Dir(root), append([]string{"-I"}, os.Args[1:]...))
+	}
 	options := []string{"-I"}
 	if archive, err := zip.OpenReader(executable); err == nil {
 		if root, err = unpack(&archive.Reader); err != nil {
@@ -51,9 +53,7 @@ func run() error {
 	} else if !errors.Is(err, zip.ErrFormat) {
 		return fmt.Errorf("%s is damaged: %w", executable, err)
 	}
-	if filepath.Base(os.Args[0]) != "python" {
-		options = append(options, filepath.Join(root, "lib", "start.py"))
-	}
+	options = append(options, filepath.Join(root, "lib", "start.py"))
 	return start(root, append(options, os.Args[1:]...))
 }
 
@@ -180,13 +180,6 @@ func writeOne(entry *zip.File, path string) error {
 		return err
 	}
 	defer source.Close()
-	if entry.Mode()&fs.ModeSymlink != 0 {
-		target := new(strings.Builder)
-		if _, err := io.Copy(target, source); err != nil {
-			return err
-		}
-		return os.Symlink(target.String(), path)
-	}
 	target, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, entry.Mode().Perm()&0o700)
 	if err != nil {
 		return err
