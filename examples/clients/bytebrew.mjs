@@ -81,8 +81,10 @@ export class Conversation {
     const authorized = { Authorization: `Bearer ${this.token}`, ...headers };
     const response = await fetch(`${this.url}/api/v1/${path}`, { headers: authorized, ...rest });
     if (response.ok) return response;
+    const away = response.status >= 502 && response.status <= 504 ? 1 : undefined; // a proxy's own answer has no wait
+    const body = await response.json().catch(() => ({ error: "http_error", message: `HTTP ${response.status}` }));
     const wait = response.headers.get("retry-after");
-    throw new Refused(response.status, await response.json(), wait === null ? undefined : Number(wait));
+    throw new Refused(response.status, body, wait === null ? away : Number(wait));
   }
 }
 

@@ -24,7 +24,7 @@ const patience = 2 * time.Minute
 // Event is a Server-Sent Event. One without an ID is no part of the history: the stream failed, and not its turn.
 type Event struct{ ID, Name, Data string }
 
-// Refused is an answer in the engine's one shape of errors.
+// Refused is an answer in the engine's one shape of errors; after is when the request may be sent again, if at all.
 type Refused struct {
 	Status  int
 	Code    string `json:"error"`
@@ -176,6 +176,8 @@ func (c *Conversation) send(ctx context.Context, method, path string, body any, 
 	}
 	if seconds, err := strconv.Atoi(response.Header.Get("Retry-After")); err == nil {
 		refused.after = max(time.Second, time.Duration(seconds)*time.Second)
+	} else if response.StatusCode >= 502 && response.StatusCode <= 504 { // a proxy's: the engine is away
+		refused.after = time.Second
 	}
 	return nil, refused
 }

@@ -130,15 +130,38 @@ def test_it_shows_deltas_as_they_come_and_asks_before_a_call(
         assert ("paid 5" in output) == (answer == "yes")
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_it_resumes_where_its_connections_are_cut(engine: Served, name: str) -> None:
-    before = engine.admin.get("sessions").json()["total"]
-    with through_a_proxy_that_cuts(engine.url, [10, 900]) as proxy:
-        url = f"http://127.0.0.1:{proxy.server_address[1]}"
-        with talking(name, url, engine.token, steps(slow(*WORDS, seconds=0.001))) as client:
-            code, output = client.end()
-            assert (code, output.rstrip("\n").strip()) == (0, TEXT.strip()), client.errors()
+class Gateway(Cutting):
+    """Says by itself that the engine is away where the next length is negative."""
+
+    def handle(self) -> None:
+        if self.lengths and self.lengths[0] < 0:
+            self.lengths.pop(0)
+            self.connection.recv(65536)
+            page = b"<html>Bad Gateway</html>"
+            head = f"HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/html\r\nContent-Length: {len(page)}\r\n"
+            self.wfile.write(f"{head}Connection: close\r\n\r\n".encode() + page)
+        else:
+            super().handle()
+
+
+@contextmanager
+def gateway(engine: Served, lengths: list[int]) -> Iterator[str]:
+    """The address of a proxy that cuts its first answers at these lengths."""
+    with through_a_proxy_that_cuts(engine.url, lengths) as proxy:
+        proxy.RequestHandlerClass = Gateway
+        yield f"http://127.0.0.1:{proxy.server_address[1]}"
         proxy.shutdown()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_it_resumes_where_its_connections_are_cut_and_a_proxy_says_that_the_engine_is_away(
+    engine: Served, name: str
+) -> None:
+    before = engine.admin.get("sessions").json()["total"]
+    message = steps(slow(*WORDS, seconds=0.001))
+    with gateway(engine, [10, -1, 900, -1]) as url, talking(name, url, engine.token, message) as client:
+        code, output = client.end()
+        assert (code, output.strip()) == (0, TEXT.strip()), client.errors()
     assert not Cutting.lengths
     assert engine.admin.get("sessions").json()["total"] == before + 1
     [newest, *_] = engine.admin.get("sessions").json()["sessions"]
