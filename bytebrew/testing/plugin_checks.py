@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from bytebrew.base.errors import BootError, SettingsError
 from bytebrew.contract.route import Route
+from bytebrew.plugins import place
 from bytebrew.testing.engines import client, engine
 from bytebrew.testing.fake_vendor import require
 
@@ -35,10 +36,13 @@ class PluginCheck(NamedTuple):
         try:
             async with asyncio.timeout(60):
                 await self.run(subject)
+        except AssertionError:
+            raise
         except (BootError, SettingsError) as error:
             raise AssertionError(f"the engine does not start: {error}") from error
-        except TimeoutError as error:
-            raise AssertionError("no end after 60 s") from error
+        except Exception as error:
+            message = "no end after 60 s" if isinstance(error, TimeoutError) else f"it raised {error!r}{place(error)}"
+            raise AssertionError(message) from error
 
 
 async def plugin_conformance(name: str, module: str, settings: Mapping[str, str] | None = None) -> None:
@@ -89,7 +93,7 @@ async def names_its_tables_after_itself(subject: PluginSubject) -> None:
 async def answers_requests_of_strangers(subject: PluginSubject) -> None:
     """A caller without a credential gets a 401 at each route that has a scope; no route fails on an empty request."""
     async with engine(settings=subject.settings) as running:
-        owned = next(plugin.routes for plugin in running.plugins.list_all() if plugin.name == subject.name)
+        owned = {one for plugin in running.plugins.list_all() if plugin.name == subject.name for one in plugin.routes}
         routes = [route for route in running.routes if f"{route.method} {route.path}" in owned]
         async with client(running, token="") as stranger, client(running) as admin:
             for route in routes:

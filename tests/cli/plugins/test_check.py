@@ -17,25 +17,15 @@ version = "1.0"
 heron = "bytebrew_heron"
 """
 TEST = "def test_true(): assert True\n"
-HEAD = """
-import asyncio
-from bytebrew import Actor, AuthMode, Migration, Register, Request, Route, hookimpl
-"""
 SOUND = TOOL.format(name="heron")
-MUTE = SOUND.replace('    """Swims."""\n', "")
 FAULTS = {
     "imports: bytebrew_heron.py:1 imports bytebrew.engine, which changes without notice": "import bytebrew.engine\n"
     + SOUND,
     "imports: bytebrew_heron.py:1 imports the plugin bytebrew_audit": "import bytebrew_audit\n" + SOUND,
     "loads: plugin heron (of bytebrew-heron 1.0) failed in its module: TypeError: it implements no hook": "fly = 1\n",
-    "heron names its tables after itself: its tables nests do not begin with heron_": HEAD
-    + """
-@hookimpl
-def register_migrations(register: Register[Migration]) -> None:
-    register(Migration(1, "create table nests (a text) strict; create table heron_eggs (a text) strict;"))
-""",
-    "heron answers requests of strangers: GET /heron answers 500": HEAD
-    + """
+    "heron answers requests of strangers: GET /heron answers 500": """
+from bytebrew import Register, Request, Route, hookimpl
+
 async def fly(request: Request[None]) -> None:
     \"\"\"Flies.\"\"\"
     raise KeyError("wings")
@@ -44,33 +34,6 @@ async def fly(request: Request[None]) -> None:
 def register_routes(register: Register[Route]) -> None:
     register(Route("GET", "/heron", None, fly, "Fly"))
 """,
-    "heron lets in nobody who is not known: mode heron answers 200 to no one": HEAD
-    + """
-class Open(AuthMode):
-    name = "heron"
-    async def identify(self, request):
-        return Actor(subject="user:x", name="x", kind="user", scopes=frozenset({"chat"}))
-
-@hookimpl
-def register_auth_modes(register: Register[AuthMode]) -> None:
-    register(Open())
-""",
-    "heron starts and stops twice on the same database: a task of it runs on after shutdown": HEAD
-    + """
-async def forever() -> None:
-    await asyncio.Event().wait()
-
-@hookimpl
-async def startup() -> None:
-    globals()["running"] = asyncio.create_task(forever())
-""",
-    "heron starts and stops twice on the same database: the engine does not start: plugin heron": HEAD
-    + """
-@hookimpl
-async def startup() -> None:
-    raise ValueError("no wings")
-""",
-    "heron starts and stops twice on the same database: plugin heron (of bytebrew-heron 1.0) has the tool": MUTE,
 }
 
 
@@ -118,8 +81,6 @@ def test_a_fault_is_told_by_the_check_that_finds_it(message: str, source: Path) 
         ("pyproject.toml", "[project", "pyproject.toml: "),
         ("pyproject.toml", PROJECT.replace("points.bytebrew]", "points.other]"), "its groups of entry points: other"),
         ("pyproject.toml", PROJECT.replace('"bytebrew_heron"', '"stork"'), "there is no stork.py or stork/__init__.py"),
-        ("test_heron.py", "", "has no tests: write test_*.py with the kit bytebrew.testing"),
-        ("test_heron.py", TEST.replace("True\n", "False\n"), "the plugin's own tests failed"),
     ],
 )
 def test_a_distribution_that_does_not_fit_is_refused_in_words(name: str, text: str, message: str, source: Path) -> None:
@@ -127,6 +88,19 @@ def test_a_distribution_that_does_not_fit_is_refused_in_words(name: str, text: s
     done = run("plugins", "test", str(source))
     assert done.returncode == 1
     assert message in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "has no tests: write test_.*.py with the kit bytebrew.testing"),
+        (TEST.replace("True\n", "False\n"), "the plugin's own tests failed"),
+    ],
+)
+def test_missing_and_failing_tests_are_a_failure(text: str, message: str, source: Path) -> None:
+    (source / "test_heron.py").write_text(text)
+    with pytest.raises(click.ClickException, match=message):
+        check._run_pytest(sources.Tested({}, (source,), source))
 
 
 def test_a_folder_without_a_plugin_says_how_to_make_one(tmp_path: Path) -> None:
