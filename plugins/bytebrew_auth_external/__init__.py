@@ -48,6 +48,9 @@ def _key_faults(own: External) -> list[str]:
         return ["BYTEBREW_JWT_JWKS_URL and BYTEBREW_JWT_PUBLIC_KEY_PATH: set one of them, where the issuer's keys are"]
     if own.jwt_jwks_url and (fault := url_fault(own.jwt_jwks_url)):
         return [f"BYTEBREW_JWT_JWKS_URL {fault}"]
+    if own.jwt_jwks_url and not own.jwt_issuer:
+        message = "one set of keys may sign for all tenants of a service: set the iss of yours"
+        return [f"BYTEBREW_JWT_ISSUER: {message}, or {ANY} for all"]
     if own.jwt_public_key_path is None and not own.jwt_jwks_url:
         wanted = "BYTEBREW_JWT_JWKS_URL or BYTEBREW_JWT_PUBLIC_KEY_PATH"
         return [f"{wanted}: the external auth mode needs the issuer's public keys, at a URL or in a file"]

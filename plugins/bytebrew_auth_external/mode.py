@@ -13,7 +13,7 @@ from .key_file import KeyFile
 from .key_set import KeySet
 
 ANY = "*"
-"""Setting of the audience that accepts JWTs for any service of the issuer."""
+"""Setting of the audience that accepts JWTs for any service of the issuer, and of the issuer that accepts any."""
 CLAIMS = ("scope", "scopes", "scp", "permissions")
 """Claims with scopes: OAuth 2.0's (RFC 9068), a common plural, Entra's, and Auth0's with role-based access control."""
 
@@ -30,7 +30,9 @@ class External(Struct, frozen=True, kw_only=True):
             description="URL of the issuer's JWK set, or of its /.well-known/openid-configuration, in place of a file"
         ),
     ] = ""
-    jwt_issuer: Annotated[str, Meta(description="the iss that a JWT must have, if any")] = ""
+    jwt_issuer: Annotated[
+        str, Meta(description="the iss that a JWT must have, which a URL of keys needs; * for any")
+    ] = ""
     jwt_audience: Annotated[
         str, Meta(description="the aud that a JWT must have, which the external mode needs; * for any, or for none")
     ] = ""
@@ -71,7 +73,7 @@ class ExternalMode(AuthMode):
         if settings.jwt_public_key_path is not None:
             self._source = KeyFile(settings.jwt_public_key_path)
         else:
-            self._source = KeySet(settings.jwt_jwks_url, settings.jwt_issuer, http)
+            self._source = KeySet(settings.jwt_jwks_url, settings.jwt_issuer.removeprefix(ANY), http)
         await self._source.start()
 
     async def stop(self) -> None:
@@ -93,8 +95,9 @@ class ExternalMode(AuthMode):
 
     async def _verified(self, token: str) -> dict[str, Any]:
         assert self._source is not None
-        issuer, audience = self._settings.jwt_issuer, self._settings.jwt_audience
-        audience = "" if audience == ANY else audience
+        issuer, audience = (
+            "" if wanted == ANY else wanted for wanted in (self._settings.jwt_issuer, self._settings.jwt_audience)
+        )
         try:
             return bytebrew.verify(token, self._source.current(), issuer=issuer, audience=audience)
         except bytebrew.UnknownKey:

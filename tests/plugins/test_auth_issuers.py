@@ -71,7 +71,8 @@ async def issuing(keys: str = OLD) -> AsyncIterator[Issuer]:
 
 def settings_for(url: str, **more: str) -> dict[str, str]:
     named = {f"BYTEBREW_{name.upper()}": value for name, value in more.items()}
-    return {"BYTEBREW_AUTH_MODE": "external", "BYTEBREW_JWT_AUDIENCE": "*", "BYTEBREW_JWT_JWKS_URL": url, **named}
+    known = {"BYTEBREW_JWT_AUDIENCE": "*", "BYTEBREW_JWT_ISSUER": "*", "BYTEBREW_JWT_JWKS_URL": url}
+    return {"BYTEBREW_AUTH_MODE": "external", **known, **named}
 
 
 @asynccontextmanager
@@ -264,6 +265,9 @@ async def test_keys_are_found_by_the_metadata_of_an_issuer() -> None:
         tenant = f"{issuer.url}/tenant"
         path = "/tenant/.well-known/openid-configuration"
         issuer.answers[path] = (200, "", f'{{"issuer": "{tenant}", "jwks_uri": "{issuer.url}/jwks", "more": 1}}')
+        async with engine_of(issuer, path) as (_, client):  # of any issuer
+            assert await status(client, user(RSA, "old", iss="https://other")) == 200
+        issuer.paths.clear()
         async with engine_of(issuer, path, jwt_issuer=tenant) as (_, client):
             assert await status(client, user(RSA, "old", iss=tenant)) == 200
             assert await status(client, user(RSA, "old")) == 401
@@ -309,6 +313,10 @@ def test_keys_come_over_https_or_from_this_machine(url: str, fault: str) -> None
     ("settings", "words"),
     [
         ({"BYTEBREW_JWT_JWKS_URL": "http://idp.example/keys"}, "BYTEBREW_JWT_JWKS_URL is not https"),
+        (
+            {"BYTEBREW_JWT_JWKS_URL": "https://idp.example/keys"},
+            "BYTEBREW_JWT_ISSUER: one set of keys may sign for all",
+        ),
         ({"BYTEBREW_JWT_JWKS_URL": "https://idp.example/", "BYTEBREW_JWT_PUBLIC_KEY_PATH": "/k"}, "set one of them"),
     ],
 )
