@@ -61,3 +61,26 @@ def test_a_chat_that_needs_it_has_a_button_that_connects(page: Any, engine: Serv
     answer.get_by_role("heading", name="Connected").wait_for()
     assert engine.admin.get("connections").json()[0]["state"] == "connected"
     assert web.clients
+
+
+def test_a_server_with_oauth_is_added_and_edited(page: Any, engine: Served, web: Authority) -> None:
+    page.goto("/tools/mcp")
+    page.get_by_role("textbox", name="Name", exact=True).fill("spare")
+    page.get_by_role("textbox", name="Address").fill(web.url)
+    page.get_by_label("Signs in").select_option("oauth2")
+    page.get_by_label("Scopes").fill("read\nwrite")
+    page.get_by_role("button", name="Add and connect").click()
+    page.wait_for_url("**/tools/mcp/spare")
+    with page.context.expect_page() as opening:
+        page.get_by_role("button", name="Connect spare").click()
+    opening.value.get_by_role("heading", name="Connected").wait_for()
+    page.get_by_text("as they were approved").wait_for()
+    page.get_by_role("link", name="Edit").click()
+    page.get_by_label("Client", exact=True).fill("mine")
+    page.get_by_label("Authorization server of the client").fill(web.origin)
+    page.get_by_role("textbox", name="Client secret").fill("a-secret")
+    page.get_by_role("button", name="Save").click()
+    page.wait_for_url("**/tools/mcp/spare")
+    stored = engine.admin.get("mcp-servers/spare").json()
+    assert (stored["auth_type"], stored["auth_client_id"], stored["has_auth_key"]) == ("oauth2", "mine", True)
+    assert (stored["auth_issuer"], stored["auth_scopes"]) == (web.origin, ["read", "write"])

@@ -10,6 +10,7 @@ import { go, to } from "../../core/router.js";
 import { say } from "../../core/say.js";
 import { shown } from "../../core/text.js";
 import { View } from "../../core/view.js";
+import { connect } from "../../parts/connect.js";
 import { sure } from "../../parts/dialog.js";
 import { head, time } from "../../parts/head.js";
 import { state } from "../../parts/state.js";
@@ -180,6 +181,11 @@ class McpServer extends View {
                 }
               </span>
             </div>`
+          : ""
+      }
+      ${
+        server.enabled && server.auth_type === "oauth2" && server.auth_grant === "authorization_code"
+          ? html`<div class="note">Each user connects to it as themselves. ${connect(server.name)}</div>`
           : ""
       }
       ${server.warnings.map((words) => html`<div class="note wait">${shown(words)}</div>`)}

@@ -13,7 +13,17 @@ import { secret } from "../../parts/secret.js";
 
 const PATHS = [
   ...["name", "type", "url", "command", "args", "env", "headers", "auth_type", "auth_header", "auth_key"],
-  ...["forward_headers", "pin", "allow_tools", "deny_tools", "enabled"],
+  ...[
+    "auth_grant",
+    "auth_client_id",
+    "auth_issuer",
+    "auth_scopes",
+    "forward_headers",
+    "pin",
+    "allow_tools",
+    "deny_tools",
+    "enabled",
+  ],
 ].map((name) => `$.${name}`);
 const REMOTE = ["streamable-http", "http", "sse"];
 
@@ -61,6 +71,10 @@ function draftOf(server, entry) {
     auth_type: server?.auth_type ?? (bearer ? "bearer" : "none"),
     auth_header: server?.auth_header ?? "X-API-Key",
     auth_key: "",
+    auth_grant: server?.auth_grant ?? "authorization_code",
+    auth_client_id: server?.auth_client_id ?? "",
+    auth_issuer: server?.auth_issuer ?? "",
+    auth_scopes: (server?.auth_scopes ?? []).join("\n"),
     forward_headers: (server?.forward_headers ?? []).join("\n"),
     pin: server?.pin ?? "block",
     limited: Boolean(server?.allow_tools),
@@ -86,6 +100,10 @@ function bodyOf(draft, server) {
     auth_type: text("auth_type"),
     auth_header: text("auth_header"),
     auth_key: text("auth_key"),
+    auth_grant: text("auth_grant"),
+    auth_client_id: text("auth_client_id"),
+    auth_issuer: text("auth_issuer"),
+    auth_scopes: listOf(text("auth_scopes")),
     forward_headers: listOf(text("forward_headers")),
     pin: text("pin"),
     allow_tools: draft.limited ? listOf(text("allow_tools")) : null,
@@ -208,15 +226,16 @@ class ServerForm extends View {
   /** @param {Record<string, string>} wrong */
   #remote(wrong) {
     const auth = String(this.#draft.auth_type);
-    const keyed = auth === "api_key" || auth === "bearer";
+    const keyed = auth === "api_key" || auth === "bearer" || (auth === "oauth2" && this.#draft.auth_client_id);
     return html`
       ${this.#text("url", "Address", wrong, html`<code>url</code>`)}
-      ${this.#select("auth_type", "Signs in", wrong, ["none", "bearer", "api_key", "forward_headers"], html`<code>auth_type</code>`)}
+      ${this.#select("auth_type", "Signs in", wrong, ["none", "bearer", "api_key", "forward_headers", "oauth2"], html`<code>auth_type</code>`)}
+      ${auth === "oauth2" ? this.#oauth(wrong) : ""}
       ${auth === "api_key" ? this.#text("auth_header", "Header of the key", wrong, html`<code>auth_header</code>`) : ""}
       ${
         keyed
           ? field(
-              "Key",
+              auth === "oauth2" ? "Client secret" : "Key",
               "$.auth_key",
               { hint: html`<code>auth_key</code>, sealed on disk`, error: wrong["$.auth_key"] },
               (id, described, invalid) =>
@@ -230,6 +249,16 @@ class ServerForm extends View {
           : ""
       }
       ${this.#lines("headers", "Headers", wrong, html`<code>headers</code>, lines of <code>Name: value</code>; <code>***</code> keeps a stored value`)}
+    `;
+  }
+
+  /** @param {Record<string, string>} wrong */
+  #oauth(wrong) {
+    return html`
+      ${this.#select("auth_grant", "Whose account", wrong, ["authorization_code", "client_credentials"], html`<code>auth_grant</code>: each user connects as themselves, or the engine has an account of its own`)}
+      ${this.#text("auth_client_id", "Client", wrong, html`<code>auth_client_id</code>, if you have registered one; else the engine registers itself`)}
+      ${this.#draft.auth_client_id || this.#draft.auth_issuer ? this.#text("auth_issuer", "Authorization server of the client", wrong, html`<code>auth_issuer</code>`) : ""}
+      ${this.#lines("auth_scopes", "Scopes", wrong, html`<code>auth_scopes</code>, one a line, in place of those that the server names`)}
     `;
   }
 
