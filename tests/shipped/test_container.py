@@ -36,7 +36,10 @@ netns = "host"
 cgroups = "disabled"
 default_ulimits = ["nofile=1024:4096", "nproc=1024:1024"]
 seccomp_profile = "{debian}/usr/share/containers/seccomp.json"
+[network]
+network_config_dir = "{folder}/networks"
 [engine]
+lock_type = "file"
 cgroup_manager = "cgroupfs"
 events_logger = "file"
 conmon_path = ["{debian}/usr/bin/conmon"]
