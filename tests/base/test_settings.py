@@ -22,6 +22,7 @@ EXAMPLES: dict[str, tuple[str, object]] = {
     "port": ("9000", 9000),
     "data_dir": ("/srv/bytebrew", Path("/srv/bytebrew")),
     "config": ("/srv/bytebrew.yaml", Path("/srv/bytebrew.yaml")),
+    "public_url": ("https://agents.example", "https://agents.example"),
     "token": (ADMIN, ADMIN),
     "auth_mode": ("external", "external"),
     "db_synchronous": ("full", "full"),

@@ -40,7 +40,7 @@ def test(setup: Setup, path: Path) -> None:
             failed += not good
         if failed:
             raise click.ClickException(f"{failed} of the engine's checks failed; the plugin's own tests were not run")
-        _run_pytest(tested)
+        _run_pytest(tested, setup.environment)
 
 
 def _lines(setup: Setup, tested: Tested) -> Iterator[tuple[bool, str]]:
@@ -82,16 +82,16 @@ def _settings(setup: Setup) -> Mapping[str, str]:
     }
 
 
-def _run_pytest(tested: Tested) -> None:
+def _run_pytest(tested: Tested, environment: Mapping[str, str]) -> None:
     if tested.tests is None:
         click.echo("The plugin's own tests are not in it: name its source folder to run them")
         return
     if not importlib.util.find_spec("pytest"):
         cure = "run this where bytebrew is installed by pip, after pip install pytest"
         raise click.ClickException(f"the plugin's own tests were not run: they need pytest, which is not here; {cure}")
-    path = os.pathsep.join([*map(str, tested.paths), *filter(None, [os.environ.get("PYTHONPATH")])])
+    path = os.pathsep.join([*map(str, tested.paths), *filter(None, [environment.get("PYTHONPATH")])])
     command = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
-    done = subprocess.run(command, cwd=tested.tests, env={**os.environ, "PYTHONPATH": path}, check=False)
+    done = subprocess.run(command, cwd=tested.tests, env={**environment, "PYTHONPATH": path}, check=False)
     if done.returncode == NO_TESTS:
         raise click.ClickException(f"{tested.tests} has no tests: write test_*.py with the kit bytebrew.testing")
     if done.returncode:

@@ -1,5 +1,6 @@
 """`plugins test` passes a sound plugin, and says in words what is wrong with another."""
 
+import os
 from pathlib import Path
 
 import click
@@ -100,7 +101,7 @@ def test_a_distribution_that_does_not_fit_is_refused_in_words(name: str, text: s
 def test_missing_and_failing_tests_are_a_failure(text: str, message: str, source: Path) -> None:
     (source / "test_heron.py").write_text(text)
     with pytest.raises(click.ClickException, match=message):
-        check._run_pytest(sources.Tested({}, (source,), source))
+        check._run_pytest(sources.Tested({}, (source,), source), os.environ)
 
 
 def test_a_folder_without_a_plugin_says_how_to_make_one(tmp_path: Path) -> None:
@@ -113,4 +114,4 @@ def test_without_pytest_it_says_what_to_install(source: Path, monkeypatch: pytes
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     tested = sources.Tested({}, (source,), source)
     with pytest.raises(click.ClickException, match="they need pytest, which is not here; run this where"):
-        check._run_pytest(tested)
+        check._run_pytest(tested, os.environ)
