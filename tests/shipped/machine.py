@@ -36,6 +36,7 @@ class Machine:
             "UV_TOOL_BIN_DIR": str(self.bin),
             "PIPX_HOME": str(folder / "pipx"),
             "PIPX_BIN_DIR": str(self.bin),
+            "PIP_NO_COMPILE": "1",  # modules are compiled where they are used
             "BYTEBREW_DATA_DIR": str(self.data),
         }
 
