@@ -58,6 +58,12 @@ def test_a_folder_as_it_was_locked_is_loaded_again_and_again(folder: Path) -> No
     assert not (folder / "__pycache__").exists()
 
 
+def test_doctor_names_what_is_locked(folder: Path, tmp_path: Path) -> None:
+    settings = {"BYTEBREW_PLUGINS_DIR": str(folder), "BYTEBREW_DATA_DIR": str(tmp_path / "data"), "BYTEBREW_PORT": "0"}
+    done = run("doctor", settings=settings)
+    assert f"ok  plugins.lock: {folder} holds what is locked: some-pond 1.0\n" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

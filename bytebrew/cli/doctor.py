@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import click
 
+from bytebrew import plugin_lock
 from bytebrew.base.errors import BootError, EngineError, StorageError
 from bytebrew.base.machine.lock import held
 from bytebrew.base.progress import Progress
@@ -73,6 +74,10 @@ def _plugins(setup: Setup) -> Iterator[Check]:
     yield Check("plugins", True, f"{len(loaded)} loaded: {', '.join(loaded)}")
     for warning in warnings:
         yield Check("plugins", False, warning)
+    folder = setup.core().plugins_dir
+    if folder is not None and (lock := plugin_lock.read(folder)):
+        names = ", ".join(f"{one.name} {one.version}" for one in lock.distribution) or "nothing"
+        yield Check("plugins.lock", True, f"{folder} holds what is locked: {names}")
     for problem in lacking(requires("bytebrew") or ()):
         yield Check("packages", False, f"bytebrew {problem}; install it again")
 

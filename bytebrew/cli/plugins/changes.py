@@ -34,7 +34,10 @@ def changing(folder: Path, *, may_create: bool = False) -> Iterator[Path]:
             raise click.ClickException(f"another bytebrew changes {folder}; wait for its end") from error
         complete(folder)
         shutil.rmtree(folder / STAGED, ignore_errors=True)
-        yield folder
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder / STAGED, ignore_errors=True)
     finally:
         os.close(descriptor)
 

@@ -1,5 +1,6 @@
 """Wheels are unpacked into the plugin folder without running their code, all of them or none."""
 
+import errno
 import fcntl
 import os
 import shutil
@@ -352,6 +353,26 @@ def test_a_crash_at_any_step_leaves_the_old_plugins_or_a_refusal_until_the_chang
         assert not [name for name in contents(folder) if name.startswith(".")]
     assert done.exit_code == 0
     assert [*dict.fromkeys(outcomes)] == ["old", "refused"]
+
+
+def test_a_full_disk_leaves_what_was_there(
+    bytebrew: Command, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bytebrew("install", wheel(tmp_path))
+    before = contents(folder)
+
+    def full(path: Path, content: bytes) -> int:
+        if path.name == "RECORD":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        return len(content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        patch.setattr(Path, "chmod", lambda path, mode: None)
+        assert isinstance(bytebrew("install", wheel(tmp_path, version="2.0")).exception, OSError)
+    assert contents(folder) == before
+    assert not (folder / ".staged").exists()
+    assert "heron" in listed(folder)
 
 
 def test_the_code_of_a_wheel_does_not_run(bytebrew: Command, folder: Path, tmp_path: Path) -> None:
