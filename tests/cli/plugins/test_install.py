@@ -352,7 +352,7 @@ def test_a_crash_at_any_step_leaves_the_old_plugins_or_a_refusal_until_the_chang
         assert [one.version for one in (plugin_lock.read(folder) or plugin_lock.Lock()).distribution] == ["2.0"]
         assert not [name for name in contents(folder) if name.startswith(".")]
     assert done.exit_code == 0
-    assert [*dict.fromkeys(outcomes)] == ["old", "refused"]
+    assert [*dict.fromkeys(outcomes)] == ["old", "refused", "new"]
 
 
 def test_a_full_disk_leaves_what_was_there(
