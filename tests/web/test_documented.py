@@ -20,7 +20,13 @@ PAGES = {
     for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md"))
 }
 TUTORIAL = "tutorials/plugin.md"  # whose vendor has paths and settings of its own
-PATHS = {path for page in {*PAGES} - {TUTORIAL} for path in re.findall(r"`(?:[A-Z]+ )?(/[a-z][\w/{}.-]*)", PAGES[page])}
+FILES = re.compile(r"/(data|etc|tmp|var)\b")  # of a machine
+PATHS = {
+    path
+    for page in {*PAGES} - {TUTORIAL}
+    for path in re.findall(r"`(?:[A-Z]+ )?(/[a-z][\w/{}.-]*)", PAGES[page])
+    if not FILES.match(path)
+}
 ROUTES = installed()
 
 
