@@ -29,6 +29,7 @@ from bytebrew.testing import ScriptedProvider, plugin, providing, scripted_schem
 from tests.conversation.test_confirmations import Talk
 from tests.plugins.test_ai_sdk_projection import call, chunks, numbered, short
 from tests.plugins.test_mcp_server import MODERN, NOVEMBER, McpClient
+from tests.plugins.test_spawn import troupe
 
 FIELDS = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
 ABOUT = Question(message="Who are you?", fields=FIELDS)
@@ -132,6 +133,29 @@ async def test_a_tool_asks_several_questions_at_once_and_its_time_limit_pauses()
             await w.engine.sample(
                 w.tool.late, ModelRequest(model_name="", base_url="", messages=(Message("user", "x"),))
             )
+
+
+async def test_the_person_of_the_root_turn_is_asked_by_the_tool_of_a_spawned_agent() -> None:
+    made: list[Survey] = []
+
+    def register_toolsets(register: Any, engine: Engine) -> None:
+        made.append(Survey(engine, [ABOUT]))
+        register(Surveys(made[0]))
+
+    scripts: Any = {
+        "boss": [[ToolCall("spawn_clerk", {"message": "Find out"})], [MessageDelta(content="Done.")]],
+        "clerk": [[ToolCall("survey", {})], [MessageDelta(content="It is Zoë.")]],
+    }
+    surveys, can_spawn = plugin(register_toolsets=register_toolsets), {"boss": {"can_spawn": ["clerk"]}}
+    async with troupe(scripts, surveys, agents=can_spawn, relations=["boss>clerk"]) as at:
+        talk = Talk(at.client, "POST", "/api/v1/schemas/test/chat", json={"message": "Go on"})
+        [question] = await talk.until("confirmation")
+        assert (question["session_id"], question["agent"]) == (talk.session_id, "clerk")
+        given = {"confirmation_id": question["confirmation_id"], "answers": ["accept"], "input": {"name": "Zoë"}}
+        answered = await at.client.post(f"/api/v1/sessions/{talk.session_id}/respond", json=given)
+        assert answered.status_code == 200, answered.text
+        assert (await talk.end())[-1] == "done"
+        assert at.models["clerk"].requests[-1].messages[-1].content == '[["accept",{"name":"Zoë"}]]'
 
 
 async def test_the_digest_is_over_the_fields_too() -> None:
