@@ -69,6 +69,7 @@ class Podman:
     """Podman with a storage of its own, and the image."""
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         names = {"folder": folder, "debian": DEBIAN, "libraries": LIBRARIES}
         for name, text in (("storage.conf", STORAGE), ("containers.conf", CONF), ("crun", CRUN)):
             (folder / name).write_text(text.format(**names))
@@ -112,6 +113,7 @@ class Podman:
         """What a command of the page prints, with the folder of the archive and further settings."""
         more = "".join(f"-e BYTEBREW_{name}={value} " for name, value in settings.items())
         here = command.replace(" dist", f" {archive().parent}").replace(" -v ", f" {more}-v ")
+        here = here.replace("bytebrew.env", f"{self._folder}/bytebrew.env")
         done = self._within("bash", "-euc", here)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
@@ -188,8 +190,9 @@ def test_the_engine_works_in_a_container_with_a_root_that_is_read_only(podman: P
 
 
 def test_the_commands_of_the_page_lead_to_a_token(podman: Podman) -> None:
-    _, run, enter = PAGE
+    _, secret, run, enter = PAGE
     port = free_port()
+    podman.follow(secret)
     podman.follow(run, PORT=str(port))
     healthy(podman, "bytebrew")
     admin = {"Authorization": f"Bearer {podman.follow(enter)}"}
