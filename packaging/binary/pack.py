@@ -38,12 +38,13 @@ def write_archive(folder: Path, paths: list[Path], target: Path) -> None:
         gzip.GzipFile("", "wb", 9, file, mtime=0) as packed,
         tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive,
     ):
-        for path in paths:
+        folders = {above for path in paths for above in path.parents if above.is_relative_to(folder)}
+        for path in sorted((*paths, *folders)):  # with folders, so that another umask does not shut users out
             entry = archive.gettarinfo(path, str(path.relative_to(folder.parent)))
             entry.uid = entry.gid = entry.mtime = 0
             entry.uname = entry.gname = ""
             entry.mode = stat.S_IMODE(entry.mode)
-            archive.addfile(entry, BytesIO(path.read_bytes()))
+            archive.addfile(entry, None if entry.isdir() else BytesIO(path.read_bytes()))
 
 
 if __name__ == "__main__":

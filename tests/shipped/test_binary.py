@@ -80,6 +80,13 @@ def test_it_names_no_folder_of_the_building_machine(unpacked: Path) -> None:
     assert [path for path in unpacked.rglob("*") if path.is_file() and here in path.read_bytes()] == []
 
 
+def test_every_user_may_run_the_folder_whatever_the_umask_of_who_unpacks_it(one_file: Path) -> None:
+    listed = subprocess.run(["tar", "tvzf", f"{one_file}.tar.gz"], capture_output=True, text=True, check=True).stdout
+    modes = {line[:10] for line in listed.splitlines()}
+    assert modes == {"drwxr-xr-x", "-rwxr-xr-x", "-rw-r--r--"}
+    assert listed.splitlines()[0].endswith("/")
+
+
 def test_the_launcher_needs_no_library(unpacked: Path, one_file: Path) -> None:
     for path in (unpacked / "bytebrew", unpacked / "bin/python", one_file):
         headers = subprocess.run(["readelf", "-W", "-l", path], capture_output=True, text=True, check=True).stdout
