@@ -53,7 +53,7 @@ def test_one_pod_at_a_time_has_the_file_and_few_rights() -> None:
     pod = deployment["template"]["spec"]
     [container] = pod["containers"]
     assert (deployment["replicas"], deployment["strategy"]) == (1, {"type": "Recreate"})
-    assert manifests()["PersistentVolumeClaim"]["spec"]["accessModes"] == ["ReadWriteOncePod"]
+    assert manifests()["PersistentVolumeClaim"]["spec"]["accessModes"] == ["ReadWriteOnce"]
     assert pod["enableServiceLinks"] is pod["automountServiceAccountToken"] is False
     assert pod["securityContext"]["runAsNonRoot"]
     rights = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
