@@ -71,7 +71,10 @@ class Shot(NamedTuple):
 async def serving(data: Path) -> AsyncIterator[Served]:
     """An engine in this folder."""
     model = providing(ScriptedProvider([MessageDelta(content="Hello")]))
-    settings = {"BYTEBREW_MCP_STDIO": "off"}  # what is sent must not run as a command
+    settings = {
+        "BYTEBREW_MCP_STDIO": "off",  # what is sent must not run as a command
+        "BYTEBREW_PUBLIC_URL": "https://fuzz.test",
+    }
     async with served_engine(model, data=data, settings=settings) as (engine, client):
         key = SigningKey(bytes.fromhex((data / "keys/jwt_ed25519.priv").read_text())[:32])
         async with httpx.AsyncClient(base_url=client.base_url, http1=False, http2=True, timeout=30) as http2:
@@ -127,6 +130,7 @@ async def world(served: Served, mcp: Web, name: str) -> World:
         "tools": [name, f"{name}-3"],
         "capabilities": ["memory", "knowledge"],
         "mcp-servers": [name, f"{name}-3"],
+        "connections": [f"{name}-oauth"],
         "rate-limits": [name, f"{name}-3"],
         "budgets": [name, f"{name}-3"],
         "knowledge-bases": [name, f"{name}-3"],
@@ -164,6 +168,8 @@ async def world(served: Served, mcp: Web, name: str) -> World:
         await client.post("/api/v1/rate-limits", json=limit)
     mcp.how["more_tools"].append({"name": name, "inputSchema": {}})
     await client.post("/api/v1/mcp-servers", json={"name": name, "url": mcp.url})
+    oauth = {"name": f"{name}-oauth", "url": mcp.url, "auth_type": "oauth2"}
+    await client.post("/api/v1/mcp-servers", json=oauth)
     await client.post("/api/v1/mcp-servers", json={"name": f"{name}-3", "url": mcp.url, "enabled": False})
     for tool in (name, f"{name}-3"):
         await client.post("/api/v1/tools", json={"name": tool, "url": "http://127.0.0.1:1/"})
@@ -262,8 +268,10 @@ WORDS = {
     "timezone": st.sampled_from(["UTC", "Europe/Berlin"]),
 }
 """Values of fields whose type alone does not tell which words are known."""
-PASSING = ("/respond", "/queue/{turn_id}", "/approvals/{id}", "/turns/causes/{key}/mute")
-"""Routes about what is there only while a turn waits or runs, or once one has failed: other tests go further."""
+PASSING = ("/oauth/callback", "/respond", "/queue/{turn_id}", "/approvals/{id}", "/turns/causes/{key}/mute")
+"""Routes about what is there only while a turn or an authorization waits, or once a turn has failed: other tests go
+further."""
+CALLBACK = "/api/v1/oauth/callback"
 NEEDED = {
     "/api/v1/rate-limits/usage": "?key_header=X-Fuzz&key_value=1",
     "/api/v1/knowledge-bases/{id}/search": "?q=apples",
@@ -457,6 +465,9 @@ async def check(client: httpx.AsyncClient, route: Route, shot: Shot) -> int:
         await response.aclose()
     if response.status_code >= 400:
         elsewhere = b'"There is nothing at ' in raw  # an empty part of the path is no route's
+        if response.headers.get("content-type", "").startswith("text/html"):
+            assert route.path == CALLBACK, "only people who are led back see a page"
+            return response.status_code
         check_refusal(response, f"{label(route)} {shot}", None if elsewhere else route.face)
     elif response.status_code == 204 or (response.status_code == 202 and route.face is not None):
         assert raw == b""
