@@ -39,7 +39,7 @@ test-peers: $(VENV)/.dev ## Run the tests against foreign servers, which this se
 	tests/peers/setup.sh
 	$(BIN)/pytest -m peers -rs -n 2 --dist loadfile
 
-test-shipped: $(VENV)/.dev docs ## Build what is shipped and run the tests against it: packages, executable, container, examples
+test-shipped: $(VENV)/.dev ## Build what is shipped and run the tests against it: packages, executable, container, examples
 	tests/shipped/setup.sh
 	$(BIN)/pytest -m shipped -rs -n 2 --dist loadfile
 
@@ -69,11 +69,12 @@ $(DOCS)/.made: pyproject.toml $(VENV)/.dev
 	@scripts/docs_site/setup.sh $(BIN) $(DOCS)
 	@touch $@
 
+# All pages are read each time: one that has not changed may link to one that has.
 docs: $(VENV)/.dev $(DOCS)/.made ## Write pages and types from the code, and build the pages as a site, build/docs/index.html
 	$(BIN)/python scripts/settings_page.py
 	$(BIN)/python -m scripts.client_types
 	$(BIN)/python -m scripts.docs_site .cache/site/pages
-	$(DOCS)/bin/sphinx-build -q -n -W --keep-going -j auto -c scripts/docs_site -d .cache/site/trees .cache/site/pages build/docs
+	$(DOCS)/bin/sphinx-build -q -n -W -E -a --keep-going -j auto -c scripts/docs_site -d .cache/site/trees .cache/site/pages build/docs
 
 recording: $(VENV)/.dev $(DOCS)/.made ## Record the first minute at a terminal anew, docs/images/first-minute.cast and .svg
 	$(DOCS)/bin/python -m scripts.recording $(BIN)

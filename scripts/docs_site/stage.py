@@ -66,8 +66,7 @@ def write(folder: Path, generated: Mapping[str, str], root: Path = ROOT) -> None
     ]:
         file = folder / place
         file.parent.mkdir(parents=True, exist_ok=True)
-        if not file.exists() or file.read_bytes() != content:  # Sphinx reads a changed file anew
-            file.write_bytes(content)
+        file.write_bytes(content)
 
 
 def placed(root: Path = ROOT) -> dict[str, str]:

@@ -93,9 +93,15 @@ examples() {
   echo "$key" >"$to/key"
 }
 
+# The site of the documentation, as `make docs` builds it.
+site() {
+  [ -e build/docs/index.html ] || make --no-print-directory docs
+}
+
 dist
 examples
 pipx
 binary
 podman
 validators
+site
