@@ -9,7 +9,7 @@ import pytest
 from tests.mcp_users import Engine
 from tests.peers.test_mcp_peers import CACHE, SDK, Running
 
-pytestmark = pytest.mark.peers
+pytestmark = [pytest.mark.peers, pytest.mark.timeout(120)]
 
 SCRIPT = Path(__file__).with_name("mcp_oauth_server.py")
 INTERPRETERS = {"sdk": SDK, "fastmcp": CACHE / "fastmcp/bin/python"}
