@@ -417,6 +417,13 @@ def test_a_start_without_the_key_file_is_refused_and_a_wrong_one_is_seen(thing: 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
 
 
+LATER = (
+    *("auth_grant", "auth_client_id", "auth_issuer", "auth_scopes"),
+    *("elicitation", "sampling", "sampling_model", "sampling_max_tokens", "resources"),
+)
+"""The columns that migrations after 3 gave to the servers of the plugin mcp."""
+
+
 def test_that_start_is_refused_too_where_only_a_migration_shows_what_is_sealed(tmp_path: Path) -> None:
     body = {"name": "s", "type": "stdio", "command": "false", "env": {"TOKEN": "secret"}}
     with serving(tmp_path) as engine:
@@ -424,10 +431,11 @@ def test_that_start_is_refused_too_where_only_a_migration_shows_what_is_sealed(t
         assert engine.stop() == 0
     with closing(sqlite3.connect(tmp_path / "bytebrew.db")) as conn, conn:  # as an older engine leaves it
         conn.execute("drop view mcp_servers_sealed")
-        conn.execute("drop table mcp_sightings")
+        for table in ("sightings", "connections", "oauth_clients", "authorizations"):
+            conn.execute(f"drop table mcp_{table}")
         conn.execute("drop index mcp_pins_approved_by")
-        conn.execute("alter table mcp_pins drop column approved_at")
-        conn.execute("alter table mcp_pins drop column approved_by")
+        for column in ("pins drop approved_at", "pins drop approved_by", *(f"servers drop {one}" for one in LATER)):
+            conn.execute(f"alter table mcp_{column}")
         conn.execute("delete from migrations where owner = 'mcp' and number > 3")
     (tmp_path / "keys" / "secrets.key").unlink()
     for _ in range(2):
