@@ -94,6 +94,7 @@ class Turn:
         self.cancelled_for: Literal["cancelled", "stopped"] | None = None
         self.scope = anyio.CancelScope()
         self.holds, self._seconds_left = 0, math.inf
+        self._waits_for: set[str] = set()
         self.started_at, self.tool_seconds = time.monotonic(), 0.0
         self.first_delta_seconds: float | None = None
         self.model_calls: list[ModelCall] = []
@@ -246,6 +247,18 @@ class Turn:
         try:
             yield
         finally:
+            self.hold(-1)
+
+    def wait_for(self, question_id: str) -> None:
+        """Waits for a person's answer from now on, as `waiting`; nothing if it does already."""
+        if question_id not in self._waits_for:
+            self._waits_for.add(question_id)
+            self.hold(1)
+
+    def wait_no_more(self, *question_ids: str) -> None:
+        """Ends `wait_for` of questions, of all without an id."""
+        for question_id in self._waits_for.intersection(question_ids or self._waits_for):
+            self._waits_for.remove(question_id)
             self.hold(-1)
 
     def start_clock(self, seconds: float) -> None:

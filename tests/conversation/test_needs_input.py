@@ -12,6 +12,7 @@ import pytest
 
 from bytebrew import Detail, Event, MessageDelta, Result, ToolCall, Unprocessable, tool
 from bytebrew.engine import Engine
+from bytebrew.store import confirmations
 from bytebrew.testing import ScriptedProvider, chat, events_of, plugin, providing, scripted_schema, served_engine
 from tests.conversation.test_confirmations import PAY, Setup, answer, configure, engine_on, processes, say
 from tests.ledger import Ledger
@@ -291,6 +292,26 @@ async def test_a_queued_message_is_told_its_place_whenever_that_changes(served: 
     assert {one["position"] for one in third.datas("queued")} == {1, 2}
     assert [one["content"] for one in third.datas("message")] == ["three"]
     assert third.datas("done")[0]["turn_id"] == told["turn_id"]
+
+
+async def test_who_has_the_question_knows_that_the_turn_waits(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    queued, read = asyncio.Event(), served.engine.db.read
+
+    async def late(work: Any, *args: Any) -> Any:
+        if work is confirmations.of_call:  # the first that a turn does once its question is told
+            await queued.wait()
+        return await read(work, *args)
+
+    monkeypatch.setattr(served.engine.db, "read", late)
+    talk = say(served.client, PAY)
+    [asked] = await talk.until("confirmation")
+    second = say(served.client, [["two"]], session_id=talk.session_id)
+    [told] = await second.until("queued")
+    queued.set()
+    assert told["needs_input"]
+    await answer(served.client, talk.session_id, asked["call_id"], "approve")
+    assert [await one.end() for one in (talk, second)]
+    assert [one["needs_input"] for one in second.datas("queued")] in ([True], [True, False])
 
 
 async def test_the_place_in_a_queue_is_no_event_of_the_session(served: Served) -> None:

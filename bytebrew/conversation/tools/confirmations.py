@@ -120,19 +120,20 @@ class Confirmations:
         """
         event = self._events.setdefault(question.id, anyio.Event())  # before the first read, to miss no answer
         until = anyio.current_time() + min(_seconds_until(question.expires_at), self._ttl)
+        turn.wait_for(question.id)
         try:
-            with turn.waiting():
-                while True:
-                    stored = await self._db.read(confirmations.find, question.id)
-                    if stored is None:
-                        raise NotFound("The question was deleted with its session")
-                    if stored.status != "pending":
-                        return stored
-                    with anyio.CancelScope(deadline=until) as limit:
-                        await event.wait()
-                    if limit.cancelled_caught:
-                        await self._db.write(confirmations.expire, question.id)
+            while True:
+                stored = await self._db.read(confirmations.find, question.id)
+                if stored is None:
+                    raise NotFound("The question was deleted with its session")
+                if stored.status != "pending":
+                    return stored
+                with anyio.CancelScope(deadline=until) as limit:
+                    await event.wait()
+                if limit.cancelled_caught:
+                    await self._db.write(confirmations.expire, question.id)
         finally:
+            turn.wait_no_more(question.id)
             self._events.pop(question.id, None)
 
     async def answer(

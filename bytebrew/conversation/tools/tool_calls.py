@@ -173,6 +173,14 @@ class ToolCalls:
         self, turn: Turn, kit: Toolkit, calls: tuple[ToolCall, ...], states: Mapping[str, str] = MappingProxyType({})
     ) -> list[Message]:
         """The results of the calls, in order; `states` are of calls that started before a restart."""
+        try:
+            return await self._run_all(turn, kit, calls, states)
+        finally:
+            turn.wait_no_more()  # for questions that were announced before it failed or was cancelled
+
+    async def _run_all(
+        self, turn: Turn, kit: Toolkit, calls: tuple[ToolCall, ...], states: Mapping[str, str]
+    ) -> list[Message]:
         results: dict[str, Message] = {}
 
         async def run(call: ToolCall, state: str | None) -> None:
@@ -206,6 +214,7 @@ class ToolCalls:
         for call in calls:
             turn.append(ToolStarted(tool=call.tool, input=call.input, call_id=call.call_id))
         for question in questions.values():
+            turn.wait_for(question.id)  # before the event, so that who has it is shown that the turn waits
             self._confirmations.announce(turn, question)
         await turn.record(self._request, turn, calls, questions)
 
@@ -335,6 +344,7 @@ class ToolCalls:
         question = await self._db.read(confirmations.of_call, turn.id, call.call_id, kind)
         if question is None or question.args_digest != _digest(tool, call):
             question = self._confirmations.question(turn, call, kind, tool)
+            turn.wait_for(question.id)
             self._confirmations.announce(turn, question)
             await self._journal.write(turn.log, self._store_question, turn, question)  # together with its event
         return question
