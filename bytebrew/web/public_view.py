@@ -201,7 +201,9 @@ def value(part: Any, kinds: Mapping[str, type[Event]]) -> Any:
         return replace(part, thinking="", tool_calls=(), tool="", call_id="", has_error=False)
     if isinstance(part, Confirmation):
         blank: dict[str, Any] = dict.fromkeys(("agent", "source", "tool", "args_digest", "reason"), "")
-        return replace(part, **blank, call_id=part.id, risk="caution", input={}, edited=None, answered_by=None)
+        return replace(
+            part, **blank, call_id=part.id, risk="caution", input={}, edited=None, answered_by=None, input_schema=None
+        )
     if isinstance(part, Answered):
         call_id = part.confirmation_id if part.is_error is UNSET else part.call_id
         return replace(part, call_id=call_id, confirmation=UNSET)

@@ -246,3 +246,19 @@ def test_the_ai_sdk_has_it_as_data_and_not_as_an_approval() -> None:
     assert "tool-approval-request a" not in short(made)
     [data] = [one["data"] for one in made if one["type"].startswith("data-")]
     assert (data["input"], data["input_schema"]) == ({"message": "Who are you?"}, FIELDS)
+
+
+async def test_an_answer_without_a_stream_shows_nothing_of_it_in_the_public_view() -> None:
+    async with surveying(ABOUT) as w:
+        made = await w.client.post(
+            "/api/v1/auth/tokens", json={"name": "visitor", "scopes": ["chat"], "view": "public"}
+        )
+        headers = {"authorization": f"Bearer {made.json()['token']}"}
+        body = {"message": "Go on", "stream": False}
+        got = (await w.client.post("/api/v1/schemas/test/chat", json=body, headers=headers)).json()
+        [question] = got["questions"]
+        assert (question["input"], question["input_schema"]) == ({}, None)
+        talk = Talk(w.client, "GET", f"/api/v1/sessions/{got['session_id']}/events", params={"after": 0})
+        [asked] = await talk.until("confirmation")
+        assert (await w.respond(asked, "reject")).status_code == 200
+        await talk.end()
