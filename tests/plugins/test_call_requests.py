@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,14 +16,17 @@ from bytebrew import (
     Call,
     ConfirmationAsked,
     Engine,
+    Http,
     Message,
     MessageDelta,
     ModelRequest,
+    ProviderEvent,
     Question,
     Tool,
     ToolCall,
     ToolError,
     Toolset,
+    Usage,
 )
 from bytebrew.testing import ScriptedProvider, plugin, providing, scripted_schema, served_engine
 from tests.conversation.test_confirmations import Talk
@@ -53,6 +56,43 @@ class Survey(Tool):
         self.late = call
         answers = await self._engine.ask(call, self._about)
         return [[one.action, dict(one.content)] for one in answers]
+
+
+class Leaver(Survey):
+    """Leaves its requests behind once its model has begun to answer."""
+
+    left: Sequence[asyncio.Task[Any]] = ()
+
+    def __init__(self, engine: Engine, about: Sequence[Question], begun: asyncio.Event) -> None:
+        super().__init__(engine, about)
+        self.begun = begun
+
+    async def run(self, call: Call, input: dict[str, Any]) -> Any:
+        self.left = [
+            asyncio.create_task(self._engine.ask(call, self._about)),
+            asyncio.create_task(
+                self._engine.sample(call, ModelRequest(model_name="", base_url="", messages=(Message("user", "x"),)))
+            ),
+        ]
+        await self.begun.wait()
+        return "left"
+
+
+class Slow(ScriptedProvider):
+    """Takes its time to end an answer that nobody wants any more."""
+
+    def __init__(self, *answers: Any) -> None:
+        super().__init__(*answers)
+        self.begun = asyncio.Event()
+
+    async def stream(self, request: ModelRequest, http: Http) -> AsyncGenerator[ProviderEvent, None]:
+        try:
+            async for event in super().stream(request, http):
+                yield event
+                if isinstance(event, MessageDelta):
+                    self.begun.set()
+        finally:
+            await asyncio.sleep(0.2)
 
 
 class Surveys(Toolset):
@@ -262,3 +302,33 @@ async def test_an_answer_without_a_stream_shows_nothing_of_it_in_the_public_view
         [asked] = await talk.until("confirmation")
         assert (await w.respond(asked, "reject")).status_code == 200
         await talk.end()
+
+
+async def test_what_a_tool_leaves_behind_ends_with_its_call_and_is_counted_once() -> None:
+    made: list[Leaver] = []
+
+    def register_toolsets(register: Any, engine: Engine) -> None:
+        made.append(Leaver(engine, [ABOUT], model.begun))
+        register(Surveys(made[0]))
+
+    sampled: list[Any] = [Usage(100, 100), MessageDelta(content="s"), asyncio.Event()]
+    model = Slow([ToolCall("survey", {}), Usage(1, 1)], sampled, [MessageDelta(content="Done."), Usage(5, 5)])
+    async with served_engine(providing(model), plugin(register_toolsets=register_toolsets)) as (engine, client):
+        await scripted_schema(engine)
+        talk = Talk(client, "POST", "/api/v1/schemas/test/chat", json={"message": "Go on"})
+        await talk.until("message_delta")
+        ended = await asyncio.gather(*made[0].left, return_exceptions=True)
+        assert [str(one) for one in ended] == ["The call is over: nothing can be asked for it"] * 2
+        assert not any(turn.holds for turn in engine.runner.turns.values())
+        assert (await talk.end())[-1] == "done"
+        [question] = (await client.get("/api/v1/approvals", params={"status": "cancelled"})).json()["data"]
+        assert question["id"] == talk.datas("confirmation")[0]["confirmation_id"]
+        [done] = talk.datas("done")
+        assert done["usage"]["input_tokens"] == 106
+        url = f"/api/v1/sessions/{done['session_id']}/turns/{done['turn_id']}/spans"
+        spans = [one for one in (await client.get(url)).json()["spans"] if one["kind"] == "model"]
+        assert [(one["purpose"], one["output_tokens"]) for one in spans] == [
+            ("step", 1),
+            ("sampling", 100),
+            ("step", 5),
+        ]

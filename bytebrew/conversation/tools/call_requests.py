@@ -16,7 +16,7 @@ from bytebrew.contract.tool import Call, Question, QuestionAnswer
 from bytebrew.conversation.model_calls import BoundModel, Models
 from bytebrew.conversation.tools.confirmations import Confirmations
 from bytebrew.conversation.tools.tool_calls import ToolCalls
-from bytebrew.conversation.tools.tool_runs import RunningCall
+from bytebrew.conversation.tools.tool_runs import OVER, RunningCall
 from bytebrew.conversation.turn import Turn
 from bytebrew.store import confirmations, messages, turns
 from bytebrew.store.configuration.models import find_target
@@ -41,14 +41,15 @@ class CallRequests(NamedTuple):
         Questions that the call asked before a restart are not asked again: their answers count.
         """
         turn, running = self._running(call)
-        with running.paused(), turn.waiting():  # before the event, so that who has it is shown that the turn waits
+        # before the event, so that who has it is shown that the turn waits
+        with running.request(), running.paused(), turn.waiting():
             wanted = [self.confirmations.elicitation(turn, running, call.call_id, one) for one in questions]
             asked = [_earlier(running, one) or one for one in wanted]
             new = [one for one in asked if one in wanted]
             for question in new:
                 self.confirmations.announce(turn, question)
-            await self.journal.write(turn.log, self._store, turn, new, [one.id for one in asked], resume_state)
             try:
+                await self.journal.write(turn.log, self._store, turn, new, [one.id for one in asked], resume_state)
                 answered = [await self.confirmations.answered(turn, one) for one in asked]
             except anyio.get_cancelled_exc_class():
                 if turn.cancelled_for is None:  # a stopped turn goes on with its questions
@@ -67,7 +68,11 @@ class CallRequests(NamedTuple):
 
     async def sample(self, call: Call, request: ModelRequest, model: str) -> Sampled:
         """A model's answer to a request of a tool call, which its turn pays for; one call at a time."""
-        turn, _ = self._running(call)
+        turn, running = self._running(call)
+        with running.request():
+            return await self._sampled(turn, request, model)
+
+    async def _sampled(self, turn: Turn, request: ModelRequest, model: str) -> Sampled:
         async with turn.sampling:
             bound = await self._model(turn, model)
             text: list[str] = []
@@ -97,7 +102,7 @@ class CallRequests(NamedTuple):
         turn = self.turns.get(call.turn_id)
         running = turn.running_calls.get(call.call_id) if turn else None
         if turn is None or running is None:
-            raise ToolError("The call is over: nothing can be asked for it")
+            raise ToolError(OVER)
         return turn, running
 
 

@@ -16,6 +16,7 @@ from bytebrew.store.confirmations import Confirmation
 
 log = logging.getLogger(__name__)
 
+OVER = "The call is over: nothing can be asked for it"
 MOST_KEPT = 8 * 1024 * 1024
 """Limit in bytes of a tool's stored output."""
 
@@ -30,6 +31,27 @@ class RunningCall:
         self._scope = scope
         self._holds = 0
         self._seconds_left = inf
+        self._requests: dict[anyio.CancelScope, anyio.Event] = {}
+
+    @contextmanager
+    def request(self) -> Iterator[None]:
+        """A request of the call, which ends with it; ToolError if that comes first."""
+        with anyio.CancelScope() as scope:
+            ended = self._requests[scope] = anyio.Event()
+            try:
+                yield
+            finally:
+                del self._requests[scope]
+                ended.set()
+        if scope.cancelled_caught:
+            raise ToolError(OVER)
+
+    async def close(self) -> None:
+        """Ends the requests that the tool has left behind, before the turn goes on: what they use is the turn's."""
+        with anyio.CancelScope(shield=True):
+            for scope, ended in [*self._requests.items()]:
+                scope.cancel()
+                await ended.wait()
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -86,8 +108,8 @@ async def run_tool(
         log.exception("tool %s failed", call.tool)
         return Outcome(f"'{call.tool}' failed because of a fault of its own", True)
     finally:
-        if running is not None:
-            running.pop(call.call_id, None)
+        if running is not None and (ended := running.pop(call.call_id, None)) is not None:
+            await ended.close()
     outcome = capped(text, False, limit, call.call_id)
     if more is None:
         return outcome
