@@ -47,8 +47,10 @@ from bytebrew.conversation.sub_agents import spawn
 from bytebrew.conversation.tasks import Tasks
 from bytebrew.conversation.tools.call_requests import CallRequests
 from bytebrew.conversation.tools.confirmations import Confirmations
+from bytebrew.conversation.tools.questions import Questions
 from bytebrew.conversation.tools.read_result import ReadResult
-from bytebrew.conversation.tools.tool_calls import ToolCalls, ToolSources, reserved_names
+from bytebrew.conversation.tools.reserved_names import reserved_names
+from bytebrew.conversation.tools.tool_calls import ToolCalls, ToolSources
 from bytebrew.observers import Observers
 from bytebrew.plugins import CORE, Plugins, Registry
 from bytebrew.store import retention
@@ -104,14 +106,15 @@ class Engine:
         retries = core.provider_retries
         self.models = Models(self.providers, self.folder.credentials, prices, self.http, retries, guards)
         sources = ToolSources(self.tools, self.toolsets, self.read_result, self.reserves, self.propagators.get("one"))
-        calls = ToolCalls(self.db, self.journal, self.confirmations, sources, core, self.notify, self.publish)
+        questions = Questions(self.db, self.journal, self.confirmations, self.publish)
+        calls = ToolCalls(self.db, self.journal, questions, sources, core, self.notify)
         loop = AgentLoop(self.db, self.journal, self.models, calls, most_events=core.turn_events)
         self.runner = Runner(
             self.db, self.journal, self.models, loop, core, self.notify, self.publish, lambda: self.tasks.wake()
         )
         self.turns: Mapping[str, Turn] = self.runner.turns
         self._call_requests = CallRequests(
-            self.db, self.journal, self.models, self.confirmations, calls, self.runner.turns
+            self.db, self.journal, self.models, self.confirmations, questions, self.runner.turns
         )
         self.tasks: Tasks = Tasks(self.db, self.runner, self.tools, core, self.record, self.publish)
         self.replays = Replays(self.db, self.journal, self.models, calls)

@@ -25,7 +25,7 @@ from bytebrew.contract.route import Key
 from bytebrew.conversation.model_calls import Answered, BoundModel, Models
 from bytebrew.conversation.resumed_answer import ResumedStep
 from bytebrew.conversation.spending import reserved
-from bytebrew.conversation.tools.tool_runs import RunningCall
+from bytebrew.conversation.tools.running_call import RunningCall
 from bytebrew.store import open_turns, turn_results, turns
 from bytebrew.store.configuration.schemas import Entrance
 from bytebrew.store.journal import Journal, Log
@@ -66,6 +66,7 @@ class Turn:
         self.unresumable: list[tuple[str, EngineError]] = []  # queued turns that fail once it has ended
         self.spawn_lock = asyncio.Lock()  # spawned turns start in the order of their calls
         self.running_calls: dict[str, RunningCall] = {}
+        self.elicited: set[str] = set()  # calls whose source has asked a person
         self.sampling = asyncio.Lock()  # models that tool calls ask answer one after another
         self.has_history = True
         self.first: int | None = None

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec import Meta, Struct
 
 from bytebrew import Call, MessageDelta, Outcome, Tool, ToolCall, ToolError, tool
-from bytebrew.conversation.tools.tool_runs import run_tool
+from bytebrew.conversation.tools.tool_calls import run_tool
 from bytebrew.testing import ScriptedProvider, events_of, plugin, providing, scripted_schema, served_engine
 
 CALL = Call(call_id="call_1", session_id="session", turn_id="turn_1", schema="shop", agent="agent", subject="user:me")

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from bytebrew import MessageDelta, ToolCall, tool
-from bytebrew.conversation.tools.tool_runs import MOST_KEPT
+from bytebrew.conversation.tools.tool_calls import MOST_KEPT
 from bytebrew.engine import Engine
 from bytebrew.testing import ScriptedProvider, chat, plugin, providing, scripted_schema, served_engine
 

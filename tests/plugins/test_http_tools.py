@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bytebrew import Call, Http, InvalidRequest, ToolCall, ToolError
-from bytebrew.conversation.tools.tool_runs import run_tool
+from bytebrew.conversation.tools.tool_calls import run_tool
 from tests.upstream import Act, Seen, Step, client, head, refused, upstream
 
 CALL = Call(call_id="call_1", session_id="s", turn_id="t", schema="x", agent="a", subject="user:me")

@@ -15,8 +15,8 @@ from bytebrew.contract.provider import Target
 from bytebrew.contract.tool import Call, Question, QuestionAnswer
 from bytebrew.conversation.model_calls import BoundModel, Models
 from bytebrew.conversation.tools.confirmations import Confirmations
-from bytebrew.conversation.tools.tool_calls import ToolCalls
-from bytebrew.conversation.tools.tool_runs import OVER, RunningCall
+from bytebrew.conversation.tools.questions import Questions
+from bytebrew.conversation.tools.running_call import OVER, RunningCall
 from bytebrew.conversation.turn import Turn
 from bytebrew.store import confirmations, messages, turns
 from bytebrew.store.configuration.models import find_target
@@ -32,7 +32,7 @@ class CallRequests(NamedTuple):
     journal: Journal
     models: Models
     confirmations: Confirmations
-    calls: ToolCalls
+    questions: Questions
     turns: Mapping[str, Turn]
 
     async def ask(self, call: Call, questions: Sequence[Question], resume_state: str) -> list[QuestionAnswer]:
@@ -48,6 +48,7 @@ class CallRequests(NamedTuple):
             new = [one for one in asked if one in wanted]
             for question in new:
                 self.confirmations.announce(turn, question)
+            turn.elicited.add(call.call_id)
             try:
                 await self.journal.write(turn.log, self._store, turn, new, [one.id for one in asked], resume_state)
                 answered = [await self.confirmations.answered(turn, one) for one in asked]
@@ -64,7 +65,7 @@ class CallRequests(NamedTuple):
     ) -> None:
         confirmations.elicit(conn, new, ids, resume_state)
         for question in new:
-            self.calls.publish_question(conn, turn, question)
+            self.questions.notify(conn, turn, question)
 
     async def sample(self, call: Call, request: ModelRequest, model: str) -> Sampled:
         """A model's answer to a request of a tool call, which its turn pays for; one call at a time."""

@@ -20,7 +20,7 @@ from bytebrew.contract.messages import ToolCall
 from bytebrew.contract.route import Record, unrecorded
 from bytebrew.contract.tool import Question, Tool
 from bytebrew.conversation.tools import client_tools
-from bytebrew.conversation.tools.tool_runs import RunningCall
+from bytebrew.conversation.tools.running_call import RunningCall
 from bytebrew.conversation.turn import Turn
 from bytebrew.store import confirmations
 from bytebrew.store.confirmations import Confirmation, Kind, Verdict

@@ -6,39 +6,31 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 import anyio
+import msgspec
 from msgspec.structs import replace
 
+from bytebrew.base.errors import ToolError
+from bytebrew.base.rolling_timeout import uncancelled
 from bytebrew.base.settings import Core
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.events import ToolFinished, ToolStarted
 from bytebrew.contract.hookspecs import Propagator
 from bytebrew.contract.messages import Message, ToolCall
-from bytebrew.contract.notifications import Subscriber
-from bytebrew.contract.tool import Call, Outcome, Tool, Toolset
+from bytebrew.contract.tool import Call, Outcome, Result, Tool, Toolset
 from bytebrew.conversation.tools import client_tools, outcomes
-from bytebrew.conversation.tools.confirmations import Confirmations
+from bytebrew.conversation.tools.questions import Questions, digest
 from bytebrew.conversation.tools.read_result import ReadResult
-from bytebrew.conversation.tools.tool_runs import capped, run_tool
+from bytebrew.conversation.tools.running_call import RunningCall
 from bytebrew.conversation.turn import Notify, Turn
-from bytebrew.store import confirmations, notifications, turns
+from bytebrew.store import confirmations, turns
 from bytebrew.store.confirmations import Confirmation, Kind
 from bytebrew.store.journal import Journal
 from bytebrew.store.sqlite.database import Database
 
 log = logging.getLogger(__name__)
 
-
-def reserved_names(patterns: Iterable[str]) -> Callable[[str], bool]:
-    """A function that tells whether a name matches one of these, ignoring case; `*` at the end is a wildcard."""
-    folded = [pattern.casefold() for pattern in patterns]
-    names = frozenset(folded)
-    beginnings = tuple(pattern[:-1] for pattern in folded if pattern.endswith("*"))
-
-    def is_reserved(name: str) -> bool:
-        name = name.casefold()
-        return name in names or name.startswith(beginnings)
-
-    return is_reserved
+MOST_KEPT = 8 * 1024 * 1024
+"""Limit in bytes of a tool's stored output."""
 
 
 class Toolkit:
@@ -123,17 +115,16 @@ class ToolCalls:
         self,
         db: Database,
         journal: Journal,
-        confirmations: Confirmations,
+        questions: Questions,
         sources: ToolSources,
         core: Core,
         notify: Notify,
-        publish: Subscriber,
     ) -> None:
         self._db = db
         self._journal = journal
-        self._confirmations = confirmations
+        self._questions = questions
         self._sources = sources
-        self._notify, self._publish = notify, publish
+        self._notify = notify
         self._seconds = core.tool_timeout
         self._most_bytes = core.tool_output_bytes
         self._unmatched: dict[str, list[str]] = {}  # by agent, to log a warning only once
@@ -210,12 +201,12 @@ class ToolCalls:
                 "confirm" if kit.needs_approval(call.tool) else "client_tool" if _sent(tool, call) else None
             )
             if kind is not None:
-                questions[call.call_id] = self._confirmations.question(turn, call, kind, tool)
+                questions[call.call_id] = self._questions.confirmations.question(turn, call, kind, tool)
         for call in calls:
             turn.append(ToolStarted(tool=call.tool, input=call.input, call_id=call.call_id))
         for question in questions.values():
             turn.wait_for(question.id)  # before the event, so that who has it is shown that the turn waits
-            self._confirmations.announce(turn, question)
+            self._questions.confirmations.announce(turn, question)
         await turn.record(self._request, turn, calls, questions)
 
     def _request(
@@ -228,16 +219,7 @@ class ToolCalls:
     ) -> None:
         turns.tools_requested(conn, unsaved, turn.id, turn.session_id, calls, questions)
         for question in questions.values():
-            self.publish_question(conn, turn, question)
-
-    def _store_question(self, conn: Connection, turn: Turn, question: Confirmation) -> None:
-        confirmations.ask(conn, question)
-        self.publish_question(conn, turn, question)
-
-    def publish_question(self, conn: Connection, turn: Turn, question: Confirmation) -> None:
-        """Notifies of a question that waits for a person."""
-        if question.kind != "client_tool":
-            self._publish(conn, notifications.approval_waiting(question, turn.new.schema))
+            self._questions.notify(conn, turn, question)
 
     def _find(self, turn: Turn, kit: Toolkit, call: ToolCall) -> Tool | None:
         if turn.has_long_results and call.tool == self.read_result.name:
@@ -260,24 +242,28 @@ class ToolCalls:
         if state == "started":
             answer = await self._db.read(confirmations.of_call, turn.id, call.call_id, "confirm")
         elif state == "asked" or kit.needs_approval(call.tool):
-            answer = await self._ask(turn, call, "confirm", tool)
+            answer = await self._questions.answered(turn, call, "confirm", tool)
         earlier, resume_state = (
             await self._db.read(confirmations.not_taken, turn.id, call.call_id) if state else ([], "")
         )
-        changed = answer is not None and answer.args_digest != _digest(tool, call)
+        if earlier:
+            turn.elicited.add(call.call_id)
+        changed = answer is not None and answer.args_digest != digest(tool, call)
         if answer is not None and answer.edited is not None:
             call = replace(call, input=answer.edited, malformed=None)
             note = outcomes.changed(answer.edited)
         if state == "started":
             if tool is None or changed or not (tool.idempotent or resume_state):  # a changed call was not approved
-                outcome, earlier = await self._ask_outcome(turn, call, tool), []
+                outcome, earlier = await self._questions.outcome(turn, call, tool), []
         elif answer is not None:
             if answer.verdict != "approve":
                 outcome = outcomes.refused(answer)
             elif not await self._journal.write(turn.log, turns.tool_approved, turn.id, call, answer.id):
                 outcome = outcomes.USED
         if outcome is None and _sent(tool, call):
-            return await self._wait_for_client(turn, call, await self._question(turn, call, "client_tool", tool), note)
+            return await self._wait_for_client(
+                turn, call, await self._questions.pending(turn, call, "client_tool", tool), note
+            )
         if outcome is None:
             propagator = self._sources.propagator
             caller = Call(
@@ -319,41 +305,18 @@ class ToolCalls:
         if outcome.ends_turn:
             turn.closing_events = outcome.events
         turn.append(ToolFinished(tool=call.tool, output=output, call_id=call.call_id, has_error=outcome.has_error))
-        await self._journal.write(turn.log, turns.tool_finished, turn.id, turn.session_id, result, outcome.whole)
+        elicited = call.call_id in turn.elicited
+        await self._journal.write(
+            turn.log, turns.tool_finished, turn.id, turn.session_id, result, outcome.whole, elicited
+        )
         await self._notify("tool_finished", turn=turn, call=call, result=outcome)
         return result
-
-    async def _ask_outcome(self, turn: Turn, call: ToolCall, tool: Tool | None) -> Outcome | None:
-        """Asks a person for the outcome of a call that a restart interrupted; None: run it again."""
-        await self._journal.write(turn.log, confirmations.withdraw, turn.id, call.call_id)
-        answer = await self._ask(turn, call, "unknown_outcome", tool)
-        if answer.verdict == "retry":
-            if await self._journal.write(turn.log, turns.tool_approved, turn.id, call, answer.id):
-                return None
-            return outcomes.USED
-        return outcomes.interrupted(answer)
-
-    async def _ask(self, turn: Turn, call: ToolCall, kind: Kind, tool: Tool | None) -> Confirmation:
-        """The answer to the question about a call, which is asked now unless it was asked before a restart.
-
-        It is asked again if another source has the tool now: an approval is valid for one source and its arguments.
-        """
-        return await self._confirmations.answered(turn, await self._question(turn, call, kind, tool))
-
-    async def _question(self, turn: Turn, call: ToolCall, kind: Kind, tool: Tool | None) -> Confirmation:
-        question = await self._db.read(confirmations.of_call, turn.id, call.call_id, kind)
-        if question is None or question.args_digest != _digest(tool, call):
-            question = self._confirmations.question(turn, call, kind, tool)
-            turn.wait_for(question.id)
-            self._confirmations.announce(turn, question)
-            await self._journal.write(turn.log, self._store_question, turn, question)  # together with its event
-        return question
 
     async def _wait_for_client(self, turn: Turn, call: ToolCall, sent: Confirmation, note: str = "") -> Message:
         """Waits for the result of a call that the client runs, with the arguments that it was sent."""
         if sent.input != call.input:
             note, call = outcomes.changed(sent.input), replace(call, input=sent.input)
-        answer = await self._confirmations.answered(turn, sent)
+        answer = await self._questions.confirmations.answered(turn, sent)
         result = await self._db.read(confirmations.result, sent.id)
         failed = result is None or answer.verdict == "fail"
         outcome = capped(client_tools.LATE if result is None else result, failed, self._most_bytes, call.call_id)
@@ -370,5 +333,60 @@ def _sent(tool: Tool | None, call: ToolCall) -> bool:
     )
 
 
-def _digest(tool: Tool | None, call: ToolCall) -> str:
-    return confirmations.digest("" if tool is None else tool.source, call.tool, call.input)
+async def run_tool(
+    tool: Tool | None,
+    call: ToolCall,
+    caller: Call,
+    *,
+    seconds: float,
+    limit: int,
+    absent: str = "",
+    running: dict[str, RunningCall] | None = None,
+    earlier: Sequence[Confirmation] = (),
+) -> Outcome:
+    """Runs a tool; every failure is an outcome. `limit` is in bytes, `seconds` applies to tools without a timeout.
+
+    `absent` is the result if there is no such tool. `running` has the call meanwhile, with the `earlier` questions of
+    its source whose answers it has not taken.
+    """
+    if tool is None:
+        return Outcome(absent or f"There is no tool named '{call.tool}'", True)
+    if call.malformed is not None:
+        return Outcome(f"The arguments are not a JSON object: {call.malformed[:200]}", True)
+    if tool.timeout is not None:
+        seconds = tool.timeout
+    more: Result | None = None
+    try:
+        with uncancelled(), anyio.move_on_after(seconds) as scope:
+            if running is not None:
+                running[call.call_id] = RunningCall(tool=tool, name=call.tool, scope=scope, earlier=list(earlier))
+            result = await tool.run(caller, call.input)
+        if scope.cancelled_caught:
+            return Outcome(f"'{call.tool}' did not finish within {seconds:g} s", True)
+        if isinstance(result, Result):
+            text, more = result.text, result
+        else:
+            text = result if isinstance(result, str) else msgspec.json.encode(result).decode()
+    except ToolError as error:
+        return capped(str(error), True, limit, call.call_id)._replace(events=error.events)
+    except Exception:
+        log.exception("tool %s failed", call.tool)
+        return Outcome(f"'{call.tool}' failed because of a fault of its own", True)
+    finally:
+        if running is not None and (ended := running.pop(call.call_id, None)) is not None and ended.requests:
+            await ended.close()
+    outcome = capped(text, False, limit, call.call_id)
+    if more is None:
+        return outcome
+    return outcome._replace(attachments=more.attachments, events=more.events, ends_turn=more.ends_turn)
+
+
+def capped(text: str, has_error: bool, limit: int, call_id: str) -> Outcome:
+    """An outcome of at most `limit` bytes; `whole` is what the model reads on with `read_result`."""
+    raw = text.encode("utf-8", "replace")  # a lone surrogate cannot be stored
+    if len(raw) <= limit:
+        return Outcome(raw.decode(), has_error)
+    beginning = raw[:limit].decode("utf-8", "ignore")  # the limit may lie within a character
+    whole = raw[:MOST_KEPT].decode("utf-8", "ignore")
+    rest = f"[cut: {len(beginning)} of {len(whole)} characters; go on with read_result, call_id {call_id}]"
+    return Outcome(f"{beginning}\n{rest}", has_error, whole)
