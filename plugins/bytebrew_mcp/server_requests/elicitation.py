@@ -1,6 +1,8 @@
 """Elicitations of a server as questions to a person, and the answers as results."""
 
+import re
 from collections.abc import Mapping
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,6 +16,9 @@ from .forms import form_of
 METHOD = "elicitation/create"
 CAPABILITY: Mapping[str, Any] = {"form": {}, "url": {}}
 MAX_MESSAGE, MAX_URL = 4000, 4000
+_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?")
+_NUMBER = re.compile(r"(^|\.)(\d+|0x[0-9a-f]*)\.?$")
+"""The end of a host that browsers read as an address of IPv4, also where that is not written in full."""
 
 
 def question_of(params: Any, mask: Masker) -> Question:
@@ -53,6 +58,11 @@ def _host(url: Any) -> str:
     parts = urlsplit(url)
     if parts.scheme not in ("https", "http") or not parts.hostname or "@" in parts.netloc:
         raise ValueError("an elicitation whose url is not that of a web page")
+    if ":" in parts.hostname or _NUMBER.search(parts.hostname):
+        ip_address(parts.hostname)
+    elif not _NAME.fullmatch(parts.hostname):  # browsers read a backslash as a slash, and decode %2e
+        raise ValueError("an elicitation whose url names a host that browsers read otherwise")
+    _ = parts.port  # ValueError for one that there is not
     if parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
         raise ValueError("an elicitation whose url is not of https")
     return parts.hostname
