@@ -188,7 +188,8 @@ class Server:
         for n, one in enumerate(requests):
             number = f"ask-{len(self.seen)}-{n}"
             self.waiting[number] = asyncio.get_running_loop().create_future()
-            tell({"jsonrpc": "2.0", "id": number, **one})
+            for _ in range(2 if given.get("twice") else 1):
+                tell({"jsonrpc": "2.0", "id": number, **one})
             if given.get("takes_back"):
                 await asyncio.sleep(0.3)
                 tell({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": number}})

@@ -26,7 +26,7 @@ from .jsonrpc import (
     Transport,
     error_of,
 )
-from .server_requests.active_call import ActiveCall, PendingRequest
+from .server_requests.active_call import AbandonedCalls, ActiveCall, PendingRequest
 from .server_requests.responder import NOBODY, Responder, Round
 from .tool_definitions import Listed, Listing
 
@@ -52,6 +52,7 @@ class Session:
         self._mask = mask
         self._responder = responder
         self._active: list[ActiveCall] = []
+        self._abandoned = AbandonedCalls()
         self._pending: dict[float, PendingRequest] = {}
         self._last = 0
         self._replies: set[asyncio.Task[None]] = set()
@@ -66,8 +67,7 @@ class Session:
         if probe and probe_seconds > 0 and await self._discovers(probe_seconds):
             self._set_version(MODERN)
             return
-        offered = self._responder.capabilities
-        wanted = {"protocolVersion": LEGACY[0], "capabilities": offered, "clientInfo": CLIENT}
+        wanted = {"protocolVersion": LEGACY[0], "capabilities": self._responder.capabilities, "clientInfo": CLIENT}
         try:
             result = await self._request("initialize", wanted)
             version = result.get("protocolVersion")
@@ -113,8 +113,7 @@ class Session:
         self._transport.agree(version)
 
     def _set_offers(self, result: Mapping[str, Any]) -> None:
-        offers = result.get("capabilities")
-        self.offers = offers if isinstance(offers, dict) else {}
+        self.offers = offers if isinstance(offers := result.get("capabilities"), dict) else {}
 
     async def tools(self) -> dict[str, Listed]:
         """Every usable tool by name, over all pages; invalid and surplus tools are logged and omitted."""
@@ -263,6 +262,7 @@ class Session:
             reply.cancel()
 
     def _answered(self, message: Message) -> None:
+        self._abandoned.ended(message.get("id"))
         pending = self._waiting(message.get("id"))
         if pending is None or pending.answer.done():
             return
@@ -308,10 +308,13 @@ class Session:
 
     def _only_active(self) -> ActiveCall | None:
         """The oldest of the calls that run, if all are of one turn: then the request cannot be for another person."""
-        return self._active[0] if len({active.call.turn_id for active in self._active}) == 1 else None
+        turns = {active.call.turn_id for active in self._active} | self._abandoned.turns()
+        return self._active[0] if self._active and len(turns) == 1 else None
 
     def _answer_soon(self, reply: Message, method: str, params: Any, active: ActiveCall) -> None:
         """Answers a request of the server in the background; at the end of the call it is dismissed."""
+        if reply["id"] in active.tasks:  # it has asked that already
+            return
 
         async def answer() -> None:
             try:
@@ -356,9 +359,8 @@ class Session:
             meta["progressToken"] = number
         if self.version == MODERN:
             meta |= self._meta()
-        message = {"jsonrpc": "2.0", "id": number, "method": method, "params": dict(params)}
-        if meta:
-            message["params"] = {**params, "_meta": meta}
+        sent = {**params, "_meta": meta} if meta else dict(params)
+        message = {"jsonrpc": "2.0", "id": number, "method": method, "params": sent}
         try:
             await self._transport.send(message, partial(self.receive, active=active), headers)
             pending.sent = True
@@ -366,6 +368,7 @@ class Session:
                 raise ConnectionLost(str(self.lost))
             return await pending.answer
         except asyncio.CancelledError:
+            self._abandoned.add(number, active)
             leaves = self.version == MODERN and self._transport.stream_each
             if active is not None and not leaves and self.lost is None:
                 cancelled = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": number}}

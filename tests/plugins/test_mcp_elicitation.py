@@ -259,6 +259,32 @@ async def test_a_question_that_the_server_takes_back_is_closed(way: str) -> None
         assert gone.json()["status"] == "cancelled"
 
 
+@pytest.mark.parametrize("way", [f"stdio {LEGACY}", "sse 2024-11-05"])
+async def test_a_call_that_is_given_up_asks_nobody_else(way: str) -> None:
+    async with asking(way) as w:
+        talk = begin(w, elicit("One?"), elicit("Two, of the first person?"))
+        [question] = await talk.until("confirmation")
+        w.model.answers[len(w.model.requests) :] = [[ToolCall("slow", {"last": 1.5})], [MessageDelta(content="Done.")]]
+        other = Talk(w.client, "POST", "/api/v1/schemas/test/chat", json={"message": "And I"})
+        await other.until("tool_call")
+        await w.client.post(f"/api/v1/sessions/{question['session_id']}/cancel")
+        [result] = await other.until("tool_result")
+        assert "at last" in result["output"]
+        assert not other.datas("confirmation")
+        assert (await other.end())[-1] == "done"
+
+
+@pytest.mark.parametrize("way", [f"http {LEGACY}", f"stdio {LEGACY}"])
+async def test_what_a_server_asks_twice_under_one_id_is_asked_once(way: str) -> None:
+    async with asking(way) as w:
+        talk = begin(w, elicit(), twice=True)
+        [question] = await talk.until("confirmation")
+        await respond(w, question, "decline")
+        assert await replies(talk) == [{"action": "decline"}]
+        assert (await talk.end())[-1] == "done"
+        assert len(talk.datas("confirmation")) == 1
+
+
 async def test_a_call_that_waits_in_the_newest_version_goes_on_after_a_restart(tmp_path: Path) -> None:
     calls = tmp_path / "calls"
     how = {"calls_file": str(calls), "versions": [MODERN], "more_tools": [ASK]}

@@ -11,6 +11,7 @@ from ..jsonrpc import ConnectionLost
 
 MAX_REQUESTS = 50
 """Limit of a server's requests during one call."""
+ABANDONED_SECONDS = 60.0
 
 
 class ActiveCall:
@@ -67,6 +68,29 @@ class ActiveCall:
         self.over = True
         for task in self.tasks.values():
             task.cancel()
+
+
+class AbandonedCalls:
+    """Calls that were given up without an answer: for a while the server may yet ask something for them."""
+
+    def __init__(self) -> None:
+        self._calls: dict[float, tuple[str, float]] = {}
+
+    def add(self, number: float, active: ActiveCall | None) -> None:
+        """Notes the request of a call by its number; nothing without a call."""
+        if active is not None:
+            self._calls[number] = active.call.turn_id, asyncio.get_running_loop().time() + ABANDONED_SECONDS
+
+    def ended(self, number: Any) -> None:
+        """Forgets a call, which the server has answered at last."""
+        if isinstance(number, int | float):
+            self._calls.pop(number, None)
+
+    def turns(self) -> set[str]:
+        """The turns of these calls."""
+        now = asyncio.get_running_loop().time()
+        self._calls = {number: one for number, one in self._calls.items() if one[1] > now}
+        return {turn_id for turn_id, _ in self._calls.values()}
 
 
 class PendingRequest:
