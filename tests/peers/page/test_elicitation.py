@@ -99,6 +99,17 @@ def test_a_form_is_filled_in(ask: Callable[..., str], open_page: Any, engine: Se
     assert question(engine, key)["edited"] == content
 
 
+def test_what_is_emptied_stays_empty(ask: Callable[..., str], page: Any, engine: Served) -> None:
+    key = ask(requestedSchema={"type": "object", "properties": {"nick": {"type": "string", "default": "Zed"}}})
+    page.goto("/")
+    card = page.get_by_role("article", name="ask")
+    assert card.get_by_label("nick").input_value() == "Zed"
+    card.get_by_label("nick").fill("")
+    card.get_by_role("button", name="Send").click()
+    page.get_by_text(re.compile("ask answered by you")).wait_for()
+    assert question(engine, key)["edited"] == {}
+
+
 @pytest.mark.parametrize(
     ("button", "verdict", "words"), [("Decline", "reject", "declined"), ("Dismiss", "cancel", "dismissed")]
 )

@@ -85,7 +85,8 @@ export function elicited(question, id, answers, acts) {
     event.preventDefault();
     if (acts.off) return;
     const content = answers.content(question);
-    if (content) acts.send("approve", Object.keys(content).length ? content : undefined);
+    // without content the engine would fill in what the fields began with
+    if (content) acts.send("approve", question.input_schema ? content : undefined);
     else acts.changed();
   };
   return html`<form class="elicited" novalidate @submit=${submit}>
