@@ -100,3 +100,19 @@ def test_values_fit_a_field_or_not(field: dict[str, Any], fits: list[Any], unfit
         assert form_fields.faults(form, {"x": value}, "$") == [], value
     for value in unfit:
         assert form_fields.faults(form, {"x": value}, "$"), value
+
+
+@pytest.mark.parametrize(
+    ("field", "taken"),
+    [
+        ({"type": "string", "default": "yes"}, True),
+        ({"type": "string", "default": "yes\u200b"}, False),
+        ({"type": "array", "items": {"enum": ["a"]}, "default": ["a"]}, True),
+        ({"type": "array", "items": {"enum": ["a"]}, "default": ["a\u202e"]}, False),
+        ({"type": "boolean", "default": True}, True),
+        ({"type": "integer", "default": True}, False),
+    ],
+)
+def test_a_field_begins_with_what_a_person_sees(field: dict[str, Any], taken: bool) -> None:
+    form = form_of({"type": "object", "properties": {"x": field}})
+    assert ("default" in form["properties"]["x"]) is taken

@@ -67,7 +67,7 @@ def _field(name: str, field: Any) -> dict[str, Any]:
         made |= {"format": field["format"]} if field.get("format") in FORMATS else {}
     default = field.get("default")
     if isinstance(default, _VALUES[kind]) and isinstance(default, bool) == (kind == "boolean"):
-        made["default"] = default
+        made |= {"default": default} if visible(default) == default else {}  # it would be sent unseen
     return made
 
 
