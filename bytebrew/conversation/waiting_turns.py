@@ -34,7 +34,8 @@ Recording = Callable[[Connection], None]
 
 def enter(lane: Lane, turn: Turn, on_busy: OnBusy) -> list[Turn]:
     """Queues a turn; returns the turns to interrupt once it is admitted. Conflict if `on_busy` is "reject"."""
-    sessions.check_owner(turn.new.actor, lane.owner, turn.session_id)
+    if turn.new.parent is None:
+        sessions.check_owner(turn.new.actor, lane.owner, turn.session_id)
     if lane.current.storage_error is not None:
         raise lane.current.storage_error
     if on_busy == "reject" and (lane.waiting or lane.current.last is None):
@@ -47,7 +48,7 @@ def enter(lane: Lane, turn: Turn, on_busy: OnBusy) -> list[Turn]:
     if on_busy == "steer":
         turn.steering = True
         lane.waiting.insert(len(urgent) + sum(waiting.steering for waiting in lane.waiting), turn)
-        if lane.current.may_be_steered:
+        if lane.current.may_be_steered and lane.current.subject == turn.subject:  # its credentials and headers stay
             turn.new = replace(turn.new, steers=lane.current.id)
     else:
         lane.waiting.append(turn)

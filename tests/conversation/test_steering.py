@@ -13,7 +13,17 @@ from bytebrew import Capabilities, ProviderError, ToolCall
 from bytebrew.base.sse_reader import ServerSentEvent
 from bytebrew.engine import Engine
 from bytebrew.store.sqlite.pragmas import connect
-from bytebrew.testing import ScriptedProvider, Step, chat, events_of, names, providing, scripted_schema, served_engine
+from bytebrew.testing import (
+    ScriptedProvider,
+    Step,
+    chat,
+    events_of,
+    names,
+    providing,
+    scripted_schema,
+    served_engine,
+    token,
+)
 from tests.conversation.test_runner import URL, begin, say
 
 
@@ -340,3 +350,20 @@ async def test_an_absorbed_message_is_shown_as_the_turn_that_answers_it_over_a_r
         after = (await client.get(url)).json()
     assert (before["status"], before["message"], len(before["questions"])) == ("needs_input", "one ", 1)
     assert all(after[name] == before[name] for name in ("status", "message", "questions", "turn_id"))
+
+
+@pytest.mark.parametrize("admin_runs", [True, False])
+async def test_a_turn_is_not_steered_by_anybody_else(admin_runs: bool) -> None:
+    gate = asyncio.Event()
+    provider = ScriptedProvider([say("one")], [say("two "), gate], [say("three")])
+    async with served_engine(providing(provider)) as (engine, admin):
+        await scripted_schema(engine)
+        headers = {"Authorization": f"Bearer {await token(engine, 'chat')}"}
+        async with httpx.AsyncClient(base_url=admin.base_url, headers=headers, timeout=30) as owner:
+            session_id = said(await chat(owner, "test", "first"), "done")[0]["session_id"]
+            runs, steers = (admin, owner) if admin_runs else (owner, admin)
+            _, second = await begin(runs, "second", session_id=session_id)
+            third = await steer(engine, steers, session_id, "third")
+            gate.set()
+            assert "steer" not in await second
+            assert said(await third, "message")[0]["content"] == "three"
