@@ -74,6 +74,7 @@ COMMITS = {
     "core-33": "0cdc9100",
     "mcp-6": "665e9b0f",
     "statistics-1": "ac8e1be4",
+    "core-34": "2b8676d8",
     "mcp-7": "4819acf5",
 }
 """The commits that added a migration, after that of the first tables; earlier ones changed those tables in place."""

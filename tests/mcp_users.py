@@ -10,13 +10,19 @@ from bytebrew.testing import ADMIN
 from tests.processes import Process
 
 CALLER = '''
-"""A model that calls the tool that the message names, and repeats what comes of it."""
+"""A model that calls the tool that the message names, and repeats what comes of it; it waits where a file says so."""
+import asyncio
+from pathlib import Path
+
 from bytebrew import MessageDelta, Provider, Stop, ToolCall, Usage, hookimpl
 
 class Caller(Provider):
     type = "caller"
 
     async def stream(self, request, http):
+        while (hold := Path(__file__).with_name("hold")).exists():
+            hold.with_name("held").touch()
+            await asyncio.sleep(0.01)
         last = request.messages[-1]
         if last.role == "user" and any(tool.name == last.content for tool in request.tools):
             yield ToolCall(last.content, {})

@@ -92,7 +92,7 @@ def _turn(left: open_turns.OpenTurn, agent: str) -> turns.NewTurn:
         session_id=left.session_id,
         schema=left.schema,
         agent=agent,
-        actor=owner_alone(left.owner),
+        actor=owner_alone(left.subject),
         owner=left.owner,
         user_sub=left.user_sub,
         message="",

@@ -354,5 +354,5 @@ def chat_turn(
 
 
 def owner_alone(subject: str) -> Actor:
-    """The owner of a session for a turn without a request."""
+    """The user of a turn without a request."""
     return Actor(subject=subject, name=subject, kind="user", scopes=frozenset())

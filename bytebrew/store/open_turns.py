@@ -16,13 +16,17 @@ _SUM = ", ".join(
 
 
 class OpenTurn(Struct, frozen=True, kw_only=True):
-    """A turn that was open when the engine stopped; `task_agent` is the agent of its task."""
+    """A turn that was open when the engine stopped.
+
+    `task_agent` is the agent of its task, and `subject` sent its message: an admin may, in the session of its owner.
+    """
 
     id: str
     session_id: str
     schema: str
     agent: str
     owner: str
+    subject: str
     user_sub: str
     size: int
     own_key: bool
@@ -84,7 +88,7 @@ def close(
         turns.spend(conn, unsaved, turn_id)
     conn.execute(
         f"""update turns set status = 'failed', failure = ?, code = ?, first_event = coalesce(first_event, ?),
-        last_event = ?, finished_at = ?, ({COUNTS}) = (?, ?, ?, ?, ?, ?) where id = ?""",
+        last_event = ?, finished_at = ?, subject = '', ({COUNTS}) = (?, ?, ?, ?, ?, ?) where id = ?""",
         (failure, code, last_event, last_event, moment, *astuple(spent(conn, turn_id)), turn_id),
     )
 
@@ -97,6 +101,7 @@ def left_open(conn: Connection) -> list[OpenTurn]:
     """
     rows = conn.execute(
         """select t.id, t.session_id, s.schema, s.agent, s.owner, s.user_sub, t.size, t.own_key,
+        coalesce(nullif(t.subject, ''), s.owner) as subject,
         t.subagents, t.client_tools, t.time_limit, t.traceparent, t.parent_turn_id, t.parent_call_id,
         s.parent_id as parent_session_id,
         t.root_turn_id, t.lineage, t.response_format, t.first_event, t.status, t.steers, t.steer_event,

@@ -140,7 +140,8 @@ def admit(conn: Connection, new: NewTurn, first_event: int | None) -> None:
     else:
         if new.history:
             raise Conflict(f"Session '{new.session_id}' is there already: only one that begins takes a history")
-        sessions.check_owner(new.actor, row["owner"], new.session_id)
+        if new.parent is None:  # that of a spawned agent is its parent's, whom an admin may have asked
+            sessions.check_owner(new.actor, row["owner"], new.session_id)
         if row["going"]:
             raise Conflict(f"Session '{new.session_id}' is being deleted; try again later, or send another new UUID")
         if row["parent_id"] != (new.parent.session_id if new.parent else None):
@@ -152,8 +153,8 @@ def admit(conn: Connection, new: NewTurn, first_event: int | None) -> None:
     conn.execute(  # a trigger updates the session's `status` and `updated_at`
         """insert into turns (id, session_id, message, attachments, size, own_key, subagents, time_limit,
         parent_turn_id, parent_call_id, root_turn_id, lineage, response_format, status, first_event, created_at,
-        started_at, agent_version, traceparent, steers, client_tools, instructions, face_key, kept)
-        values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+        started_at, agent_version, traceparent, steers, client_tools, instructions, face_key, kept, subject)
+        values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
         (
             new.id,
             new.session_id,
@@ -180,6 +181,7 @@ def admit(conn: Connection, new: NewTurn, first_event: int | None) -> None:
             new.instructions or None,
             new.face_key or None,
             new.kept,
+            "" if new.actor.subject == (row["owner"] if row else new.owner) else new.actor.subject,
         ),
     )
     if first_event is not None:
@@ -256,7 +258,7 @@ def absorb(conn: Connection, unsaved: Unsaved, turn_id: str, session_id: str, st
     spend(conn, unsaved, turn_id)
     conn.executemany(
         """update turns set status = 'absorbed', first_event = steer_event, attachments = '[]', started_at = ?,
-        finished_at = ? where id = ?""",
+        finished_at = ?, subject = '' where id = ?""",
         [(moment, moment, one) for one in steers],
     )
     conn.execute("update turns set resumes = 0 where id = ? and resumes > 0", (turn_id,))
@@ -282,7 +284,8 @@ def finish(
     spend(conn, unsaved, turn_id)
     conn.execute(
         """update turns set status = ?, failure = ?, code = ?, last_event = ?, input_tokens = ?, output_tokens = ?,
-        cached_tokens = ?, thinking_tokens = ?, cache_write_tokens = ?, cost_usd = ?, finished_at = ? where id = ?""",
+        cached_tokens = ?, thinking_tokens = ?, cache_write_tokens = ?, cost_usd = ?, finished_at = ?, subject = ''
+        where id = ?""",
         (status, failure, code, last_event, *astuple(usage), now(), turn_id),
     )
 

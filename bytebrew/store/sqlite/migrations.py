@@ -286,6 +286,9 @@ create index confirmations_answered on confirmations (answered_by) where answere
 create index confirmations_call on confirmations (turn_id, call_id, kind);
 """
 
+# who sent the message of an open turn, where that is not the owner of the session
+_SENDERS = "alter table turns add column subject text not null default '';"
+
 CORE = tuple(
     enumerate(
         (
@@ -323,6 +326,7 @@ CORE = tuple(
             _TIMES,
             _VERIFIED,
             _ELICITATIONS,
+            _SENDERS,
         ),
         1,
     )
