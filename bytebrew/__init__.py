@@ -39,6 +39,7 @@ from bytebrew.base.rolling_timeout import Deadline, within
 from bytebrew.base.secrets import write_private
 from bytebrew.base.settings import Core, Settings
 from bytebrew.base.sse_reader import ServerSentEvent
+from bytebrew.base.urls import Origin, Url
 from bytebrew.base.validation import did_you_mean
 from bytebrew.base.visible_text import visible
 from bytebrew.contract.auth import VISITOR, Actor, Scope, Scopes, View
@@ -74,7 +75,6 @@ from bytebrew.contract.entities import (
     SchemaName,
     Task,
     TaskPatch,
-    Url,
 )
 from bytebrew.contract.events import (
     ClientToolCalled,
@@ -263,6 +263,7 @@ __all__ = [
     "OpenCall",
     "Opened",
     "Option",
+    "Origin",
     "Outcome",
     "Page",
     "Parameter",

@@ -18,6 +18,7 @@ from bytebrew import (
     ModelChooser,
     ModelRequest,
     Option,
+    Origin,
     Provider,
     ProviderError,
     ProviderEvent,
@@ -37,11 +38,6 @@ _MODEL = re.compile(r"[A-Za-z0-9@._~:/+ -]{1,500}")
 _CLIMBS = re.compile(r"(?:^|/)\.{1,2}(?:/|$)")
 
 
-Origin = Annotated[
-    str,
-    Meta(pattern=r"^https?://[^\s/?#*]+\Z", max_length=255, description="an origin: scheme, host and perhaps a port"),
-]
-"""The origin of a base URL (RFC 6454 section 6.2), such as https://models.example."""
 ANY_BASE_URL = Option(
     key="byok.base_url",
     type=bool,

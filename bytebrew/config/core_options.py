@@ -6,14 +6,10 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from bytebrew.base.urls import Origin
 from bytebrew.contract.configuration.runtime_option import Option
 from bytebrew.store import retention
 
-Origin = Annotated[
-    str,
-    Meta(pattern=r"^https?://[^\s/?#*]+\Z", max_length=255, description="an origin: scheme, host and perhaps a port"),
-]
-"""A web origin (RFC 6454 section 6.2), such as https://app.example."""
 HeaderName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}\Z", description="the name of a header")]
 BODY_HEADERS = Option(
     key="chat.body_headers",

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from bytebrew.base.urls import Url
 from bytebrew.contract.auth import View
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.messages import ResponseFormat
@@ -22,14 +23,6 @@ SchemaName = Annotated[
 ]
 Text = Annotated[str, Meta(max_length=200_000)]
 Title = Annotated[str, Meta(max_length=1000)]
-Url = Annotated[
-    str,
-    Meta(
-        max_length=2000,
-        pattern=r"^(https?://[^\s/?#@\\]+([/?#]\S*)?)?\Z",
-        description="an http or https URL, without a user and password: it is shown",
-    ),
-]
 Secret = Annotated[str, Meta(max_length=8000)]
 Names = Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=255)], ...], Meta(max_length=500)]
 Temperature = Annotated[float, Meta(ge=0, le=2)]

@@ -363,13 +363,8 @@ def tool_approved(conn: Connection, turn_id: str, call: ToolCall, confirmation_i
     return True
 
 
-def tool_finished(
-    conn: Connection, turn_id: str, session_id: str, result: Message, whole: str | None = None, elicited: bool = False
-) -> None:
-    """Records the result of a tool call; `whole` is the whole output if the result is truncated.
-
-    Of an `elicited` one, what its source has asked a person is closed.
-    """
+def tool_finished(conn: Connection, turn_id: str, session_id: str, result: Message, whole: str | None = None) -> None:
+    """Records the result of a tool call; `whole` is the whole output if the result is truncated."""
     status = "failed" if result.has_error else "completed"
     conn.execute(
         "update tool_calls set output = ?, status = ?, finished_at = ? where turn_id = ? and call_id = ?",
@@ -378,8 +373,6 @@ def tool_finished(
     if whole is not None:
         messages.keep_result(conn, session_id, turn_id, result.call_id, whole)
     messages.append(conn, session_id, turn_id, [result])
-    if elicited:
-        confirmations.withdraw(conn, turn_id, result.call_id or "")
     conn.execute("update turns set resumes = 0 where id = ? and resumes > 0", (turn_id,))
 
 

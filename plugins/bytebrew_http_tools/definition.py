@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import asdict, replace
 
-from bytebrew import Detail, InvalidRequest, Live, Risk
+from bytebrew import Detail, InvalidRequest, Live, Origin, Risk
 
 from .arguments import Parameter, fitting
 from .template import PARAMETER, URL, VARIABLE, names, origin_of, plain, texts
@@ -213,6 +213,8 @@ def _faults(new: Definition, credential: str) -> Iterator[Detail]:
         yield Detail("$.url", "is missing")
     elif not match and not new.url.startswith("${"):
         yield Detail("$.url", "begins with http://, https:// or a ${VAR} that does")
+    elif match and not _has_host(match["authority"]):
+        yield Detail("$.url", "names a host that is none, such as an IPv6 address that is wrong")
     if match and "@" in match["authority"]:
         yield Detail("$.url", "holds a credential; put it into auth")
     if "{{" in PARAMETER.sub("", new.url):
@@ -239,6 +241,18 @@ def _faults(new: Definition, credential: str) -> Iterator[Detail]:
         for variable, _ in VARIABLE.findall(text):
             if variable.startswith("BYTEBREW_"):
                 yield Detail("$", f"{variable} is the engine's own and no tool's")
+
+
+def _has_host(authority: str) -> bool:
+    """Whether brackets stand around an IPv6 address, variables and parameters left aside."""
+    plainly = PARAMETER.sub("x", VARIABLE.sub("x", authority))
+    if "[" not in plainly and "]" not in plainly:
+        return True
+    try:
+        msgspec.convert(f"http://{plainly}", Origin)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def _parameter_faults(name: str, parameter: Parameter) -> Iterator[Detail]:

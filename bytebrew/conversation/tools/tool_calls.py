@@ -305,10 +305,8 @@ class ToolCalls:
         if outcome.ends_turn:
             turn.closing_events = outcome.events
         turn.append(ToolFinished(tool=call.tool, output=output, call_id=call.call_id, has_error=outcome.has_error))
-        elicited = call.call_id in turn.elicited
-        await self._journal.write(
-            turn.log, turns.tool_finished, turn.id, turn.session_id, result, outcome.whole, elicited
-        )
+        work = _store_last if call.call_id in turn.elicited else turns.tool_finished
+        await self._journal.write(turn.log, work, turn.id, turn.session_id, result, outcome.whole)
         await self._notify("tool_finished", turn=turn, call=call, result=outcome)
         return result
 
@@ -321,6 +319,12 @@ class ToolCalls:
         failed = result is None or answer.verdict == "fail"
         outcome = capped(client_tools.LATE if result is None else result, failed, self._most_bytes, call.call_id)
         return await self._record_result(turn, call, note + outcome.output, outcome)
+
+
+def _store_last(conn: Connection, turn_id: str, session_id: str, result: Message, whole: str | None) -> None:
+    """Records the result of a call whose source has asked a person, and closes what is open of that."""
+    turns.tool_finished(conn, turn_id, session_id, result, whole)
+    confirmations.withdraw(conn, turn_id, result.call_id or "")
 
 
 def _sent(tool: Tool | None, call: ToolCall) -> bool:

@@ -12,10 +12,10 @@ from msgspec.structs import replace
 from bytebrew.base.errors import Detail, Forbidden, Gone, InvalidRequest, TurnInterrupted, Unprocessable
 from bytebrew.base.formats import canonical_id
 from bytebrew.base.traceparent import read_traceparent
+from bytebrew.base.urls import Url
 from bytebrew.config.core_options import BODY_HEADERS
 from bytebrew.contract.configuration.runtime_option import option_value
 from bytebrew.contract.connection import Connection
-from bytebrew.contract.entities import Url
 from bytebrew.contract.events import Event, form_of
 from bytebrew.contract.messages import Attachment, ResponseFormat
 from bytebrew.contract.route import Reply, Request, Route, Stream

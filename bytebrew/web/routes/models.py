@@ -9,8 +9,9 @@ from msgspec.structs import asdict, replace
 
 from bytebrew.base.errors import Detail, InvalidRequest
 from bytebrew.base.formats import narrowed
+from bytebrew.base.urls import Url
 from bytebrew.contract.connection import Connection
-from bytebrew.contract.entities import Live, Model, ModelKind, ModelPatch, NewModel, Secret, Url
+from bytebrew.contract.entities import Live, Model, ModelKind, ModelPatch, NewModel, Secret
 from bytebrew.contract.provider import Provider, Target, named
 from bytebrew.contract.route import Parameter, Request, Route
 from bytebrew.conversation.model_verification import Verification, verify
