@@ -155,7 +155,7 @@ async def answer_questions(request: Request[Any], turn: FaceTurn, answers: dict[
             approve, reason = verdict(answer)
             input: dict[str, Any] | None = None
             if call.kind == "elicitation":
-                approve, reason, input = accepts(answer), "", content_of(answer) or None
+                approve, reason, input = accepts(answer), "", content_of(answer)
             await chats.answer(
                 request, turn.session_id, call.confirmation_id, approve=approve, reason=reason, input=input
             )

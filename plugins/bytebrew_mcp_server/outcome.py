@@ -155,10 +155,10 @@ def elicitation(question: ConfirmationAsked) -> dict[str, Any]:
     return {"method": "elicitation/create", "params": params}
 
 
-def content_of(answer: object) -> dict[str, Any]:
-    """What an accepted form has, for the server that has asked for it."""
+def content_of(answer: object) -> dict[str, Any] | None:
+    """What an accepted form has, for the server that has asked for it; None if the answer does not say."""
     content = answer.get("content") if isinstance(answer, Mapping) and answer.get("action") == "accept" else None
-    return dict(content) if isinstance(content, Mapping) else {}
+    return dict(content) if isinstance(content, Mapping) else None
 
 
 def accepts(answer: object) -> bool:

@@ -239,6 +239,21 @@ async def test_a_client_of_the_newest_mcp_gets_the_form_of_the_tool(action: str)
         assert json.loads(ended["output"]) == [[action, {"name": "Zoë"} if action == "accept" else {}]]
 
 
+async def test_what_a_client_of_mcp_leaves_out_is_not_filled_in() -> None:
+    nick = {"type": "object", "properties": {"nick": {"type": "string", "default": "Zed"}}}
+    async with surveying(Question(message="Who are you?", fields=nick)) as w:
+        client = McpClient(w.client, MODERN, {"elicitation": {}})
+        params = {"name": "test", "arguments": {"message": "go"}}
+        first = (await client.post("tools/call", params)).json()["result"]
+        (key,) = first["inputRequests"]
+        answers = {"requestState": first["requestState"], "inputResponses": {key: {"action": "accept", "content": {}}}}
+        result = await client.result("tools/call", params | answers)
+        session = result["structuredContent"]["session_id"]
+        events = (await w.client.get(f"/api/v1/sessions/{session}/events?follow=false")).json()["data"]
+        [ended] = [one["data"] for one in events if one["event"] == "tool_result"]
+        assert json.loads(ended["output"]) == [["accept", {}]]
+
+
 async def test_a_client_of_an_older_mcp_gets_it_within_the_stream() -> None:
     async with surveying(VISIT) as w:
         client = McpClient(w.client, NOVEMBER, {"elicitation": {"form": {}}})
