@@ -166,7 +166,7 @@ def _check_contract(wheel: Wheel) -> None:
     """Reads `bytebrew_contract` of the plugins' modules, where it is a literal, without importing them."""
     for name, value in _points(wheel).items():
         path = value.partition(":")[0].strip().replace(".", "/")
-        source = wheel.files.get(f"{path}.py", wheel.files.get(f"{path}/__init__.py"))
+        source = wheel.files.get(f"{path}/__init__.py", wheel.files.get(f"{path}.py"))  # as Python does
         if source is None:
             raise click.ClickException(f"{wheel.path.name}: plugin {name} is the module {value}, which it lacks")
         try:

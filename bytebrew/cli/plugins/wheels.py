@@ -19,8 +19,8 @@ from bytebrew.plugin_lock import COMMITTED, LOCK, STAGED, record_hash
 from bytebrew.requirements import Version, allows, normalized
 from bytebrew.wheel_tags import unfit
 
-MOST_BYTES, MOST_FILES = 256 << 20, 20_000
-"""Unpacked size and number of files of a wheel."""
+MOST_BYTES, MOST_FILES, LONGEST = 256 << 20, 20_000, 500
+"""Unpacked size and number of files of a wheel, and the length of a path in it."""
 _FILE = re.compile(
     r"(?P<name>\w[\w.]*)-(?P<version>[\w.!+]+)(-\d\w*)?-(?P<python>[\w.]+)-(?P<abi>[\w.]+)-(?P<platform>[\w.]+)\.whl"
 )
@@ -62,7 +62,6 @@ def read(path: Path) -> Wheel:
 
 
 def _read(path: Path, match: re.Match[str], contents: dict[str, bytes]) -> Wheel:
-    base = f"{match['name']}-{match['version']}"
     own = [name.partition("/")[0] for name in contents if re.fullmatch(r"[^/]+\.dist-info/METADATA", name)]
     if len(own) != 1:
         raise _bad(path, f"it has {len(own)} folders of metadata, and a wheel has one")
@@ -86,8 +85,8 @@ def _read(path: Path, match: re.Match[str], contents: dict[str, bytes]) -> Wheel
     if layout.split(".")[0] != "1":
         raise _bad(path, f"it is a wheel of version {layout}, and 1.0 is known")
     _check_record(path, own[0], contents)
-    files, omitted = _installed(base, own[0], contents)
-    entry_points = contents.get(f"{own[0]}/entry_points.txt", b"").decode()
+    files, omitted = _installed(path, own[0], contents)
+    entry_points = files.get(f"{own[0]}/entry_points.txt", b"").decode()
     requires = tuple(map(str, metadata.get_all("Requires-Dist") or ()))
     return Wheel(path, str(metadata["Name"]), str(metadata["Version"]), requires, entry_points, files, omitted)
 
@@ -102,8 +101,8 @@ def _contents(path: Path, archive: ZipFile) -> dict[str, bytes]:
         parts = entry.filename.split("/")
         if {"", ".", ".."} & {*parts} or re.search(r"[\\:\x00-\x1f\x7f]", entry.filename):
             raise _bad(path, f"it has a file {entry.filename!r}, which would leave the folder")
-        if parts[0] in (LOCK, STAGED, COMMITTED):
-            raise _bad(path, f"it has a file {entry.filename}, which is the folder's own")
+        if len(entry.filename) > LONGEST:
+            raise _bad(path, f"it has a file with a path of more than {LONGEST} characters")
         if stat.S_ISLNK(entry.external_attr >> 16):
             raise _bad(path, f"it has a link, {entry.filename}")
         if entry.flag_bits & 1:
@@ -127,18 +126,26 @@ def _check_record(path: Path, own: str, contents: Mapping[str, bytes]) -> None:
         raise _bad(path, f"it lacks {min(missing)}, which its RECORD lists")
 
 
-def _installed(base: str, own: str, contents: Mapping[str, bytes]) -> tuple[dict[str, bytes], tuple[str, ...]]:
+def _installed(path: Path, own: str, contents: Mapping[str, bytes]) -> tuple[dict[str, bytes], tuple[str, ...]]:
     """The files by the path at which they are installed, with a RECORD of them; and those that are left out."""
-    files, omitted = {}, []
+    files: dict[str, bytes] = {}
+    omitted = []
     for name, content in contents.items():
         first, _, rest = name.partition("/")
         kind, _, below = rest.partition("/")
-        if name.endswith(".pyc") or (first == f"{base}.data" and kind not in ("purelib", "platlib")):
+        data = first.lower().endswith(".data")
+        place = below if data and kind in ("purelib", "platlib") else name
+        top = place.partition("/")[0]
+        if name.endswith(".pyc") or (data and place in ("", name)):
             omitted.append(name)  # scripts and headers have no place here, and bytecode is not what is locked
-        elif first == f"{base}.data":
-            files[below] = content
+        elif top in (LOCK, STAGED, COMMITTED):
+            raise _bad(path, f"it has a file {name}, which is the folder's own")
+        elif top != own and top.lower().endswith((".dist-info", ".egg-info")):
+            raise _bad(path, f"it has a file {name}, which is the metadata of another distribution")
+        elif place in files:
+            raise _bad(path, f"it has {place} twice, once as {name}")
         else:
-            files[name] = content
+            files[place] = content
     for name in ("RECORD", *_SIGNATURES):
         files.pop(f"{own}/{name}", None)
     text = io.StringIO()

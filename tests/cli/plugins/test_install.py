@@ -23,6 +23,7 @@ from tests.cli.plugins.wheel_files import TOOL, wheel
 from tests.commands import run
 
 Command = Callable[..., Result]
+DATA = "bytebrew_heron-1.0.data/purelib"
 
 
 @pytest.fixture
@@ -181,6 +182,30 @@ def spoiled(tmp_path: Path, name: str, *, mode: int = 0, content: str = "") -> P
         (lambda at: spoiled(at, "Bytebrew_heron.py"), "it has bytebrew_heron.py twice"),
         (lambda at: wheel(at, files={"plugins.lock": ""}), "it has a file plugins.lock, which is the folder's own"),
         (lambda at: wheel(at, files={".committed/new/x.py": ""}), "which is the folder's own"),
+        (lambda at: wheel(at, files={f"{DATA}/plugins.lock": ""}), "plugins.lock, which is the folder's own"),
+        (
+            lambda at: wheel(at, files={f"{DATA}/.committed/changes.json": ""}),
+            "changes.json, which is the folder's own",
+        ),
+        (lambda at: wheel(at, files={f"{DATA}/.staged/x.py": ""}), "which is the folder's own"),
+        (lambda at: wheel(at, files={f"{DATA}/bytebrew_heron.py": "x"}), "it has bytebrew_heron.py twice, once as"),
+        (
+            lambda at: wheel(at, files={f"{DATA}/evil-1.dist-info/METADATA": ""}),
+            "is the metadata of another distribution",
+        ),
+        (
+            lambda at: wheel(at, files={"evil-1.dist-info/entry_points.txt": ""}),
+            "is the metadata of another distribution",
+        ),
+        (lambda at: wheel(at, files={"Evil.EGG-INFO/PKG-INFO": ""}), "is the metadata of another distribution"),
+        (
+            lambda at: wheel(at, files={"/".join("d" * 400): ""}),
+            "it has a file with a path of more than 500 characters",
+        ),
+        (
+            lambda at: wheel(at, files={"bytebrew_heron/__init__.py": f"bytebrew_contract = {CONTRACT + 1}\n"}),
+            f"plugin heron does not fit: it needs contract {CONTRACT + 1}",
+        ),
         (lambda at: wheel(at, "audit"), "its plugin audit has the name of one of the engine"),
         (lambda at: wheel(at, unrecorded={"more.py": ""}), "more.py is not listed in its RECORD"),
         (
@@ -253,9 +278,10 @@ def test_two_plugins_of_one_name_are_refused(bytebrew: Command, folder: Path, tm
 
 def test_bytecode_and_scripts_are_left_out(bytebrew: Command, folder: Path, tmp_path: Path) -> None:
     files = {"__pycache__/bytebrew_heron.cpython-311.pyc": "", "bytebrew_heron-1.0.data/scripts/heron": "", "x.pyc": ""}
-    files["bytebrew_heron-1.0.data/purelib/bytebrew_heron_more.py"] = ""
+    files["Bytebrew-Heron-1.0.data/purelib/bytebrew_heron_more.py"] = ""  # installers look at the end of the name only
+    files["bytebrew_heron-1.0.data/purelib"] = ""
     done = bytebrew("install", wheel(tmp_path, files=files))
-    assert "warning: 3 files of bytebrew-heron are left out" in done.output
+    assert "warning: 4 files of bytebrew-heron are left out" in done.output
     assert {name.partition("/")[0] for name in contents(folder)} == {
         "bytebrew_heron-1.0.dist-info",
         "bytebrew_heron.py",
