@@ -22,7 +22,11 @@ packages=$target/packages-$(cat "$here/../requirements.lock" <("$python" -V) | s
 install=("$python" -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --only-binary :all:)
 if [ ! -e "$packages/done" ]; then
   rm -rf "$target"/packages-*
-  "${install[@]}" --require-hashes --requirement "$here/../requirements.lock" --target "$packages"
+  "${install[@]}" --require-hashes --requirement "$here/../requirements.lock" --target "$packages" || {
+    echo "make binary needs the packages of packaging/requirements.lock, and pip could not fetch them, see above:" \
+      "see to the network, or name a mirror with PIP_INDEX_URL" >&2
+    exit 1
+  }
   rm -rf "$packages/bin"
   touch "$packages/done"
 fi

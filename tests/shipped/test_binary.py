@@ -20,6 +20,8 @@ pytestmark = [pytest.mark.shipped, pytest.mark.timeout(240)]
 PAGE = (ROOT / "docs/how-to/install.md").read_text()
 MEGABYTES = 60
 SECONDS = 2.5
+BUILD_TOOLS = {"bash", "basename", "cat", "cut", "dirname", "go", "head", "ldd", "mkdir", "realpath", "rm"}
+BUILD_TOOLS |= {"sha256sum", "strip"}
 
 
 def run(program: Path, *arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":
@@ -217,12 +219,43 @@ def test_wheels_in_c_for_its_python_and_its_c_library_fit(unpacked: Path) -> Non
         assert (done.stdout == "\n") is fits, done.stdout + done.stderr
 
 
-def test_a_path_that_no_library_path_can_hold_is_refused(one_file: Path, tmp_path: Path) -> None:
-    (folder := tmp_path / "a:b").mkdir()
+@pytest.mark.parametrize("name", ["a:b", "a$LIB"])
+def test_a_path_that_no_library_path_can_hold_is_refused(name: str, one_file: Path, tmp_path: Path) -> None:
+    (folder := tmp_path / name).mkdir()
     done = run(one_file, "--version", TMPDIR=str(folder))
     assert done.returncode == 1
-    assert "without : and ; in its path" in done.stderr
+    assert "without :, ; and $ in its path" in done.stderr
     assert [*folder.iterdir()] == []
+
+
+def test_any_other_path_is_one_to_run_in_and_to_clean(one_file: Path, tmp_path: Path) -> None:
+    (abandoned := tmp_path / "a [b]*" / "bytebrew-unpacked-1").mkdir(parents=True)
+    done = run(one_file, "--version", TMPDIR=str(abandoned.parent))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [*abandoned.parent.iterdir()] == []
+
+
+@pytest.mark.parametrize(
+    ("lacking", "words"),
+    [("go", "needs go: install Go"), ("pip", "pip could not fetch them, see above: see to the ne")],
+)
+def test_a_build_that_lacks_something_says_what(lacking: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "wheel-1.0.whl").touch()
+    for name in BUILD_TOOLS - {lacking}:
+        (tmp_path / name).symlink_to(shutil.which(name) or "/bin/true")
+    (python := tmp_path / "python").write_text("#!/bin/sh\n[ $1 = -V ]\n")
+    python.chmod(0o755)
+    command = [
+        str(tmp_path / "bash"),
+        f"{ROOT}/packaging/binary/build.sh",
+        str(tmp_path / "wheel-1.0.whl"),
+        str(tmp_path / "target"),
+    ]
+    done = subprocess.run(
+        command, env={"PATH": str(tmp_path), "PYTHON": str(python)}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert words in done.stderr
 
 
 def test_tools_take_its_interpreter_for_one(unpacked: Path, uv: Path, tmp_path: Path) -> None:

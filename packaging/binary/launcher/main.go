@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -23,8 +24,8 @@ const (
 	advice = "set TMPDIR to another folder, or take the form that is a folder (.tar.gz), which unpacks nothing"
 	noExec = 8 // ST_NOEXEC of statvfs(3)
 
-	separators = ":;" // of the folders of a library path
-	noPath     = "cannot run in %s: put it into a folder without : and ; in its path, or set TMPDIR to one"
+	special = ":;$" // separators of the folders of a library path, and what begins a variable in it
+	noPath  = "cannot run in %s: put it into a folder without :, ; and $ in its path, or set TMPDIR to one"
 )
 
 func main() {
@@ -59,12 +60,12 @@ func run() error {
 
 // start replaces this process by the interpreter; it returns only if that fails.
 func start(root string, arguments []string) error {
-	loaders, _ := filepath.Glob(filepath.Join(root, "lib", "ld-*.so*"))
-	interpreters, _ := filepath.Glob(filepath.Join(root, "bin", "python3.*"))
+	loaders := glob(root, "lib/ld-*.so*")
+	interpreters := glob(root, "bin/python3.*")
 	if len(loaders) != 1 || len(interpreters) != 1 {
 		return fmt.Errorf("%s lacks files of the engine; unpack all of the archive, and start the program in its folder", root)
 	}
-	if strings.ContainsAny(root, separators) {
+	if strings.ContainsAny(root, special) {
 		return fmt.Errorf(noPath, root)
 	}
 	command := append([]string{
@@ -72,6 +73,15 @@ func start(root string, arguments []string) error {
 		"--argv0", filepath.Join(root, "bin", "python"), interpreters[0],
 	}, arguments...)
 	return fmt.Errorf("%s cannot be started: %w", loaders[0], syscall.Exec(loaders[0], command, os.Environ()))
+}
+
+// glob answers the paths below a folder that match; the folder's own path may have any characters.
+func glob(folder, pattern string) []string {
+	found, _ := fs.Glob(os.DirFS(folder), pattern)
+	for number, name := range found {
+		found[number] = filepath.Join(folder, name)
+	}
+	return found
 }
 
 // unpack writes the archive into a new temporary folder.
@@ -87,7 +97,7 @@ func unpack(archive *zip.Reader) (string, error) {
 	if mount.Flags&noExec != 0 {
 		return "", fmt.Errorf("cannot unpack itself into %s, which is mounted noexec; %s", parent, advice)
 	}
-	if strings.ContainsAny(parent, separators) {
+	if strings.ContainsAny(parent, special) {
 		return "", fmt.Errorf(noPath, parent)
 	}
 	removeAbandoned(parent)
@@ -117,8 +127,7 @@ func claim(parent string) (string, error) {
 
 // removeAbandoned deletes the folders of this user's engines that were killed.
 func removeAbandoned(parent string) {
-	found, _ := filepath.Glob(filepath.Join(parent, prefix+"*"))
-	for _, root := range found {
+	for _, root := range glob(parent, prefix+"*") {
 		var status syscall.Stat_t
 		if syscall.Lstat(root, &status) != nil || status.Uid != uint32(os.Geteuid()) {
 			continue
