@@ -28,10 +28,8 @@ def enter(folder: Path) -> list[Distribution]:
     if not folder.resolve().is_dir():  # Linux may refuse to follow a link of another user
         raise SettingsError(f"{VARIABLE}: {folder} is no folder; {FILL}")
     paths = check(folder)
-    plugin_lock.verify(folder.resolve(), paths)
+    plugin_lock.import_locked(folder, plugin_lock.verify(folder.resolve(), paths))
     if str(folder) not in sys.path:
-        if plugin_lock.read(folder) is not None:
-            plugin_lock.import_sources_only(folder)
         sys.path.append(str(folder))
     there = list(distributions(path=[str(folder)]))
     for one in there:

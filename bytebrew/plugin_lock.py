@@ -8,10 +8,12 @@ import tomllib
 from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Mapping
 from email.parser import HeaderParser
+from functools import partial
 from hashlib import sha256
 from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES, ExtensionFileLoader, FileFinder, SourceFileLoader
 from pathlib import Path
 from types import CodeType
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -77,9 +79,9 @@ def tree(folder: Path, paths: Iterable[Path]) -> dict[str, Path]:
     return files
 
 
-def lock_of(files: Mapping[str, Path]) -> Lock:
-    """The lock for these files."""
-    digests = {name: _digest(path) for name, path in sorted(files.items())}
+def lock_of(files: Mapping[str, Path], read: Mapping[str, str] | None = None) -> Lock:
+    """The lock for these files, with the digests of their contents if they are read already."""
+    digests = {**(digests_of(files) if read is None else read)}
     distributions = []
     for metadata in [name for name in digests if name.endswith(".dist-info/METADATA") and name.count("/") == 1]:
         name, version = _described(files[metadata])
@@ -87,6 +89,11 @@ def lock_of(files: Mapping[str, Path]) -> Lock:
         distributions.append(Distribution(name, version, _sum(owned)))
     loose = tuple(LooseFile(path, digest) for path, digest in digests.items())
     return Lock(distribution=tuple(sorted(distributions, key=lambda each: (each.name, each.version))), file=loose)
+
+
+def digests_of(files: Mapping[str, Path]) -> dict[str, str]:
+    """The SHA-256 of each file."""
+    return {name: _digest(path) for name, path in sorted(files.items())}
 
 
 def recorded(files: Mapping[str, Path], metadata: str) -> dict[str, str]:
@@ -118,41 +125,71 @@ def read(folder: Path) -> Lock | None:
     return lock
 
 
-def verify(folder: Path, paths: Iterable[Path]) -> None:
-    """SettingsError if the folder has a lock and not exactly the files that are locked."""
+def verify(folder: Path, paths: Iterable[Path]) -> Mapping[str, str] | None:
+    """The digests of the locked files, or None without a lock; SettingsError if others are there, or more, or fewer."""
     if (folder / COMMITTED).exists():
         message = f"an installation into {folder} broke off; run bytebrew plugins lock, which completes it"
         raise SettingsError(f"BYTEBREW_PLUGINS_DIR: {message}")
     if (locked := read(folder)) is None:
-        return
+        return None
     files = tree(folder, paths)
-    if differences := [*_differences(locked, lock_of(files), files)]:
+    digests = digests_of(files)
+    if differences := [*_differences(locked, lock_of(files, digests), files)]:
         shown = "; ".join(differences[:MOST_NAMED])
         more = f"; and {len(differences) - MOST_NAMED} more" if len(differences) > MOST_NAMED else ""
         cure = "put back what was locked, or, if you trust all that is there, run bytebrew plugins lock"
         raise SettingsError(f"BYTEBREW_PLUGINS_DIR: {folder} has not what its {LOCK} names: {shown}{more}; {cure}")
+    return digests
 
 
-def import_sources_only(folder: Path) -> None:
-    """Has modules below the folder compiled from their sources: bytecode in a cache is not what was locked."""
+def import_locked(folder: Path, digests: Mapping[str, str] | None) -> None:
+    """Has modules below the folder compiled from the sources that were checked, if it has a lock.
 
-    whole = folder.resolve()
+    Bytecode in a cache was not checked, nor what a file becomes between the check and its import.
+    """
+    hook = _Hook((folder.resolve(), folder.absolute()), digests or {})
+    others = [one for one in sys.path_hooks if not isinstance(one, _Hook) or one.folders != hook.folders]
+    sys.path_hooks[:] = others
+    if digests is not None:
+        sys.path_hooks.insert(0, hook)
+    for path in [path for path in sys.path_importer_cache if hook.name(Path(path, "module"))]:
+        del sys.path_importer_cache[path]
 
-    def finder(path: str) -> FileFinder:
-        if not Path(path).resolve().is_relative_to(whole):
+
+class _Hook(Struct, frozen=True):
+    """Finds modules below the plugin folder, whose path is there with and without links; with the files' digests."""
+
+    folders: tuple[Path, Path]
+    digests: Mapping[str, str]
+
+    def __call__(self, path: str) -> FileFinder:
+        if not self.name(Path(path, "module")):
             raise ImportError(f"{path} is not in the plugin folder")
-        return FileFinder(path, (ExtensionFileLoader, EXTENSION_SUFFIXES), (_SourceOnly, SOURCE_SUFFIXES))
+        source: Any = partial(_SourceOnly, self)  # any callable will do
+        return FileFinder(path, (ExtensionFileLoader, EXTENSION_SUFFIXES), (source, SOURCE_SUFFIXES))
 
-    sys.path_hooks.insert(0, finder)
-    sys.path_importer_cache.pop(str(folder), None)
+    def name(self, path: Path) -> str:
+        """The name that a file is locked with; empty if it is not in the folder."""
+        for above in (path.parent.resolve(), path.parent.absolute()):
+            for folder in self.folders:
+                if above.is_relative_to(folder):
+                    return (above / path.name).relative_to(folder).as_posix()
+        return ""
 
 
 class _SourceOnly(SourceFileLoader):
-    """Neither reads nor writes bytecode."""
+    """Neither reads nor writes bytecode, and compiles what was checked only."""
+
+    def __init__(self, hook: _Hook, fullname: str, path: str) -> None:
+        super().__init__(fullname, path)
+        self._hook = hook
 
     def get_code(self, fullname: str) -> CodeType:
         path = self.get_filename(fullname)
-        return self.source_to_code(self.get_data(path), path)
+        content = self.get_data(path)
+        if sha256(content).hexdigest() != self._hook.digests.get(self._hook.name(Path(path))):
+            raise ImportError(f"{path} was changed after its check against {LOCK}: start again")
+        return self.source_to_code(content, path)
 
 
 def _differences(locked: Lock, there: Lock, files: Mapping[str, Path]) -> Iterator[str]:

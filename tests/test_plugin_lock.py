@@ -2,6 +2,7 @@
 
 import os
 import py_compile
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from bytebrew import plugin_folder, plugin_lock
 from bytebrew.base.errors import SettingsError
-from tests.commands import install, run
+from tests.commands import environment, install, run
 from tests.test_plugin_folder import TOOL, lay
 
 RAN = "import pathlib; pathlib.Path(__file__).with_name('ran').touch()\n"
@@ -116,7 +117,8 @@ def test_what_stops_the_boot_of_every_command_is_read_before_the_code(folder: Pa
     assert (folder / "ran").exists()
 
 
-def test_bytecode_in_a_cache_is_not_what_runs(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("where", [".", "plugins"])
+def test_bytecode_in_a_cache_is_not_what_runs(where: str, folder: Path, tmp_path: Path) -> None:
     """A .pyc with the time and the size of its source would be imported in its place."""
     source = folder / "pond_plugin.py"
     stamp, size = source.stat(), len(source.read_bytes())
@@ -126,7 +128,23 @@ def test_bytecode_in_a_cache_is_not_what_runs(folder: Path, tmp_path: Path) -> N
     cache = folder / "__pycache__" / f"pond_plugin.{sys.implementation.cache_tag}.pyc"
     cache.parent.mkdir()
     py_compile.compile(str(evil), cfile=str(cache), dfile=str(source))
-    assert listed(folder) == (0, "")
+    # `python -m` has the working directory in sys.path, and so imports from the folder without the setting
+    settings = {"BYTEBREW_PLUGINS_DIR": str(folder), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-m", "bytebrew", "plugins"]
+    done = subprocess.run(
+        command, cwd=tmp_path / where, env=environment(settings), capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_file_that_changes_after_the_check_is_not_imported(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "path_hooks", [*sys.path_hooks])
+    [found] = plugin_folder.enter(folder)
+    (folder / "pond_plugin.py").write_text(RAN + TOOL)
+    with pytest.raises(ImportError, match=r"pond_plugin.py was changed after its check against plugins.lock"):
+        next(iter(found.entry_points)).load()
+    assert not (folder / "ran").exists()
 
 
 def test_a_folder_without_a_lock_is_as_it_was(tmp_path: Path) -> None:
