@@ -1,5 +1,6 @@
 """MCP servers with OAuth: each user has own credentials, which outlive restarts, and the engine may have its own."""
 
+import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator
@@ -127,6 +128,27 @@ async def test_credentials_and_tools_outlive_a_restart(tmp_path: Path) -> None:
             assert web.server.seen == [], "nothing is opened before it is needed"
             assert not (await ask(w, w.client, "echo", who={"name": "me"}))["has_error"]
             assert (web.users(), len(web.codes), len(web.refresh)) == (["Ann"], 0, 1)
+
+
+async def test_a_connection_that_is_ended_while_its_code_is_exchanged_stays_ended() -> None:
+    async with Authority() as web, world() as w:
+        await w.add(url=web.url, **OAUTH)
+        async with user(w) as ann:
+            for ends in (True, False):
+                address, exchanges = web.authorize(await begin(ann), "Ann"), len(grants(web, "authorization_code"))
+                web.tokens_may_go.clear()
+                finishing = asyncio.create_task(ann.get(address))
+                with anyio.fail_after(20):
+                    while len(grants(web, "authorization_code")) == exchanges:
+                        await anyio.sleep(0.01)
+                if ends:
+                    assert (await ann.delete(f"{CONNECTIONS}/double")).status_code == 204
+                else:
+                    await begin(ann)
+                web.tokens_may_go.set()
+                assert (await finishing).status_code == 400
+                assert (await own(ann))["state"] == "needs_authorization"
+                assert (web.access, web.refresh) == ({}, {}), "the tokens that nobody has are revoked"
 
 
 async def test_an_access_token_that_ends_is_refreshed_once_for_all_calls() -> None:

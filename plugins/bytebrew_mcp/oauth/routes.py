@@ -151,8 +151,9 @@ async def finish_connection(request: Request[None]) -> Reply:
         if server.url != pending.url:
             raise OAuthError("The address of the server was changed meanwhile")
         granted = await authorization.finish(engine, server, pending, query["code"])
-        if not await engine.db.write(store.keep, server, subject, granted, engine):
-            raise OAuthError("The server was changed meanwhile")
+        if not await engine.db.write(store.complete, server, subject, state, granted, engine):
+            await engine.state[AUTHORIZATIONS].revoke(server, granted.tokens)
+            raise OAuthError("The connection was ended, or the server was changed, meanwhile")
     except (OAuthError, EngineError) as error:
         return page("Not connected", f"{error}. Begin again.", 400)
     log.info("MCP server %s: a user has authorized the engine", server.name)

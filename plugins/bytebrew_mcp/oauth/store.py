@@ -59,6 +59,8 @@ T = TypeVar("T", bound=Struct)
 OWN = ""
 """The subject of the engine's own credentials, which no actor has."""
 EXPIRED, UNREADABLE = "expired", "unreadable"
+_USED = "used "
+"""What precedes a state, which has no space, once it has been used."""
 
 
 class Grant(NamedTuple):
@@ -105,7 +107,7 @@ def of_subject(conn: Connection, subject: str, engine: Engine) -> dict[tuple[str
 
 
 def keep(conn: Connection, server: ServerRow, subject: str, granted: Granted, engine: Engine) -> bool:
-    """Stores the credentials of an authorization; returns False if the server is gone or has another address."""
+    """Stores credentials; returns False if the server is gone or has another address."""
     if not conn.execute("select 1 from mcp_servers where id = ? and url = ?", (server.id, server.url)).fetchone():
         return False
     conn.execute(
@@ -179,8 +181,15 @@ def pending(conn: Connection, state: str, engine: Engine) -> tuple[str, str, Pen
 
 
 def take(conn: Connection, state: str) -> bool:
-    """Uses a state up; returns False if that has happened before."""
-    return bool(conn.execute("delete from mcp_authorizations where state_digest = ?", (_digest(state),)).rowcount)
+    """Uses a state up; returns False if that has happened before. `complete` takes the authorization away."""
+    sql = "update mcp_authorizations set state_digest = ? where state_digest = ?"
+    return bool(conn.execute(sql, (_digest(_USED + state), _digest(state))).rowcount)
+
+
+def complete(conn: Connection, server: ServerRow, subject: str, state: str, granted: Granted, engine: Engine) -> bool:
+    """Stores the credentials of an authorization; returns False if the user has meanwhile ended it or begun another."""
+    taken = conn.execute("delete from mcp_authorizations where state_digest = ?", (_digest(_USED + state),))
+    return bool(taken.rowcount) and keep(conn, server, subject, granted, engine)
 
 
 def client(conn: Connection, server: ServerRow, issuer: str, redirect_uri: str, engine: Engine) -> Client | None:
