@@ -115,9 +115,10 @@ def _forget_tasks(conn: Connection, person: Person) -> int:
 
 
 def _forget_answers(conn: Connection, person: Person) -> int:
-    """Masks who answered questions in sessions of others."""
+    """Masks who answered questions in sessions of others, and empties the forms that were filled in and taken there."""
     return conn.execute(
-        f"""update confirmations set answered_by = ?, reason = '' where id in (
+        f"""update confirmations set answered_by = ?, reason = '',
+        edited = case when kind = 'elicitation' and resume_state is null then null else edited end where id in (
         select id from confirmations where answered_by in ({placeholders(person.names)}) limit {MOST})""",
         (person.mask, *person.names),
     ).rowcount

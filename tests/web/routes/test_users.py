@@ -270,6 +270,22 @@ async def test_no_byte_of_a_forgotten_person_is_left_and_all_of_others_stays(tmp
     assert traces(folder, "bob")
 
 
+async def test_what_a_person_filled_in_for_another_is_emptied(tmp_path: Path) -> None:
+    def fill_in(conn: Connection) -> int:
+        return conn.execute(
+            """update confirmations set kind = 'elicitation', edited = ?,
+            answered_by = (select answered_by from confirmations where reason = ?) where reason = ?""",
+            (json.dumps({"name": marker("ann", "form")}), marker("ann", "reason"), marker("bob", "reason")),
+        ).rowcount
+
+    async with populated(tmp_path) as (running, client, _):
+        assert await running.db.write(fill_in) == 1
+        assert (await client.delete(f"/api/v1/users/{marker('ann', 'sub')}")).json()["status"] == "done"
+        [row] = (await client.get("/api/v1/approvals?status=spent")).json()["data"]
+    assert (row["kind"], row["edited"], row["reason"]) == ("elicitation", None, "")
+    assert traces(tmp_path / "data", "ann") == []
+
+
 async def test_what_runs_is_stopped_and_what_begins_meanwhile_is_deleted_too(tmp_path: Path) -> None:
     entered = threading.Event()
 
