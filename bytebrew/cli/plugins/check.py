@@ -83,12 +83,15 @@ def _settings(setup: Setup) -> Mapping[str, str]:
 
 
 def _run_pytest(tested: Tested, environment: Mapping[str, str]) -> None:
+    where = ""
+    if not importlib.util.find_spec("pytest"):  # nor can it be added, in the executable
+        where = " where bytebrew is installed by pip, after pip install pytest"
     if tested.tests is None:
-        click.echo("The plugin's own tests are not in it: name its source folder to run them")
+        click.echo(f"The plugin's own tests are not in it: name its source folder to run them{where}")
         return
-    if not importlib.util.find_spec("pytest"):
-        cure = "run this where bytebrew is installed by pip, after pip install pytest"
-        raise click.ClickException(f"the plugin's own tests were not run: they need pytest, which is not here; {cure}")
+    if where:
+        message = "the plugin's own tests were not run: they need pytest, which is not here"
+        raise click.ClickException(f"{message}; run this{where}")
     path = os.pathsep.join([*map(str, tested.paths), *filter(None, [environment.get("PYTHONPATH")])])
     command = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
     done = subprocess.run(command, cwd=tested.tests, env={**environment, "PYTHONPATH": path}, check=False)

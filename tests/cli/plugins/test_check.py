@@ -110,8 +110,12 @@ def test_a_folder_without_a_plugin_says_how_to_make_one(tmp_path: Path) -> None:
     assert "bytebrew plugins new makes a plugin" in done.stderr
 
 
-def test_without_pytest_it_says_what_to_install(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_pytest_it_says_what_to_install(
+    source: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     tested = sources.Tested({}, (source,), source)
     with pytest.raises(click.ClickException, match="they need pytest, which is not here; run this where"):
         check._run_pytest(tested, os.environ)
+    check._run_pytest(tested._replace(tests=None), os.environ)
+    assert "to run them where bytebrew is installed by pip, after pip install pytest" in capsys.readouterr().out
