@@ -33,6 +33,10 @@ def enter(folder: Path) -> list[Distribution]:
         sys.path.append(str(folder))
     there = list(distributions(path=[str(folder)]))
     for one in there:
+        if not (one.metadata["Name"] and one.metadata["Version"]):
+            points = ", ".join(one.entry_points.names) or "none"
+            message = f"a .dist-info or .egg-info in {folder} (its entry points: {points}) has no name or no version"
+            raise SettingsError(f"{VARIABLE}: {message}; delete it")
         if reason := _unfit(one):
             message = f"{one.name} {one.version} in {folder} cannot run here: {reason}"
             raise SettingsError(f"{VARIABLE}: {message}; replace it, with bytebrew plugins install FILE.whl")

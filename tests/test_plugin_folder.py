@@ -223,6 +223,16 @@ def test_what_needs_a_newer_python_stops_the_boot(folder: Path, tmp_path: Path) 
         build(folder, tmp_path / "data")
 
 
+@pytest.mark.parametrize("metadata", [None, "", "Name: mud\n"])
+def test_half_a_distribution_stops_the_boot(metadata: str | None, folder: Path, tmp_path: Path) -> None:
+    lay(folder, "mud", "[bytebrew]\nmud = mud\n")
+    (file := folder / "mud-1.0.dist-info" / "METADATA").unlink()
+    if metadata is not None:
+        file.write_text(metadata)
+    with pytest.raises(SettingsError, match=r"its entry points: mud\) has no name or no version; delete it"):
+        build(folder, tmp_path / "data")
+
+
 def test_an_unmet_requirement_is_told(folder: Path, tmp_path: Path) -> None:
     require(folder, "httpx<0.1", "httpx>0.1", "nowhere-to-be-found>=2; python_version>='3'", "other; extra == 'x'")
     first, second = build(folder, tmp_path / "data").plugins.warnings
