@@ -50,12 +50,13 @@ def files_of(folder: Path) -> dict[str, Path]:
 def put(folder: Path, new: Mapping[str, bytes], removed: Collection[str]) -> None:
     """Writes files, removes others, and locks what is there then."""
     staged = folder / STAGED
-    for name in (*new, *removed):
+    there = files_of(folder)
+    for name in (*there, *new, *removed):
         if link := next((path for path in (folder / name).parents if path != folder and path.is_symlink()), None):
             raise click.ClickException(
                 f"{link} is a link to a folder, and nothing was changed; replace it by its files"
             )
-    kept = {name: path for name, path in files_of(folder).items() if name not in removed}
+    kept = {name: path for name, path in there.items() if name not in removed}
     folders = {str(parent) for name in (*kept, *new) for parent in PurePosixPath(name).parents}
     if both := sorted(folders & (kept.keys() | new.keys())):
         raise click.ClickException(f"{both[0]} would be a file and a folder, and nothing was changed")
@@ -64,6 +65,7 @@ def put(folder: Path, new: Mapping[str, bytes], removed: Collection[str]) -> Non
     lock = plugin_lock.lock_of({**kept, **{name: staged / "new" / name for name in new}})
     gone = sorted({*removed} - new.keys())
     _write(staged / CHANGES, json.dumps({"removed": gone, "lock": lock.text()}).encode())
+    os.sync()  # or the new name of the folder could outlive a power failure that its files do not
     staged.rename(folder / COMMITTED)
     complete(folder)
 

@@ -269,6 +269,14 @@ def test_a_name_is_a_file_or_a_folder(bytebrew: Command, folder: Path, tmp_path:
     assert (folder / "nest" / "more.py").exists()
 
 
+def test_a_link_to_a_folder_is_named(bytebrew: Command, folder: Path, tmp_path: Path) -> None:
+    bytebrew("install", wheel(tmp_path))
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    (elsewhere / "one.py").touch()
+    (folder / "eggs").symlink_to(elsewhere)
+    assert f"{folder / 'eggs'} is a link to a folder, and nothing was changed; replace it" in bytebrew("lock").output
+
+
 def test_two_plugins_of_one_name_are_refused(bytebrew: Command, folder: Path, tmp_path: Path) -> None:
     bytebrew("install", wheel(tmp_path))
     points = {"bytebrew_stork-1.0.dist-info/entry_points.txt": "[bytebrew]\nheron = bytebrew_stork\n"}
