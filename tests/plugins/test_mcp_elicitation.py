@@ -204,6 +204,8 @@ async def test_a_page_to_visit_is_shown_with_its_host(way: str) -> None:
         {"mode": "url", "url": "https://evil.example\\.bank.example/"},
         {"mode": "url", "url": "https://bank.example%2eevil.example/"},
         {"mode": "url", "url": "https://0x7f.1/"},
+        {"mode": "url", "url": "https://pay.example/>[go on](https://evil.example/)"},
+        {"mode": "url", "url": "https://pay.example/>[on](https://evil.example/)<"},
         {"mode": "url", "url": "https://pay.example:99999/"},
         {"mode": "hologram"},
         {"requestedSchema": {"type": "object", "properties": {"a": {"type": "object"}}}},
