@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 from cronsim import CronSim, CronSimError
 from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec.structs import replace
 
 from bytebrew import Detail, InvalidRequest, Name
 
@@ -82,6 +83,11 @@ class WebhookPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 def changes(patch: Struct) -> dict[str, Any]:
     """The fields that a patch sets."""
     return {name: value for name, value in msgspec.structs.asdict(patch).items() if value is not UNSET}
+
+
+def owner_after(owner: str, old: NewSchedule | NewWebhook, new: NewSchedule | NewWebhook, by: str) -> str:
+    """Whose the tasks of a trigger are after a change: they act with the access of who said last what they do."""
+    return owner if old == replace(new, enabled=old.enabled) else by
 
 
 class Timing(NamedTuple):

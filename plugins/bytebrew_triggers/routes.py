@@ -100,9 +100,9 @@ class ScheduleRoutes:
         return schedule
 
     async def update_schedule(self, request: Request[SchedulePatch]) -> Schedule:
-        """The schedule with the fields that were sent."""
-        update, name = self.schedules.update, request.path["name"]
-        schedule = await request.write(lambda conn: _schedule(update(conn, name, request.body)))
+        """The schedule with the fields that were sent; whoever changes more than `enabled` has its tasks."""
+        update, name, by = self.schedules.update, request.path["name"], request.actor.subject
+        schedule = await request.write(lambda conn: _schedule(update(conn, name, request.body, by)))
         self.schedules.wake()
         return schedule
 
@@ -152,9 +152,9 @@ class WebhookRoutes:
         return await request.write(create)
 
     async def update_webhook(self, request: Request[WebhookPatch]) -> Webhook:
-        """The webhook with the fields that were sent."""
-        update, name = self.webhooks.update, request.path["name"]
-        return await request.write(lambda conn: Webhook(**_fields(update(conn, name, request.body), WEBHOOK)))
+        """The webhook with the fields that were sent; whoever changes more than `enabled` has its tasks."""
+        update, name, by = self.webhooks.update, request.path["name"], request.actor.subject
+        return await request.write(lambda conn: Webhook(**_fields(update(conn, name, request.body, by), WEBHOOK)))
 
     async def list_deliveries(self, request: Request[None]) -> list[Delivery]:
         """The last requests to a webhook, newest first: 50 that were signed, and since the engine's start others."""

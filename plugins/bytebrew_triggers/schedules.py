@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from bytebrew import Connection, Engine, EngineError, NewTask, Row, StateKey, Task, rfc3339
 
 from . import store
-from .definition import NewSchedule, SchedulePatch, Timing, changes, next_moment
+from .definition import NewSchedule, SchedulePatch, Timing, changes, next_moment, owner_after
 from .store import SCHEDULE
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class Schedules:
         """Creates a schedule whose tasks belong to the owner."""
         return store.create(conn, SCHEDULE, new, owner=owner, next_at=self._checked(conn, new))
 
-    def update(self, conn: Connection, name: str, patch: SchedulePatch) -> Row:
+    def update(self, conn: Connection, name: str, patch: SchedulePatch, by: str) -> Row:
         """The schedule with the patch merged in; its next time stays, unless its timing has changed."""
         row = store.get(conn, SCHEDULE, name)
         old: NewSchedule = store.definition(row, SCHEDULE)
@@ -57,7 +57,7 @@ class Schedules:
         next_at = self._checked(conn, new)
         if (old.cron, old.timezone, old.enabled) == (new.cron, new.timezone, new.enabled):
             next_at = row["next_at"] or next_at
-        return store.update(conn, SCHEDULE, new, next_at=next_at)
+        return store.update(conn, SCHEDULE, new, next_at=next_at, owner=owner_after(row["owner"], old, new, by))
 
     def _checked(self, conn: Connection, schedule: NewSchedule) -> float | None:
         moment = next_moment(schedule, self._clock())

@@ -26,7 +26,7 @@ class SchedulesSection(ConfigSection):
 
     def put(self, conn: Connection, engine: Engine, actor: Actor, name: str, values: Any) -> None:
         if store.find(conn, SCHEDULE, name):
-            engine.state[SCHEDULES].update(conn, name, SchedulePatch(**values))
+            engine.state[SCHEDULES].update(conn, name, SchedulePatch(**values), actor.subject)
         else:
             engine.state[SCHEDULES].create(conn, NewSchedule(name=name, **values), actor.subject)
 
@@ -53,7 +53,7 @@ class WebhooksSection(ConfigSection):
 
     def put(self, conn: Connection, engine: Engine, actor: Actor, name: str, values: Any) -> None:
         if store.find(conn, WEBHOOK, name):
-            engine.state[WEBHOOKS].update(conn, name, WebhookPatch(**values))
+            engine.state[WEBHOOKS].update(conn, name, WebhookPatch(**values), actor.subject)
             return
         new = NewWebhook(name=name, **values)
         if not new.secret:

@@ -4,6 +4,7 @@ import logging
 import re
 import secrets
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -25,13 +26,14 @@ from bytebrew import (
     Row,
     StateKey,
     Unauthorized,
+    Unprocessable,
     new_webhook_secret,
     now,
     resolved,
 )
 
 from . import deliveries, store
-from .definition import LEAST_SECRET, NewWebhook, WebhookPatch, changes
+from .definition import LEAST_SECRET, NewWebhook, WebhookPatch, changes, owner_after
 from .signed_requests import UNSIGNED, Claim, claim
 from .store import WEBHOOK
 
@@ -71,16 +73,21 @@ class Webhooks:
         sealed = self._engine.secrets.seal(secret)
         return store.create(conn, WEBHOOK, replace(new, secret=""), owner=owner, sealed_secret=sealed), secret
 
-    def update(self, conn: Connection, name: str, patch: WebhookPatch) -> Row:
+    def update(self, conn: Connection, name: str, patch: WebhookPatch, by: str) -> Row:
         """The webhook with the patch merged in."""
         row = store.get(conn, WEBHOOK, name)
         if patch.secret is None:
             message = "stays or is replaced: without one anybody could make tasks"
             raise InvalidRequest(f"The secret of a webhook {message}", details=[Detail("$.secret", message)])
-        new = replace(store.definition(row, WEBHOOK), **changes(patch))
+        old: NewWebhook = store.definition(row, WEBHOOK)
+        new = replace(old, **changes(patch))
         self._check(conn, new)
+        with suppress(Unprocessable):  # one that was sealed with another key is replaced
+            if new.secret == self._engine.secrets.open(row["sealed_secret"]):
+                new = replace(new, secret="")
         sealed = self._engine.secrets.seal(_checked_secret(new.secret)) or row["sealed_secret"]
-        return store.update(conn, WEBHOOK, replace(new, secret=""), sealed_secret=sealed)
+        owner = owner_after(row["owner"], old, new, by)
+        return store.update(conn, WEBHOOK, replace(new, secret=""), sealed_secret=sealed, owner=owner)
 
     def _check(self, conn: Connection, webhook: NewWebhook) -> None:
         if webhook.enabled:  # a disabled one may name a deleted agent

@@ -813,3 +813,33 @@ async def test_a_fault_in_the_file_is_told_with_its_line(
         assert detail["path"] == path
         assert detail["line"] > 1
         assert (await client.get(SCHEDULES)).json() == []
+
+
+async def owners(engine: Engine) -> list[str]:
+    """Whose the tasks of schedules and webhooks are."""
+    sql = "select owner from triggers_schedules union all select owner from triggers_webhooks"
+    return [row["owner"] for row in await engine.db.read(lambda conn: conn.execute(sql).fetchall())]
+
+
+async def test_what_somebody_has_changed_is_done_with_their_access() -> None:
+    async with engine_at(Clock()) as (engine, client):
+        await made(client, SCHEDULES, name="daily", cron="0 9 * * *")
+        await made(client, WEBHOOKS, name="orders", secret=SECRET)
+        first = await owners(engine)
+        headers = {"Authorization": f"Bearer {(await token_with(engine, 'config')).token}"}
+        document = (await client.get(f"{CONFIG}/export")).text
+        kind = {"Content-Type": "application/yaml"}
+        for path in (f"{SCHEDULES}/daily", f"{WEBHOOKS}/orders"):
+            for enabled in (False, True):
+                assert (await client.patch(path, json={"enabled": enabled}, headers=headers)).status_code == 200
+        imported = await client.post(f"{CONFIG}/import", content=document, headers=headers | kind)
+        assert imported.status_code == 200, imported.text
+        assert await owners(engine) == first, "what the tasks do is as it was"
+        assert (await client.patch(f"{SCHEDULES}/daily", json={"message": "More"}, headers=headers)).status_code == 200
+        assert (await client.patch(f"{WEBHOOKS}/orders", json={"secret": SECRET}, headers=headers)).status_code == 200
+        [daily, orders] = await owners(engine)
+        assert (daily != first[0], orders) == (True, first[1])
+        assert (
+            await client.patch(f"{WEBHOOKS}/orders", json={"secret": SECRET * 2}, headers=headers)
+        ).status_code == 200
+        assert await owners(engine) == [daily, daily]
