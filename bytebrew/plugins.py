@@ -276,6 +276,8 @@ class Plugins:
     def _register(self, name: str, plugin: object) -> None:
         if words := unfit(_required_contract(plugin)):
             raise TypeError(words)
+        if other := self._pluggy.get_name(plugin):
+            raise TypeError(f"its module is the plugin {other} already: a module is one plugin")
         self._pluggy.register(plugin, name)
         callers = self._pluggy.get_hookcallers(plugin) or []
         if not callers:

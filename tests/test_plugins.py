@@ -384,6 +384,15 @@ def test_two_plugins_of_one_name_are_refused_with_their_distributions(tmp_path: 
         build(tmp_path, plugins_dir=str(tmp_path / "more"))
 
 
+def test_a_module_is_not_two_plugins(tmp_path: Path) -> None:
+    install(tmp_path / "more", "duck", PROVIDER)
+    (tmp_path / "more/some_duck-1.0.dist-info/entry_points.txt").write_text(
+        "[bytebrew]\nduck = duck_plugin\nswan = duck_plugin\n"
+    )
+    with pytest.raises(BootError, match=r"swan .* its module is the plugin duck already: a module is one plugin"):
+        build(tmp_path, plugins_dir=str(tmp_path / "more"))
+
+
 def test_two_plugins_of_one_name_cannot_be_handed_in(tmp_path: Path) -> None:
     with pytest.raises(BootError, match="two plugins are named duck"):
         build(tmp_path, *[plugin("duck", **registering("register_tools", swim))] * 2)
