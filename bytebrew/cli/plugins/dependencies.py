@@ -97,7 +97,7 @@ def _parsed(owner: str, requires: Iterable[str], extras: tuple[str, ...]) -> Ite
             wanted.fits("0")
             if wanted.applies(extras):
                 yield wanted
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise click.ClickException(f"{owner} needs '{text}', which cannot be checked: {error}") from error
 
 

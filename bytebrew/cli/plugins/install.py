@@ -2,7 +2,7 @@
 
 import ast
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from configparser import ConfigParser
 from configparser import Error as ConfigError
 from importlib.machinery import PathFinder
@@ -46,7 +46,9 @@ def install(setup: Setup, files: tuple[Path, ...], find_links: Path | None) -> N
             name: present[name] for name in map(normalized, (wheel.name for wheel in chosen)) if name in present
         }
         removed = {file for name in replaced for file in _files_of(there, name)}
-        _check_names(chosen, {file: path for file, path in there.items() if file not in removed})
+        kept = {file: path for file, path in there.items() if file not in removed}
+        _check_names(chosen, kept)
+        _check_shadows(chosen, kept)
         new: dict[str, bytes] = {}
         for wheel in chosen:
             _check_modules(wheel)
@@ -160,6 +162,18 @@ def _check_modules(wheel: Wheel) -> None:
         if other and not (shared and other.origin is None):
             message = f"its module {name} has the name of one that the engine has, which would be used instead"
             raise click.ClickException(f"{wheel.path.name}: {message} ({other.origin})")
+
+
+def _check_shadows(chosen: Sequence[Wheel], kept: Iterable[str]) -> None:
+    """Of `acme.py` and `acme/__init__.py` Python imports one, and the other may be of another distribution."""
+    owners = wheels.importable(kept)
+    for wheel in chosen:
+        own = wheels.importable(wheel.files)
+        for name in sorted(own.keys() & owners.keys()):
+            if own[name] != owners[name]:
+                message = f"{own[name]} and {owners[name]} of another distribution are one module to Python"
+                raise click.ClickException(f"{wheel.path.name}: {message}")
+        owners |= own
 
 
 def _check_contract(wheel: Wheel) -> None:

@@ -6,9 +6,10 @@ import platform
 import re
 import stat
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from email.message import Message
 from email.parser import BytesHeaderParser
+from lzma import LZMAError
 from pathlib import Path
 from typing import NamedTuple
 from zipfile import BadZipFile, ZipFile
@@ -57,7 +58,16 @@ def read(path: Path) -> Wheel:
     try:
         with ZipFile(path) as archive:
             return _read(path, match, _contents(path, archive))
-    except (BadZipFile, EOFError, NotImplementedError, UnicodeDecodeError, csv.Error, zlib.error) as error:
+    except (
+        BadZipFile,
+        EOFError,
+        LZMAError,
+        NotImplementedError,
+        OSError,
+        UnicodeDecodeError,
+        csv.Error,
+        zlib.error,
+    ) as error:
         raise _bad(path, f"it cannot be read: {error}") from error
 
 
@@ -169,6 +179,12 @@ def modules(wheel: Wheel) -> Iterator[tuple[str, bool]]:
     for name in sorted(wheel.files):
         if "/" not in name and (match := re.fullmatch(r"([^.]+)(\.[\w-]+)?\.(py|so|pyd)", name)):
             yield match[1], False
+
+
+def importable(files: Iterable[str]) -> dict[str, str]:
+    """The files that Python imports, by the path of their module."""
+    matches = (re.fullmatch(r"((?:[^/]+/)*?[^/.]+)(/__init__)?(\.[\w-]+)?\.(py|so)", file) for file in sorted(files))
+    return {match[1]: match[0] for match in matches if match}
 
 
 def headers(content: bytes) -> Message:

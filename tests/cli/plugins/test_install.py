@@ -244,6 +244,12 @@ def test_a_wheel_that_does_not_fit_is_refused_with_its_name_and_the_reason(
     assert not contents(folder)
 
 
+def test_a_folder_with_the_name_of_a_wheel_is_refused(bytebrew: Command, tmp_path: Path) -> None:
+    (tmp_path / "links" / "one-1.0-py3-none-any.whl").mkdir(parents=True)
+    done = bytebrew("install", "--find-links", tmp_path / "links", wheel(tmp_path, requires=["one"]))
+    assert "one-1.0-py3-none-any.whl: it cannot be read: " in done.output
+
+
 def test_what_is_no_zip_file_is_refused(bytebrew: Command, tmp_path: Path) -> None:
     path = wheel(tmp_path)
     path.write_bytes(path.read_bytes()[:-40])
@@ -256,6 +262,20 @@ def test_a_file_of_another_distribution_is_not_overwritten(bytebrew: Command, fo
     done = bytebrew("install", wheel(tmp_path, "stork", files={"shared.py": "theirs = 1\n"}))
     assert f"shared.py is in {folder} already, from elsewhere" in done.output
     assert contents(folder) == before
+
+
+@pytest.mark.parametrize("file", ["bytebrew_heron/__init__.py", "bytebrew_heron.abi3.so"])
+def test_a_module_of_another_distribution_is_not_replaced_by_one_that_python_prefers(
+    file: str, bytebrew: Command, folder: Path, tmp_path: Path
+) -> None:
+    bytebrew("install", wheel(tmp_path, files={"nest/one.py": ""}))
+    before = contents(folder)
+    done = bytebrew("install", wheel(tmp_path, "stork", files={file: ""}))
+    assert f"{file} and bytebrew_heron.py of another distribution are one module to Python" in done.output
+    assert contents(folder) == before
+    done = bytebrew("install", wheel(tmp_path, "stork", files={"nest/one/__init__.py": ""}))
+    assert "nest/one/__init__.py and nest/one.py of another distribution" in done.output
+    assert bytebrew("install", wheel(tmp_path, "stork", files={"nest/two.py": ""})).exit_code == 0
 
 
 def test_a_name_is_a_file_or_a_folder(bytebrew: Command, folder: Path, tmp_path: Path) -> None:
