@@ -24,7 +24,7 @@ from bytebrew.conversation.resumed_answer import Piece, ResumedStep
 from bytebrew.engine import Engine
 from bytebrew.store.backups.copies import copy_database
 from bytebrew.store.open_turns import ResumePoint
-from bytebrew.testing import names
+from bytebrew.testing import names, token
 from tests.conversation.test_confirmations import PAY, Setup, Talk, answer, configure, engine_on, follow, processes, say
 from tests.faults.invariants import text_shown
 from tests.ledger import Ledger
@@ -694,3 +694,29 @@ async def test_kill_9_after_any_event_repeats_nothing(processes: Setup) -> None:
             process.kill()
             await killed.leave()
     assert point > 8
+
+
+async def test_an_admins_turn_goes_on_with_the_agents_of_the_owners_session(tmp_path: Path) -> None:
+    spawn = ["spawn_helper", {"message": json.dumps([["did"]])}]
+    async with engine_on(tmp_path) as (running, client, written):
+        await with_helper(client)
+        assert (await client.patch("/api/v1/agents/helper", json={"lifecycle": "persistent"})).status_code == 200
+        headers = {"Authorization": f"Bearer {await token(running, 'chat')}"}
+        chat = "/api/v1/schemas/test/chat"
+        body = {"message": json.dumps([[spawn], ["ok"]]), "stream": False}
+        begun = (await client.post(chat, json=body, headers=headers)).json()
+        body |= {
+            "message": json.dumps([[["look", {"n": 1, "slow": 30}]], [spawn], ["ok"]]),
+            "session_id": begun["session_id"],
+        }
+        asking = asyncio.create_task(client.post(chat, json=body))
+        while not written.counts()["look 1"]:
+            await asyncio.sleep(0.01)
+        await running.drain(0)
+        await asking
+    async with engine_on(tmp_path) as (running, client, _):
+        with anyio.fail_after(10):
+            while running.runner.turns:
+                await asyncio.sleep(0.01)
+        messages = (await client.get(f"/api/v1/sessions/{begun['session_id']}/messages")).json()
+    assert [one["content"] for one in messages if one["role"] == "tool"] == ["did", "saw 1", "did"]
