@@ -13,6 +13,7 @@ from bytebrew.base.errors import SettingsError
 from bytebrew.base.formats import Duration, IpNetwork
 
 PREFIX = "BYTEBREW_"
+URL = f"{PREFIX}URL"  # the address that the clients of examples/ read: no setting, but in the shells of commands
 _fields = lru_cache(64)(msgspec.structs.fields)
 ALIASES = {"ENGINE_HOST": "BYTEBREW_HOST", "ENGINE_PORT": "BYTEBREW_PORT", "DATA_DIR": "BYTEBREW_DATA_DIR"}
 
@@ -164,7 +165,7 @@ def read(environment: Mapping[str, str], tables: Iterable[type[Struct]], *, whol
     defaults: the complete reading that follows reports them.
     """
     tables = list(tables)
-    sources = {name: name for name in environment if name.startswith(PREFIX)}
+    sources = {name: name for name in environment if name.startswith(PREFIX) and name != URL}
     for alias, name in ALIASES.items():
         if alias in environment:
             sources.setdefault(name, alias)

@@ -119,6 +119,10 @@ def test_an_empty_value_is_the_default(field: str) -> None:
     assert read({variable(field): ""}, [Core]).core == Core()
 
 
+def test_the_address_that_clients_read_is_no_fault_in_the_shell_of_a_command() -> None:
+    assert read({"BYTEBREW_URL": "https://agents.example", "BYTEBREW_TOKEN": "bb_1"}, [Core]).core == Core(token="bb_1")
+
+
 def test_every_fault_is_named_and_an_unknown_variable_with_the_nearest() -> None:
     given = {"BYTEBREW_PROT": "1", "BYTEBREW_PORT": "x", "BYTEBREW_LOG_LEVEL": "loud", "BYTEBREW_ZZ": "1", "PORT": "x"}
     with pytest.raises(SettingsError) as refused:
