@@ -31,6 +31,7 @@ def restore(setup: Setup, file: Path) -> None:
     for line in (summary, *(f"what was there is {kept} now" for kept in done.kept)):
         click.echo(logs.printed(form, line))
     if not done.whole:
-        warning = f"put copies of {data / 'keys'} and {data / 'files'} in place too"
+        rest = f"{data / 'keys'} and {data / 'files'}"
+        warning = f"{rest} stay as they are; if {file} is of another data folder, put its own in their place"
         click.echo(logs.printed(form, warning, logging.WARNING), err=True)
     click.echo(logs.printed(form, "now run bytebrew doctor"), err=True)

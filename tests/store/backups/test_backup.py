@@ -118,6 +118,16 @@ def test_a_restore_puts_back_all_three_and_keeps_what_was_there(tmp_path: Path) 
     assert f"what was there is {kept} now" in done.stdout
 
 
+def test_a_restore_of_the_database_alone_says_what_stays(tmp_path: Path) -> None:
+    data, copy = tmp_path / "data", tmp_path / "bytebrew.db.before-20260101T000000Z"
+    assert run("token", "create", "x", "--scope", "chat", settings=settings(data)).returncode == 0
+    with closing(sqlite3.connect(data / "bytebrew.db")) as connection:
+        connection.execute("vacuum into ?", [str(copy)])
+    done = run("restore", str(copy), settings=settings(data))
+    assert done.returncode == 0, done.stderr
+    assert f"{data / 'keys'} and {data / 'files'} stay as they are" in done.stderr
+
+
 def test_an_upload_that_goes_while_a_backup_runs_is_in_it(tmp_path: Path) -> None:
     """The database of the archive names it."""
     data = tmp_path / "data"
