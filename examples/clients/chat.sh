@@ -21,7 +21,7 @@ show() { last=${id:-$last}; case $event in
   confirmation) answer ;; done) echo; exit ;;
   error) [ -z "$id" ] || { jq -r '"\n[\(.code): \(.message)]"' <<<"$data" >&2; exit 1; } ;; esac; }
 trap 'kill $! 2>/dev/null || true' EXIT # a session's events go on behind the turn
-until [ "$code" = 22 ]; do # refused, by what stands on the line before
+until [[ $code = 22 || $code = 60 ]]; do # refused, as the line before says, or no certificate to trust
   while IFS= read -r line; do case $line in
     id:*) id=${line#id: } ;; event:*) event=${line#event: } ;; data:*) data=${line#data: } ;;
     '') [ -z "$data" ] || show <&4; id='' data='' ;; # an event is whole with the empty line behind it
