@@ -54,7 +54,7 @@ class Tickets:
             raise Unprocessable("A ticket holds the token in the header Authorization, and this request has none")
         sealed = _Sealed(unquote(path), self._clock() + SECONDS, authorization)
         raw = self._secrets.seal(msgspec.json.encode(sealed).decode())
-        return PREFIX + urlsafe_b64encode(raw).rstrip(b"=").decode()
+        return PREFIX + _encoded(raw)
 
     def redeem(self, request: Request[Any], route: Route) -> bool:
         """Puts the credential of a ticket in the query string into the request's headers; whether there was one.
@@ -80,6 +80,8 @@ class Tickets:
         body = text.removeprefix(PREFIX)
         try:
             raw = urlsafe_b64decode(body + "=" * (-len(body) % 4))
+            if _encoded(raw) != body:  # a ticket has one spelling, though the last letter has bits to spare
+                return None
             return msgspec.json.decode(self._secrets.open(raw), type=_Sealed)
         except (
             ValueError,
@@ -87,6 +89,10 @@ class Tickets:
             Unprocessable,
         ):  # no base64, too short for a sealed text, or sealed by no key of ours
             return None
+
+
+def _encoded(raw: bytes) -> str:
+    return urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
 def answer_headers(answer: object) -> dict[str, str]:

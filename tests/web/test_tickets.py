@@ -73,7 +73,10 @@ async def world() -> AsyncIterator[World]:
 
 async def opened(world: World, ticket: str, path: str = "", **query: str) -> httpx.Response:
     """The refusal of a request with a ticket; it must not be a stream."""
-    return await world.client.get(path or world.events, params={"ticket": ticket, **query})
+    async with world.client.stream("GET", path or world.events, params={"ticket": ticket, **query}) as answer:
+        assert answer.headers["content-type"] != "text/event-stream", ticket
+        await answer.aread()
+    return answer
 
 
 async def test_a_ticket_opens_its_stream_without_a_header(world: World) -> None:
@@ -135,6 +138,15 @@ async def test_what_is_no_ticket_is_a_401(world: World) -> None:
         assert refused.status_code == 401, text
         assert check_refusal(refused)["error"] == "unauthorized"
         assert "www-authenticate" in refused.headers
+
+
+async def test_a_ticket_has_one_spelling(world: World) -> None:
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    for size in range(3):  # so that the last letter has 0, 2 and 4 bits to spare
+        ticket = http_state(world.engine).tickets.issue(world.events, f"Bearer {world.token}{' ' * size}")
+        for letter in letters.replace(ticket[-1], ""):
+            assert (await opened(world, ticket[:-1] + letter)).status_code == 401
+        assert (await opened(world, f"{ticket[:9]}~{ticket[9:]}")).status_code == 401
 
 
 async def test_a_ticket_lasts_a_minute() -> None:
