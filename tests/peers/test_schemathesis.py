@@ -52,7 +52,8 @@ def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
         command += ["--checks", "all", "--max-examples", "15", "--request-timeout", "20", "--continue-on-failure"]
         # one worker: it makes requests up from what it was answered, and so in the same order each time
         command += ["--generation-deterministic", "--workers", "1"]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=580)
+        env = {**os.environ, "SCHEMATHESIS_HOOKS": "schemathesis_hooks", "PYTHONPATH": str(HERE)}
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=580)
         routes = sum(len(methods) for methods in httpx.get(engine.url + DOCUMENT).json()["paths"].values())
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr
     # it leaves out where it found the document, and its file of settings the feed and what would end its session

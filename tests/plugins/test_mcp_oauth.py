@@ -25,6 +25,9 @@ OAUTH = {"auth_type": "oauth2"}
 OWN = {**OAUTH, "auth_grant": "client_credentials", "auth_client_id": "engine", "auth_key": "hunter22-secret"}
 
 
+BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+
+
 @asynccontextmanager
 async def user(w: World, *scopes: str) -> AsyncIterator[httpx.AsyncClient]:
     """A caller with a token of their own."""
@@ -44,7 +47,7 @@ async def connect(
     http: httpx.AsyncClient, web: Authority, user: str, *, name: str = "double", **answer: str
 ) -> httpx.Response:
     """Lets a user authorize the engine, in the browser that has begun."""
-    return await http.get(web.authorize(await begin(http, name), user, **answer))
+    return await http.get(web.authorize(await begin(http, name), user, **answer), headers=BROWSER)
 
 
 async def own(http: httpx.AsyncClient, name: str = "double") -> dict[str, Any]:

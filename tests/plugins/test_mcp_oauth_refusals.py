@@ -18,7 +18,7 @@ from bytebrew_mcp.oauth.errors import OAuthError
 from bytebrew.testing import ScriptedProvider, providing, scripted_schema, served_engine
 from tests.oauth_double import RESOURCE, SERVER, Authority, state_of
 from tests.plugins.test_mcp import PATH, World, world
-from tests.plugins.test_mcp_oauth import CONNECTIONS, OAUTH, ask, begin, connect, own, user
+from tests.plugins.test_mcp_oauth import BROWSER, CONNECTIONS, OAUTH, ask, begin, connect, own, user
 from tests.tables import check_refusal
 
 CALLBACK = "/api/v1/oauth/callback"
@@ -219,15 +219,17 @@ async def test_a_state_is_valid_once_and_for_the_last_that_was_begun() -> None:
     async with Authority() as web, world() as w:
         await w.add(url=web.url, **OAUTH)
         for query in ("", "?state=", "?state=x&code=y", "?state=%00"):
-            answer = await w.client.get(CALLBACK + query, headers={"Authorization": ""})
+            answer = await w.client.get(CALLBACK + query, headers=BROWSER | {"Authorization": ""})
             assert (answer.status_code, "used before, or it has expired" in told(answer)) == (400, True)
+            refused = await w.client.get(CALLBACK + query)  # by what is no browser
+            assert (refused.status_code, check_refusal(refused)["error"]) == (400, "invalid_request")
         first = web.authorize(await begin(w.client), "Ann")
         second = web.authorize(await begin(w.client), "Ann")
-        assert "used before" in told(await w.client.get(first))
+        assert "used before" in told(await w.client.get(first, headers=BROWSER))
         assert (await w.client.head(second)).status_code == 200, "a scanner of links uses nothing up"
-        assert (await w.client.get(second)).status_code == 200
+        assert (await w.client.get(second, headers=BROWSER)).status_code == 200
         issued = len(web.access)
-        assert "used before" in told(await w.client.get(second))
+        assert "used before" in told(await w.client.get(second, headers=BROWSER))
         assert (len(web.access), (await own(w.client))["state"]) == (issued, "connected")
 
 
@@ -235,7 +237,7 @@ async def test_two_answers_at_once_make_one_connection() -> None:
     async with Authority() as web, world() as w:
         await w.add(url=web.url, **OAUTH)
         where = web.authorize(await begin(w.client), "Ann")
-        answers = await asyncio.gather(*(w.client.get(where) for _ in range(4)))
+        answers = await asyncio.gather(*(w.client.get(where, headers=BROWSER) for _ in range(4)))
         assert sorted(one.status_code for one in answers) == [200, 400, 400, 400]
         assert len([path for path, *_ in web.forms if path == "/token"]) == 1
 
@@ -245,7 +247,7 @@ async def test_another_browser_is_asked_for_whom_it_connects() -> None:
         await w.add(url=web.url, **OAUTH)
         async with user(w) as mallory, httpx.AsyncClient(base_url=w.client.base_url) as victim:
             where = web.authorize(await begin(mallory), "Victim")
-            page = await victim.get(where)
+            page = await victim.get(where, headers=BROWSER)
             assert page.status_code == 200
             assert "Connect 'double' for" in told(page)
             assert "close this page" in told(page)
@@ -275,7 +277,7 @@ async def test_a_server_that_moves_gets_no_credentials_of_its_old_address() -> N
         moved = await w.client.patch(f"{PATH}/double", json={"url": other.url})
         assert moved.status_code == 200, moved.text
         assert (await own(w.client))["state"] == "needs_authorization"
-        assert "was changed meanwhile" in told(await w.client.get(where))
+        assert "was changed meanwhile" in told(await w.client.get(where, headers=BROWSER))
         refused = await ask(w, w.client, "structured")
         assert refused["has_error"]
         assert all("authorization" not in headers for _, headers in other.requests)
@@ -426,7 +428,7 @@ async def test_an_authorization_server_that_does_not_answer_is_given_up(monkeypa
         await w.add(url=web.url, **OAUTH)
         where = web.authorize(await begin(w.client), "Ann")
         web.tokens_may_go.clear()
-        assert "token endpoint cannot be reached" in told(await w.client.get(where))
+        assert "token endpoint cannot be reached" in told(await w.client.get(where, headers=BROWSER))
         assert "The server cannot be reached" in await refused_for(w, f"http://127.0.0.1:{await closed_port()}/mcp")
 
 

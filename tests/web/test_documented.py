@@ -20,7 +20,7 @@ PAGES = {
     for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md"))
 }
 TUTORIAL = "tutorials/plugin.md"  # whose vendor has paths and settings of its own
-FILES = re.compile(r"/(data|etc|tmp|var)\b")  # of a machine
+FILES = re.compile(r"/(data|dev|etc|tmp|var)\b")  # of a machine
 PATHS = {
     path
     for page in {*PAGES} - {TUTORIAL}

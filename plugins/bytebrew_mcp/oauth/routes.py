@@ -14,6 +14,7 @@ from bytebrew import (
     Connection,
     Core,
     EngineError,
+    InvalidRequest,
     Live,
     NotFound,
     Reply,
@@ -137,7 +138,7 @@ async def finish_connection(request: Request[None]) -> Reply:
     state = query.get("state", "")
     found = await engine.db.read(store.pending, state, engine)
     if found is None:
-        return page("Not connected", "This address was used before, or it has expired. Begin again.", 400)
+        return _not_connected(request, "This address was used before, or it has expired. Begin again")
     server_id, subject, pending = found
     try:
         server = await engine.db.read(servers.get, server_id)
@@ -145,7 +146,7 @@ async def finish_connection(request: Request[None]) -> Reply:
         if not _begun_here(request, pending) and query.get("confirm") != "yes":
             return _confirmation(query, server, subject, pending)
         if not await engine.db.write(store.take, state):
-            return page("Not connected", "This address was used before. Begin again.", 400)
+            raise OAuthError("This address was used before")
         if "code" not in query:
             raise OAuthError(f"The authorization server answers: {_code(query.get('error', ''))}")
         if server.url != pending.url:
@@ -155,9 +156,16 @@ async def finish_connection(request: Request[None]) -> Reply:
             await engine.state[AUTHORIZATIONS].revoke(server, granted.tokens)
             raise OAuthError("The connection was ended, or the server was changed, meanwhile")
     except (OAuthError, EngineError) as error:
-        return page("Not connected", f"{error}. Begin again.", 400)
+        return _not_connected(request, f"{error}. Begin again")
     log.info("MCP server %s: a user has authorized the engine", server.name)
     return page("Connected", await _connected(request, server, subject))
+
+
+def _not_connected(request: Request[None], text: str) -> Reply:
+    """The page for a browser; InvalidRequest for any other client."""
+    if "text/html" in request.headers.get("accept", ""):
+        return page("Not connected", f"{text}.", 400)
+    raise InvalidRequest(text)
 
 
 async def get_client_document(request: Request[None]) -> Reply:

@@ -52,7 +52,16 @@ async def _listed(connection: ServerConnection, kind: str, request: Request[None
 
 def _route(kind: str, run: Any, summary: str, answer: Any) -> Route:
     path = f"/api/v1/mcp-servers/{{name}}/{kind}"
-    return Route(method="GET", path=path, scope="mcp:read", run=run, summary=summary, answer=answer, query=_AFTER)
+    return Route(
+        method="GET",
+        path=path,
+        scope="mcp:read",
+        run=run,
+        summary=summary,
+        answer=answer,
+        query=_AFTER,
+        also={409: None},
+    )
 
 
 ROUTES = (
