@@ -365,10 +365,9 @@ def tool_approved(conn: Connection, turn_id: str, call: ToolCall, confirmation_i
 
 def tool_finished(conn: Connection, turn_id: str, session_id: str, result: Message, whole: str | None = None) -> None:
     """Records the result of a tool call; `whole` is the whole output if the result is truncated."""
-    status = "failed" if result.has_error else "completed"
     conn.execute(
         "update tool_calls set output = ?, status = ?, finished_at = ? where turn_id = ? and call_id = ?",
-        (result.content, status, now(), turn_id, result.call_id),
+        (result.content, "failed" if result.has_error else "completed", now(), turn_id, result.call_id),
     )
     if whole is not None:
         messages.keep_result(conn, session_id, turn_id, result.call_id, whole)
@@ -390,8 +389,7 @@ def spawned(conn: Connection, turn_id: str, call_id: str) -> Spawned | None:
     ).fetchone()
     if row is None:
         return None
-    counts = [row[name] for name in Usage.__struct_fields__]
-    return Spawned(row["id"], row["session_id"], row["status"], Usage(*counts))
+    return Spawned(row["id"], row["session_id"], row["status"], Usage(*(row[name] for name in Usage.__struct_fields__)))
 
 
 def spawned_in(conn: Connection, root_turn_id: str, turn_id: str) -> tuple[int, int]:

@@ -244,12 +244,12 @@ def _faults(new: Definition, credential: str) -> Iterator[Detail]:
 
 
 def _has_host(authority: str) -> bool:
-    """Whether brackets stand around an IPv6 address, variables and parameters left aside."""
-    plainly = PARAMETER.sub("x", VARIABLE.sub("x", authority))
-    if "[" not in plainly and "]" not in plainly:
+    """Whether brackets stand around an IPv6 address, or around what a variable or a parameter is part of."""
+    plainly = PARAMETER.sub("{}", VARIABLE.sub("{}", authority))
+    if not {"[", "]"} & {*plainly} or re.search(r"\[[^\[\]]*\{\}[^\[\]]*\]", plainly):
         return True
     try:
-        msgspec.convert(f"http://{plainly}", Origin)
+        msgspec.convert(f"http://{plainly.replace('{}', '0')}", Origin)
     except msgspec.ValidationError:
         return False
     return True

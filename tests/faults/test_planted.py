@@ -124,7 +124,7 @@ TABLE = (
     ),
     Planted(
         "conversation/tools/tool_calls.py",
-        "            if tool is None or not tool.idempotent or changed:",
+        "            if tool is None or changed or not (tool.idempotent or resume_state):",
         "            if tool is None or changed:",
         "a tool that may not run twice runs again",
         "turn",

@@ -44,7 +44,7 @@ async def whoami(engine: Engine, request: Request[None]) -> Reply:
     return Reply(body=known, headers={"cache-control": "no-store"})
 
 
-class NewTicket(Struct, frozen=True, kw_only=True):
+class NewTicket(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The path of an event stream, such as `/api/v1/sessions/{id}/events`, without a query."""
 
     path: Annotated[str, Meta(min_length=1, max_length=2048)]

@@ -132,13 +132,13 @@ async def finish_connection(request: Request[None]) -> Reply:
     A state is valid once. In another browser than the one that has begun, the user confirms for whom this is, so that
     nobody connects their account for someone else who sent them an address.
     """
-    if request.method != "GET":
-        return page("ByteBrew", "")
     engine, query = request.engine, request.query
     state = query.get("state", "")
     found = await engine.db.read(store.pending, state, engine)
     if found is None:
         return _not_connected(request, "This address was used before, or it has expired. Begin again")
+    if request.method != "GET":  # a scanner of links uses nothing up
+        return page("ByteBrew", "")
     server_id, subject, pending = found
     try:
         server = await engine.db.read(servers.get, server_id)
