@@ -887,6 +887,8 @@ async def test_turn_finished() -> None:
     async with served_engine(plugin(turn_finished=turn_finished), providing(provider)) as (running, client):
         await scripted_schema(running)
         await chat(client, "test", "hi")
+        while not seen:  # its client has the last event before, and another session's turn does not wait for it
+            await asyncio.sleep(0.01)
         await chat(client, "test", "hi")
     assert seen == [("completed", "", "done"), ("failed", "internal_error", "error")]
 
