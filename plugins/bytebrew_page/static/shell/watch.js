@@ -19,11 +19,13 @@ export class Watch {
   /** @type {Health | null} */
   health = null;
   #asking = false;
+  /** Ends the pause before the next question. @type {() => void} */
+  #wake = () => {};
 
   /** @param {{ update(): void, left: AbortSignal }} view */
   constructor(view) {
     this.view = view;
-    connection.addEventListener("answered", () => (this.seen = new Date()), { signal: view.left });
+    connection.addEventListener("answered", () => this.#answered(), { signal: view.left });
     connection.addEventListener("lost", () => this.#ask(), { signal: view.left });
   }
 
@@ -37,9 +39,15 @@ export class Watch {
     }
     this.#compare(told);
     this.health = told;
-    this.seen = new Date();
+    this.#answered();
     this.view.update();
     return true;
+  }
+
+  /** The engine has answered, whoever asked. */
+  #answered() {
+    this.seen = new Date();
+    this.#wake();
   }
 
   /** @param {Health} now */
@@ -53,7 +61,10 @@ export class Watch {
     this.#asking = true;
     const patience = setTimeout(() => this.#show(true), PATIENCE);
     for (let tries = 0; !this.view.left.aborted; tries += 1) {
-      await new Promise((go) => setTimeout(go, WAITS[Math.min(tries, WAITS.length - 1)]));
+      await new Promise((go) => {
+        this.#wake = () => go(undefined);
+        setTimeout(go, WAITS[Math.min(tries, WAITS.length - 1)]);
+      });
       if (await this.look()) break;
     }
     clearTimeout(patience);
