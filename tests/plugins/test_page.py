@@ -124,9 +124,9 @@ def weight(names: Iterable[str]) -> int:
 def test_a_first_visit_is_light_and_the_whole_page_does_not_grow() -> None:
     """What the inbox loads, its plots and styles included; and all that the page has, the widget aside."""
     inbox = (*files.first_modules(), *files.modules("pages/inbox.js"), *files.modules("parts/plot/draw.js"))
-    assert weight({*inbox, files.STYLE, "vendor/uplot/dist/uPlot.iife.min.js"}) < 115_000
+    assert weight({*inbox, files.STYLE, "vendor/uplot/dist/uPlot.iife.min.js"}) < 93_000
     modules = [name for name in files.named() if not name.startswith("widget/") and not name.endswith(".css")]
-    assert weight([*modules, files.STYLE]) < 352_000
+    assert weight([*modules, files.STYLE]) < 320_000
 
 
 def test_a_module_is_small_enough_to_read() -> None:
