@@ -1,0 +1,110 @@
+"""A store: the database that holds the engine's data, the SQLite file or a server that several nodes share."""
+
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from typing import Protocol
+
+from bytebrew.base.errors import StorageError
+from bytebrew.contract.connection import Connection
+
+Migrations = Mapping[str, Sequence[tuple[int, str]]]
+"""The numbered SQL of each owner, in the dialect of the store."""
+
+
+class StoreConnection(Connection, Protocol):
+    """A connection of a driver, used by one thread at a time; one that was lost is opened again at the next begin."""
+
+    def close(self) -> None:
+        """Closes the connection."""
+
+    def interrupt(self) -> None:
+        """Aborts the running statement; called from another thread."""
+
+
+class Signals(Protocol):
+    """Short texts between the nodes that share a database; a text may be lost, so receivers also poll."""
+
+    async def send(self, texts: Sequence[str]) -> None:
+        """Sends texts to all nodes, after the commit that they are about; a failure is logged and forgotten."""
+
+    def received(self) -> AsyncIterator[str | None]:
+        """The texts of other nodes as they arrive; None each time that some may have been missed."""
+
+
+class Driver(Protocol):
+    """What differs between kinds of databases; the sync methods run in the threads of the engine's `Database`."""
+
+    dialect: str
+    """`sqlite` or `postgresql`: `Connection.dialect` of its connections."""
+    shared: bool
+    """Whether other nodes may write to the database at the same time."""
+    place: str
+    """Where the data is, for messages: the path of a file, or an address without credentials."""
+    errors: tuple[type[Exception], ...]
+    """The base classes of its errors."""
+
+    def open(self, *, read_only: bool = False) -> StoreConnection:
+        """A connection; raises one of `errors`."""
+
+    def begin(self, conn: Connection, sessions: Collection[str] | None) -> None:
+        """Begins a write transaction, after the rollback of one that is left open.
+
+        `sessions` are all that it writes to; with None it may write anything, and no other transaction writes meanwhile.
+        """
+
+    def begin_read(self, conn: Connection) -> None:
+        """Begins a read-only transaction with one snapshot."""
+
+    def commit(self, conn: Connection) -> None:
+        """Commits; raises one of `errors` unless all of it is stored."""
+
+    def roll_back(self, conn: Connection) -> None:
+        """Rolls back an open transaction; a failure is only logged."""
+
+    def breaks(self, error: Exception) -> bool:
+        """Whether every work of the transaction fails with this error, rather than the one that met it."""
+
+    def fault(self, error: Exception) -> StorageError | None:
+        """The error with advice for the operator, if the database or memory is its cause rather than a statement."""
+
+    def may_pass(self, error: Exception) -> bool:
+        """Whether the same transaction, run again at once, may succeed: a deadlock, a failed read."""
+
+    def interrupted(self, error: Exception) -> bool:
+        """Whether the error is that of an interrupted statement."""
+
+    def wrote(self, error: Exception) -> bool:
+        """Whether a read tried to write."""
+
+    def bytes(self, conn: Connection) -> int:
+        """The size of the database in bytes."""
+
+    def shrink(self, conn: Connection, spare: int) -> Sequence[object]:
+        """Returns some free pages beyond `spare` to the disk, in a transaction; an empty sequence if there are none."""
+
+    def checkpoint(self, conn: Connection, *, empty: bool = False) -> None:
+        """Copies the log into the database file, outside of a transaction; empties the log if asked, as far as may be."""
+
+    async def restored(self) -> None:
+        """Returns once a lasting fault is over."""
+
+    def migrated(
+        self, owners: Migrations, check: Callable[[Connection], None], beat: Callable[[], None] | None = None
+    ) -> AbstractContextManager[Connection]:
+        """A connection to the database with the tables of all owners up to date; see `sqlite.migrate.migrated`."""
+
+    def served(self, owners: Migrations, check: Callable[[Connection], None]) -> AbstractAsyncContextManager[int]:
+        """The epoch of the history, while an engine may open connections to the migrated database."""
+
+    def signals(self) -> Signals | None:
+        """The signals between nodes; None for a database that is not `shared`."""
+
+
+class Store(Protocol):
+    """A kind of database, chosen by the scheme of BYTEBREW_DATABASE_URL."""
+
+    scheme: str
+    """Such as `postgresql`."""
+
+    def driver(self, url: str) -> Driver:
+        """A driver for the database at an address; SettingsError if the address is invalid."""
