@@ -33,7 +33,7 @@ run: $(BIN)/bytebrew ## Set up and start the engine on http://127.0.0.1:8443
 	@exec $(BIN)/bytebrew serve
 
 test: $(VENV)/.dev ## Set up and run the tests, but for those below
-	$(MEMORY:%=TMPDIR=%) PYTHONHASHSEED=0 $(BIN)/pytest -m "not peers and not slow and not shipped" -n $(WORKERS) --dist worksteal --hypothesis-profile=ci
+	$(MEMORY:%=TMPDIR=%) PYTHONHASHSEED=0 $(BIN)/pytest -m "not peers and not slow and not shipped and not postgresql" -n $(WORKERS) --dist worksteal --hypothesis-profile=ci
 
 test-peers: $(VENV)/.dev ## Run the tests against foreign servers, which this sets up under .cache/
 	tests/peers/setup.sh

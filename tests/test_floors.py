@@ -38,6 +38,7 @@ THIRD_PARTY = {
     "jsonschema_rs": ("base.json_schema.schemas",),
     "click": ("cli", "contract.hookspecs"),  # a plugin's commands are added to a click Group
     "uvloop": ("cli",),
+    "psycopg": ("testing",),
     "bytebrew_tokens": ("testing",),
 }
 """Where what is not ours may be imported: a folder or a file, and all below it."""
