@@ -113,7 +113,7 @@ from bytebrew.contract.face import (
 )
 from bytebrew.contract.governance.personal_data import Person, PersonalData
 from bytebrew.contract.governance.spending import Payer, PlannedCall, Reservation, SpendGuard
-from bytebrew.contract.hookspecs import Action, Migration, Opened, Propagator, Recorder, Register, Step, hookimpl
+from bytebrew.contract.hookspecs import Action, Opened, Propagator, Recorder, Register, Step, hookimpl
 from bytebrew.contract.lists import (
     AFTER,
     OFFSET,
@@ -138,6 +138,7 @@ from bytebrew.contract.messages import (
     ToolSpec,
     Usage,
 )
+from bytebrew.contract.migration import Migration
 from bytebrew.contract.notifications import Notification, NotificationName, Subscriber
 from bytebrew.contract.provider import Capabilities, Fault, Provider, ProviderEvent, Target, provider_error, refusal
 from bytebrew.contract.route import (

@@ -36,6 +36,7 @@ from bytebrew.contract.hookspecs import Propagator
 from bytebrew.contract.messages import ModelRequest
 from bytebrew.contract.provider import Provider
 from bytebrew.contract.route import Guard, ModelChooser, Route, taken_names
+from bytebrew.contract.store import Driver, Store
 from bytebrew.contract.tool import Call, Question, QuestionAnswer, SpawnLimits, Tool, Toolset
 from bytebrew.conversation.agent_loop import AgentLoop
 from bytebrew.conversation.forgetting import Forgettings
@@ -57,11 +58,12 @@ from bytebrew.store import retention
 from bytebrew.store.configuration import agents, changed_options
 from bytebrew.store.configuration.agents import AgentLists
 from bytebrew.store.configuration.capabilities import CapabilityTypes
+from bytebrew.store.database.database import Database
 from bytebrew.store.journal import Journal
 from bytebrew.store.people import personal_rows
 from bytebrew.store.sqlite import migrations
 from bytebrew.store.sqlite.data_folder import DataFolder
-from bytebrew.store.sqlite.database import Database
+from bytebrew.store.sqlite.driver import SQLiteDriver
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +84,8 @@ class Engine:
 
         self.folder = DataFolder(core.data_dir)
         self.data_dir, self.secrets = self.folder.path, self.folder.secrets
-        self.db = Database(self.folder.database, core.db_synchronous)
+        self.driver = self._driver(core)
+        self.db = Database(self.driver)
         self.journal = Journal(self.db)
         share = descriptors.share()
         self.http = http or Http(core, upstreams=share.upstreams, idle=share.idle)
@@ -95,7 +98,7 @@ class Engine:
         self._declare_tools()
         self._declare_routes()
         self._declare_storage()
-        self.observers = Observers(self, self.plugins)
+        self.observers = Observers(self, self.plugins, self.driver)
         self.notify, self.record, self.samples = self.observers.notify, self.observers.record, self.observers.samples
         self.publish = self.observers.publish
 
@@ -126,6 +129,19 @@ class Engine:
         self._forgetting: anyio.CancelScope
         self._replaying: anyio.CancelScope
         self._stack = AsyncExitStack()
+
+    def _driver(self, core: Core) -> Driver:
+        if not core.database_url:
+            return SQLiteDriver(self.folder.database, core.db_synchronous)
+        stores: Registry[Store] = Registry("store")
+        self.plugins.declare("register_stores", _adding(stores, "scheme"), settings=self.settings)
+        scheme = core.database_url.partition("://")[0]
+        if scheme not in stores:
+            known = ", ".join(sorted(stores)) or "none"
+            raise SettingsError(
+                f"BYTEBREW_DATABASE_URL: no plugin registers a store for '{scheme[:20]}'; known: {known}"
+            )
+        return stores[scheme].driver(core.database_url)
 
     def _declare_auth(self) -> None:
         self.scopes = Scopes(self._known_scopes().values())
@@ -222,8 +238,9 @@ class Engine:
         self.plugins.declare("register_personal_data", _adding(self.personal_data, "name"), engine=self)
         for kind in personal_rows.kinds():  # after those of plugins, which may look at the core's rows
             self.personal_data.add(CORE, kind.name, kind)
-        self.migrations: dict[str, list[tuple[int, str]]] = {CORE: [*migrations.CORE], **self.agent_lists.migrations()}
-        self.plugins.declare("register_migrations", partial(migrations.add, self.migrations))
+        own = {CORE: [*self.driver.core_migrations()], **self.agent_lists.migrations()}
+        self.migrations: dict[str, list[tuple[int, str]]] = own
+        self.plugins.declare("register_migrations", partial(migrations.add, self.migrations, self.driver))
 
     def _declare_config(self) -> None:
         known: Registry[Option] = Registry("setting")
@@ -248,7 +265,9 @@ class Engine:
             for warning in self.plugins.warnings:
                 log.warning("%s", warning)
             stack.push_async_callback(self.http.aclose)
-            self.journal.begin(await stack.enter_async_context(self.folder.opened(self.db, self.migrations)))
+            stack.enter_context(self.folder.held())
+            served = self.driver.served(self.db, self.migrations, self.folder.check_new_key)
+            self.journal.begin(await stack.enter_async_context(served))
             await self.db.write(versions.keep_all, self, self.sections, versions.ENGINE)
             if self.settings.core.config is not None:
                 await boot(self, self.settings.core.config)
@@ -287,7 +306,7 @@ class Engine:
 
     def migrated(self, beat: Callable[[], None] | None = None) -> AbstractContextManager[Connection]:
         """A connection to the database, with the tables of the core and of every plugin up to date."""
-        return self.folder.migrated(self.migrations, beat)
+        return self.driver.migrated(self.migrations, self.folder.check_new_key, beat)
 
     async def follow_options(self) -> None:
         """Applies the stored settings."""

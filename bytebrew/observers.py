@@ -12,8 +12,8 @@ from bytebrew.contract.connection import Connection
 from bytebrew.contract.engine import Engine, Sample
 from bytebrew.contract.hookspecs import OBSERVING, Action, Recorder
 from bytebrew.contract.notifications import Notification, Subscriber
+from bytebrew.contract.store import Driver
 from bytebrew.plugins import Plugins, place
-from bytebrew.store.sqlite import storage_errors
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +30,8 @@ PAUSE = 60.0
 class Observers:
     """The plugins' hooks that are called while the engine runs, each with its plugin's name."""
 
-    def __init__(self, engine: Engine, plugins: Plugins) -> None:
-        self._engine, self._plugins = engine, plugins
+    def __init__(self, engine: Engine, plugins: Plugins, driver: Driver) -> None:
+        self._engine, self._plugins, self._driver = engine, plugins, driver
         self._observers = {hook: plugins.implementations(hook) for hook in OBSERVING}
         self._collectors = plugins.implementations("collect_metrics")
         self._recorders: list[tuple[str, Recorder]] = []
@@ -84,7 +84,7 @@ class Observers:
             try:
                 recorder(conn, action)
             except Exception as error:
-                if isinstance(error, EngineError) or storage_errors.is_known(error):
+                if isinstance(error, EngineError) or self._driver.fault(error):
                     raise
                 self._plugins.failed(name, "its recorder", error)
                 raise NotRecorded(f"The plugin {name} could not record this, so nothing was changed") from error
@@ -101,7 +101,7 @@ class Observers:
             try:
                 subscriber(conn, notification)
             except Exception as error:
-                if storage_errors.breaks(error):
+                if self._driver.breaks(error):
                     raise
                 log.exception("plugin %s failed in its subscriber to %s", name, notification.name)
                 self._plugins.failed(name, f"its subscriber to {notification.name}", error)

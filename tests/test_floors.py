@@ -28,7 +28,7 @@ THIRD_PARTY = {
     "httpx": ("base.http_client", "testing"),
     "httpx_aiohttp": ("base.http_client",),
     "aiohttp": ("base.http_client",),
-    "aiosqlite": ("store.sqlite.aiosqlite_fixes",),
+    "aiosqlite": ("store.database.aiosqlite_fixes",),
     "sqlite3": ("store.sqlite", "store.backups"),
     "ruamel": ("config.yaml_tree",),
     "starlette": ("web", "testing"),

@@ -97,12 +97,12 @@ async def later_chats(crossed: Crossed, engine: Engine, client: httpx.AsyncClien
     assert {"bytebrew/conversation/agent_loop.py", "bytebrew/store/turns.py"} <= crossed.files
 
 
-async def test_a_chat_with_the_demo_model_crosses_at_most_22_files() -> None:
+async def test_a_chat_with_the_demo_model_crosses_at_most_24_files() -> None:
     with profiled() as crossed:
         async with served_engine() as (running, client):
             await later_chats(crossed, running, client, "demo")
     assert "plugins/bytebrew_demo.py" in crossed.files
-    crossed.check(files=22, moves=135)
+    crossed.check(files=24, moves=135)
 
 
 async def with_provider(client: httpx.AsyncClient, double: Upstream) -> None:
@@ -123,7 +123,7 @@ def spoken(reason: str, **delta: Any) -> list[Any]:
     return streamed(data({"choices": [choice]}, {"choices": [], "usage": usage}, "[DONE]"))
 
 
-async def test_a_chat_with_a_provider_over_a_socket_crosses_at_most_29_files() -> None:
+async def test_a_chat_with_a_provider_over_a_socket_crosses_at_most_31_files() -> None:
     function = {"name": "current_time", "arguments": "{}"}
     call = spoken("tool_calls", tool_calls=[{"index": 0, "id": "call_1", "function": function}])
     text = spoken("stop", content="It is noon.")
@@ -132,4 +132,4 @@ async def test_a_chat_with_a_provider_over_a_socket_crosses_at_most_29_files() -
             await with_provider(client, double)
             await later_chats(crossed, running, client, "network")
     assert "plugins/bytebrew_chat_completions/provider.py" in crossed.files
-    crossed.check(files=29, moves=190)
+    crossed.check(files=31, moves=190)

@@ -30,6 +30,9 @@ class Core(Struct, frozen=True, kw_only=True):
     host: Annotated[str, _help("address to listen on")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535), _help("port to listen on; 0 takes a free one")] = 8443
     data_dir: Annotated[Path, _help("folder of everything that the engine writes")] = Path("data")
+    database_url: Annotated[
+        str, _help("a database that holds the data in place of the SQLite file, such as postgresql://user@host/name")
+    ] = ""
     config: Annotated[Path | None, _help("a configuration file to take in at every boot")] = None
     public_url: Annotated[
         str,

@@ -16,7 +16,7 @@ import click
 
 from bytebrew import plugin_lock
 from bytebrew.base.errors import BootError, EngineError, StorageError
-from bytebrew.base.machine.lock import held
+from bytebrew.base.machine.lock import held, held_folder
 from bytebrew.base.progress import Progress
 from bytebrew.base.secrets import Secrets
 from bytebrew.base.settings import Core
@@ -119,7 +119,7 @@ def _serving(core: Core, environment: Mapping[str, str]) -> Iterator[Check]:
     try:
         with tempfile.TemporaryDirectory(prefix=".doctor-", dir=nearest(core.data_dir)) as scratch:
             engine = Engine({**environment, "BYTEBREW_DATA_DIR": scratch})
-            with held(engine.data_dir, engine.db.path), engine.migrated() as conn:
+            with held_folder(engine.data_dir), held(engine.folder.database), engine.migrated() as conn:
                 integrity.sort_on_disk(conn)
             if core.config is not None:
                 yield _config(core.config, engine)

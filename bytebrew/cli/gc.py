@@ -17,9 +17,9 @@ def collect_garbage(setup: Setup) -> None:
     """
     engine = setup.engine()
     with engine.migrated() as conn, Progress("clearing away", unit="rows and pages") as progress:
-        swept = retention.sweep(conn, engine.retention.steps, progress.add)
+        swept = retention.sweep(engine.driver, conn, engine.retention.steps, progress.add)
     for line in (
         f"cleared away: {', '.join(f'{count} {what}' for what, count in swept.counts.items())}",
-        f"{engine.db.path} had {swept.before} bytes and has {swept.after}",
+        f"{engine.driver.place} had {swept.before} bytes and has {swept.after}",
     ):
         click.echo(logs.printed(setup.core().log_format, line))

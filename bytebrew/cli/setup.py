@@ -13,8 +13,9 @@ from bytebrew.base.settings import Core
 from bytebrew.contract.connection import Connection
 from bytebrew.engine import Engine
 from bytebrew.plugins import CORE, Plugins
+from bytebrew.store.database.transactions import transaction
 from bytebrew.store.sqlite import migrations
-from bytebrew.store.sqlite.pragmas import transaction
+from bytebrew.store.sqlite.driver import SQLiteDriver
 
 
 class Setup(NamedTuple):
@@ -35,8 +36,9 @@ class Setup(NamedTuple):
 
     def migrations(self) -> dict[str, list[tuple[int, str]]]:
         """The migrations of the core and of every plugin, by owner."""
-        owners: dict[str, list[tuple[int, str]]] = {CORE: [*migrations.CORE]}
-        self.plugins.declare("register_migrations", partial(migrations.add, owners))
+        driver = SQLiteDriver(self.core().data_dir / "bytebrew.db")
+        owners: dict[str, list[tuple[int, str]]] = {CORE: [*driver.core_migrations()]}
+        self.plugins.declare("register_migrations", partial(migrations.add, owners, driver))
         return owners
 
     def engine(self, *, may_create: bool = False, **variables: str) -> Engine:
@@ -45,7 +47,7 @@ class Setup(NamedTuple):
         `variables` replace those of the environment.
         """
         file = self.core().data_dir / "bytebrew.db"
-        if not file.exists():
+        if not self.core().database_url and not file.exists():
             if not may_create:
                 raise BootError(f"there is no database at {file}; set BYTEBREW_DATA_DIR to the engine's data folder")
             click.echo(f"bytebrew: {file} is new; BYTEBREW_DATA_DIR names another data folder", err=True)
@@ -62,7 +64,7 @@ class Setup(NamedTuple):
 @contextmanager
 def opened(engine: Engine, beat: Callable[[], None] | None = None) -> Iterator[Connection]:
     """A connection within a transaction, committed unless the block fails; `beat` is called while statements run."""
-    with engine.migrated(beat) as conn, transaction(conn):
+    with engine.migrated(beat) as conn, transaction(engine.driver, conn):
         yield conn
 
 

@@ -84,7 +84,7 @@ async def status_of(engine: Engine) -> Status:
     _, fault = await database_of(engine, deep=True)
     http = http_state(engine)
     message = fault or http.admission.overload()
-    turns, path = list(engine.runner.turns.values()), engine.db.path
+    turns, path = list(engine.runner.turns.values()), engine.folder.database
     try:
         tasks = await engine.db.scan(_open_tasks)
     except EngineError as error:

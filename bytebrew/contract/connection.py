@@ -56,6 +56,11 @@ class Connection(Protocol):
         """Rows that were inserted, changed or deleted since the connection was opened."""
 
 
+def dialect(conn: Connection) -> str:
+    """`sqlite` or `postgresql`, for the few statements that have another text in each."""
+    return getattr(conn, "dialect", "sqlite")
+
+
 Values = Struct | Mapping[str, Any]
 """Columns by name; lists and objects are stored as JSON text, which `struct_of` reads; UNSET is left out."""
 

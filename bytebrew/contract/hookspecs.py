@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, get_args, get_origin, get_type_hints
 
 import pluggy
 from msgspec import Struct
@@ -19,11 +19,12 @@ from bytebrew.contract.engine import Engine, Sample, Turn
 from bytebrew.contract.entities import AgentList, CapabilityType
 from bytebrew.contract.governance.personal_data import PersonalData
 from bytebrew.contract.governance.spending import SpendGuard
-from bytebrew.contract.lists import Listing
 from bytebrew.contract.messages import ToolCall
+from bytebrew.contract.migration import Migration
 from bytebrew.contract.notifications import Subscriber
 from bytebrew.contract.provider import Provider
 from bytebrew.contract.route import Guard, ModelChooser, Route
+from bytebrew.contract.store import Store
 from bytebrew.contract.tool import Outcome, Tool, Toolset
 
 if TYPE_CHECKING:
@@ -77,16 +78,6 @@ class Opened(Protocol):
     def __call__(self, *, may_create: bool = False) -> AbstractContextManager[tuple[Engine, Connection]]: ...
 
 
-class Migration(NamedTuple):
-    """SQL that upgrades a plugin's tables by one version; numbers begin at 1 and have no gaps.
-
-    A `Listing` among parts of the SQL creates and fills the tables of its totals, with the triggers that update them.
-    """
-
-    number: int
-    sql: str | Sequence[str | Listing]
-
-
 @hookspec
 def register_settings(register: Register[type[Struct]]) -> None:
     """Registers a table of BYTEBREW_* variables: a frozen Struct with a default and a description for each field."""
@@ -135,6 +126,11 @@ def register_auth_modes(register: Register[AuthMode], settings: Settings, engine
 @hookspec
 def register_migrations(register: Register[Migration]) -> None:
     """Registers the SQL of the plugin's own tables, in order."""
+
+
+@hookspec
+def register_stores(register: Register[Store], settings: Settings) -> None:
+    """Registers kinds of databases that may hold the data in place of the SQLite file, each under its scheme."""
 
 
 @hookspec

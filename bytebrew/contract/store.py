@@ -2,11 +2,14 @@
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from bytebrew.base.errors import StorageError
 from bytebrew.contract.connection import Connection
+from bytebrew.contract.engine import Database
+from bytebrew.contract.migration import Migration
 
+T = TypeVar("T")
 Migrations = Mapping[str, Sequence[tuple[int, str]]]
 """The numbered SQL of each owner, in the dialect of the store."""
 
@@ -31,32 +34,44 @@ class Signals(Protocol):
         """The texts of other nodes as they arrive; None each time that some may have been missed."""
 
 
+class Between(Protocol):
+    """Runs work in the writer's thread outside of a transaction; writes wait meanwhile."""
+
+    async def __call__(self, work: Callable[[Any], T], /) -> T: ...
+
+
+class ServedDatabase(Database, AbstractAsyncContextManager[Any], Protocol):
+    """The engine's database, which opens its connections when it is entered."""
+
+
 class Driver(Protocol):
     """What differs between kinds of databases; the sync methods run in the threads of the engine's `Database`."""
 
     dialect: str
-    """`sqlite` or `postgresql`: `Connection.dialect` of its connections."""
+    """`sqlite` or `postgresql`, as `dialect` says of its connections."""
     shared: bool
     """Whether other nodes may write to the database at the same time."""
     place: str
     """Where the data is, for messages: the path of a file, or an address without credentials."""
-    errors: tuple[type[Exception], ...]
-    """The base classes of its errors."""
+    error: type[Exception]
+    """The base class of its errors."""
+    attempts: int
+    """How often a transaction is run whose error may pass."""
 
     def open(self, *, read_only: bool = False) -> StoreConnection:
-        """A connection; raises one of `errors`."""
+        """A connection; raises an `error`."""
 
     def begin(self, conn: Connection, sessions: Collection[str] | None) -> None:
         """Begins a write transaction, after the rollback of one that is left open.
 
-        `sessions` are all that it writes to; with None it may write anything, and no other transaction writes meanwhile.
+        `sessions` are all that it writes to; with None it may write anything, alone.
         """
 
     def begin_read(self, conn: Connection) -> None:
         """Begins a read-only transaction with one snapshot."""
 
     def commit(self, conn: Connection) -> None:
-        """Commits; raises one of `errors` unless all of it is stored."""
+        """Commits; raises an `error` unless all of it is stored."""
 
     def roll_back(self, conn: Connection) -> None:
         """Rolls back an open transaction; a failure is only logged."""
@@ -83,7 +98,13 @@ class Driver(Protocol):
         """Returns some free pages beyond `spare` to the disk, in a transaction; an empty sequence if there are none."""
 
     def checkpoint(self, conn: Connection, *, empty: bool = False) -> None:
-        """Copies the log into the database file, outside of a transaction; empties the log if asked, as far as may be."""
+        """Copies the log into the database file, outside of a transaction, and empties it if asked."""
+
+    def core_migrations(self) -> Sequence[tuple[int, str]]:
+        """The numbered SQL of the core's tables."""
+
+    def text(self, migration: Migration) -> str:
+        """The SQL of a plugin's migration."""
 
     async def restored(self) -> None:
         """Returns once a lasting fault is over."""
@@ -93,8 +114,13 @@ class Driver(Protocol):
     ) -> AbstractContextManager[Connection]:
         """A connection to the database with the tables of all owners up to date; see `sqlite.migrate.migrated`."""
 
-    def served(self, owners: Migrations, check: Callable[[Connection], None]) -> AbstractAsyncContextManager[int]:
-        """The epoch of the history, while an engine may open connections to the migrated database."""
+    def served(
+        self, db: "ServedDatabase", owners: Migrations, check: Callable[[Connection], None]
+    ) -> AbstractAsyncContextManager[int]:
+        """The epoch of the history, with the tables of all owners up to date and the engine's database open."""
+
+    async def erase(self, between: "Between") -> int:
+        """Overwrites the bytes that deleted rows have left behind, and deletes copies of them; returns their number."""
 
     def signals(self) -> Signals | None:
         """The signals between nodes; None for a database that is not `shared`."""

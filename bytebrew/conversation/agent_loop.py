@@ -21,10 +21,10 @@ from bytebrew.conversation.tools.tool_calls import Toolkit
 from bytebrew.conversation.turn import Turn
 from bytebrew.conversation.waiting_turns import absorb
 from bytebrew.store import messages
+from bytebrew.store.database.database import Database
 from bytebrew.store.journal import Journal
 from bytebrew.store.messages import INVALID
 from bytebrew.store.open_turns import ResumePoint
-from bytebrew.store.sqlite.database import Database
 
 BACKLOG = 128
 """Number of uncommitted events above which a turn waits for the database."""

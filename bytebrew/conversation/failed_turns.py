@@ -14,8 +14,8 @@ from bytebrew.contract.events import Done, ErrorEvent, Event
 from bytebrew.contract.notifications import Subscriber
 from bytebrew.conversation.turn import Notify, Turn, retry_after
 from bytebrew.store import notifications, open_turns, turns
+from bytebrew.store.database.database import Database
 from bytebrew.store.journal import Journal, Log
-from bytebrew.store.sqlite.database import Database
 
 log = logging.getLogger(__name__)
 

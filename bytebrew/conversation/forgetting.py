@@ -15,14 +15,11 @@ from bytebrew.conversation.runner import Runner
 from bytebrew.conversation.tasks import Tasks
 from bytebrew.conversation.turn import Turn
 from bytebrew.store import sessions
-from bytebrew.store.backups import before_migrating
-from bytebrew.store.backups.copies import check_space
+from bytebrew.store.database.database import Database
 from bytebrew.store.journal import Journal
 from bytebrew.store.people import forgettings, personal_rows
 from bytebrew.store.people.forgettings import Forgetting
 from bytebrew.store.retention import SLICE, Pace
-from bytebrew.store.sqlite.database import Database
-from bytebrew.store.sqlite.pragmas import empty_log, rewrite
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +27,6 @@ LEAST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
 """Seconds after a failure, such as a full disk; doubled after each."""
 STOP_SECONDS = 5.0
 """How long to wait for the end of the turns of a session, as a tool may not end."""
-LOG_SECONDS = 1.0
-"""Pause while a reader, such as a backup, is in the log of the database."""
 _DELETED = "Its owner is to be forgotten"
 
 
@@ -89,12 +84,7 @@ class Forgettings:
         for request in requests:
             if request.sub:
                 await self._delete_rows(request)
-        path = self._db.path
-        copies = await asyncio.to_thread(before_migrating.delete_copies, path)
-        await asyncio.to_thread(check_space, path.parent, 2 * path.stat().st_size, "writing the database anew")
-        await self._db.between(rewrite)
-        while not await self._db.between(empty_log):  # noqa: ASYNC110 - SQLite gives no notice
-            await anyio.sleep(LOG_SECONDS)
+        copies = await self._db.driver.erase(self._db.between)
         for request in await self._db.read(forgettings.list_all):
             if not request.sub and await self._db.write(forgettings.end, request.mask):
                 counts = {**request.counts, **({"copies_before_migrating": copies} if copies else {})}

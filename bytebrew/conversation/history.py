@@ -17,7 +17,7 @@ from bytebrew.conversation.model_calls import ELSEWHERE, TOO_LONG, BoundModel, M
 from bytebrew.conversation.turn import Turn
 from bytebrew.store import messages, turns
 from bytebrew.store.configuration.models import find_target, store_window
-from bytebrew.store.sqlite.database import Database
+from bytebrew.store.database.database import Database
 
 log = logging.getLogger(__name__)
 

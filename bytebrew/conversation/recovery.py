@@ -12,8 +12,8 @@ from bytebrew.conversation.runner import Runner
 from bytebrew.conversation.turn import Turn, owner_alone
 from bytebrew.store import open_turns, turns
 from bytebrew.store.configuration import schemas
+from bytebrew.store.database.database import Database
 from bytebrew.store.journal import Journal
-from bytebrew.store.sqlite.database import Database
 
 log = logging.getLogger(__name__)
 

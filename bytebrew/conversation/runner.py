@@ -25,8 +25,8 @@ from bytebrew.conversation.turn import Lane, Notify, Turn
 from bytebrew.conversation.waiting_turns import OnBusy
 from bytebrew.store import notifications, turns
 from bytebrew.store.configuration import schemas
+from bytebrew.store.database.database import Database
 from bytebrew.store.journal import Journal
-from bytebrew.store.sqlite.database import Database
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from bytebrew.conversation.runner import Runner
 from bytebrew.conversation.turn import Turn
 from bytebrew.store import turn_results, turns
 from bytebrew.store.configuration import schemas
-from bytebrew.store.sqlite.database import Database
+from bytebrew.store.database.database import Database
 
 
 async def spawn(db: Database, runner: Runner, call: Call, agent: str, message: str, limits: SpawnLimits) -> str:

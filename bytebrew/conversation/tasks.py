@@ -26,8 +26,8 @@ from bytebrew.conversation.runner import Runner
 from bytebrew.conversation.turn import Turn, owner_alone
 from bytebrew.store import notifications, sessions, task_approvals, task_changes, task_queue, tasks, turn_results, turns
 from bytebrew.store.configuration import schemas
+from bytebrew.store.database.database import Database
 from bytebrew.store.open_turns import unfinished_tools
-from bytebrew.store.sqlite.database import Database
 from bytebrew.store.tasks import Claim
 from bytebrew.store.turn_results import Outcome
 

@@ -18,9 +18,9 @@ from bytebrew.contract.messages import Message
 from bytebrew.conversation.turn import Lane, Turn
 from bytebrew.store import confirmations, sessions, turns
 from bytebrew.store.confirmations import Confirmation
+from bytebrew.store.database.database import Database
 from bytebrew.store.journal import HEARTBEAT_SECONDS, PING, EventRange, Journal
 from bytebrew.store.queries import waiting_messages
-from bytebrew.store.sqlite.database import Database
 
 SHARE = 4
 """Fraction of BYTEBREW_QUEUED_BYTES for the waiting messages of one caller, or of all visitors of a page."""

@@ -16,9 +16,9 @@ import msgspec
 from bytebrew.base.errors import Draining, EngineError, NotFound, StorageError
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.events import Event
+from bytebrew.store.database.database import Database, Work
+from bytebrew.store.database.write_queue import Rows
 from bytebrew.store.queries.events import FORKED, INSERT, NEWEST, last_number, read_events
-from bytebrew.store.sqlite.database import Database, Work
-from bytebrew.store.sqlite.write_queue import Rows
 
 P = ParamSpec("P")
 T = TypeVar("T")

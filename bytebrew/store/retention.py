@@ -15,12 +15,13 @@ from bytebrew.base.machine.clock import WallClock
 from bytebrew.contract.configuration.runtime_option import Option, expired_before
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.hookspecs import Step
+from bytebrew.contract.store import Driver
 from bytebrew.store import idempotency, sessions
 from bytebrew.store.configuration import versions
+from bytebrew.store.database.database import Database
+from bytebrew.store.database.transactions import transaction
 from bytebrew.store.journal import Journal
 from bytebrew.store.queries import events
-from bytebrew.store.sqlite.database import Database
-from bytebrew.store.sqlite.pragmas import checkpoint, file_bytes, shrink, transaction, truncate_log
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,8 @@ QUIET = 1.0
 
 Place = tuple[str, str]
 START = ("", "")
+SPARE_PAGES = 256
+"""Free pages that a running engine keeps, because it will use them again soon."""
 SLICE = 1000
 """Approximate number of rows deleted or events packed per transaction: a few milliseconds of work."""
 LOOK = 4
@@ -241,8 +244,9 @@ class Retention:
                 raise
             except Exception:
                 log.exception("%s of %s failed", getattr(step, "__name__", "a step of retention"), owner)
-        if await self._repeat(shrink, pace):
-            await self._db.between(checkpoint)
+        driver = self._db.driver
+        if await self._repeat(lambda conn: driver.shrink(conn, SPARE_PAGES), pace):
+            await self._db.between(driver.checkpoint)
 
     async def _repeat(self, step: Step, pace: "Pace", *, ends_followers: bool = False) -> bool:
         """Repeats a step until nothing is left; returns whether it did anything."""
@@ -317,26 +321,29 @@ class SweepResult(NamedTuple):
 
 
 def sweep(
-    conn: Connection, steps: Iterable[tuple[str, Step]], done: Callable[[int], None] = lambda count: None
+    driver: Driver,
+    conn: Connection,
+    steps: Iterable[tuple[str, Step]],
+    done: Callable[[int], None] = lambda count: None,
 ) -> SweepResult:
     """Runs all steps to their end on one connection, with pauses for an engine that uses the same file.
 
     `done` is called with the number of rows after each transaction.
     """
-    before, counts = file_bytes(conn), dict[str, int]()
-    sum(_all(conn, Walk("", remove_rows), done))
+    before, counts = driver.bytes(conn), dict[str, int]()
+    sum(_all(driver, conn, Walk("", remove_rows), done))
     for owner, step in steps:
         name = step.what if isinstance(step, Walk) else f"rows of {owner}"
-        counts[name] = counts.get(name, 0) + sum(_all(conn, step, done))
-    sum(_all(conn, lambda conn: shrink(conn, 0), done))
-    truncate_log(conn)
-    return SweepResult(counts, before, file_bytes(conn))
+        counts[name] = counts.get(name, 0) + sum(_all(driver, conn, step, done))
+    sum(_all(driver, conn, lambda conn: driver.shrink(conn, 0), done))
+    driver.checkpoint(conn, empty=True)
+    return SweepResult(counts, before, driver.bytes(conn))
 
 
-def _all(conn: Connection, step: Step, report: Callable[[int], None]) -> Iterator[int]:
+def _all(driver: Driver, conn: Connection, step: Step, report: Callable[[int], None]) -> Iterator[int]:
     done: Sequence[object] | None = None
     while done is None or done:
-        with transaction(conn):
+        with transaction(driver, conn):
             done = step(conn)
         report(len(done or ()))
         yield len(done or ())

@@ -101,9 +101,9 @@ async def engine(
         if "tokens" in environment.get("BYTEBREW_DISABLED_PLUGINS", "").split(","):
             del environment["BYTEBREW_BOOTSTRAP_ADMIN_TOKEN"]
         made = Engine(environment, plugins, http=http)
-        if not made.db.path.exists():
-            made.db.path.touch(0o600)
-            made.db.path.write_bytes(_blank(tuple((owner, *steps) for owner, steps in made.migrations.items())))
+        if not (file := made.folder.database).exists():
+            file.touch(0o600)
+            file.write_bytes(_blank(tuple((owner, *steps) for owner, steps in made.migrations.items())))
         async with made as running:
             yield running
 

@@ -429,7 +429,7 @@ async def test_a_message_that_waits_behind_a_turn_that_the_file_did_not_take_is_
 )
 async def test_what_grows_is_searched_by_what_is_looked_for(work: Callable[[Connection], Any]) -> None:
     async with engine() as running:
-        with closing(connect(running.db.path)) as conn:
+        with closing(connect(running.folder.database)) as conn:
             plan = plans(conn, work)
     assert plan
     assert not [line for line in plan if line.startswith("SCAN") and line.split()[1] in ("turns", "usage", "c")]
@@ -439,6 +439,6 @@ async def test_what_grows_is_searched_by_what_is_looked_for(work: Callable[[Conn
 async def test_open_turns_are_found_by_an_index_however_many_have_ended() -> None:
     async with engine() as running:
         assert await running.db.read(open_turns.left_open) == []
-        with closing(connect(running.db.path)) as conn:
+        with closing(connect(running.folder.database)) as conn:
             plan = plans(conn, open_turns.left_open)
     assert "USING INDEX turns_open" in plan[0]

@@ -56,9 +56,9 @@ TABLE = (
         stride=7,
     ),
     Planted(
-        "store/sqlite/database.py",
+        "store/database/transactions.py",
         "                source.insert(conn, rows)\n",
-        '                source.insert(conn, rows)\n                conn.execute("commit"), _begin(conn)\n',
+        '                source.insert(conn, rows)\n                conn.execute("commit"), driver.begin(conn, None)\n',
         "events are stored without the works of their transaction",
         "turn",
         FULL,

@@ -18,9 +18,10 @@ from bytebrew.contract.connection import Connection
 from bytebrew.contract.events import Done, ErrorEvent, Event, MessageDelta, ToolStarted
 from bytebrew.contract.messages import Usage
 from bytebrew.store import journal as journal_module
+from bytebrew.store.database.database import Database
 from bytebrew.store.journal import Journal, Log, OpenEventRange
 from bytebrew.store.queries.events import last_number, read_events
-from bytebrew.store.sqlite.database import Database
+from bytebrew.store.sqlite.driver import SQLiteDriver
 from bytebrew.store.sqlite.migrate import migrate
 from bytebrew.store.sqlite.migrations import CORE
 from bytebrew.store.sqlite.pragmas import connect
@@ -32,7 +33,7 @@ async def db(tmp_path: Path) -> AsyncIterator[Database]:
     conn = connect(tmp_path / "test.db")
     migrate(conn, "core", CORE)
     conn.close()
-    async with Database(tmp_path / "test.db") as opened:
+    async with Database(SQLiteDriver(tmp_path / "test.db")) as opened:
         yield opened
 
 

@@ -285,7 +285,7 @@ async def test_the_search_for_what_is_old_is_answered_by_indexes(
     await age(engine, await talk(client))
     task = (await client.post("/api/v1/tasks", json={"title": "t", "agent": "test", "require_approval": True})).json()
     await execute(engine, "update tasks set completed_at = ? where id = ?", LONG_AGO, task["id"])
-    with closing(connect(engine.db.path)) as conn:
+    with closing(connect(engine.folder.database)) as conn:
         plan = plans(conn, step)
     scans = [line for line in plan if line.startswith("SCAN") and "INDEX" not in line]
     assert not [line for line in scans if line not in ("SCAN tree", "SCAN removals", "SCAN CONSTANT ROW")], plan

@@ -14,7 +14,7 @@ import pytest
 from bytebrew import MessageDelta, ProviderError, Thinking, ToolCall, Usage
 from bytebrew.contract.route import Route
 from bytebrew.engine import Engine
-from bytebrew.store.sqlite.scans import SCANNERS
+from bytebrew.store.database.scans import SCANNERS
 from bytebrew.testing import ADMIN, ScriptedProvider, Step, providing, scripted_schema, served_engine
 from tests.processes import plugins_folder, serving
 from tests.tables import installed, label, token_with

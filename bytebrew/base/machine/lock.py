@@ -6,7 +6,7 @@ import os
 import struct
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from bytebrew.base.errors import BootError
@@ -16,20 +16,24 @@ _BYTE = 0x40000000 + 1024
 
 
 @contextmanager
-def held(folder: Path, database: Path | None) -> Iterator[None]:
-    """Locks the folder and the database, creating it if missing; BootError if another process holds a lock.
+def held_folder(folder: Path) -> Iterator[None]:
+    """Locks the folder; BootError if another process holds the lock."""
+    with _opened(folder / "engine.lock") as whole:
+        with _refusing(f"another engine runs on the data folder {folder}; stop it first"):
+            fcntl.flock(whole, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+
+
+@contextmanager
+def held(database: Path) -> Iterator[None]:
+    """Locks the database, creating it if missing; BootError if another process holds the lock.
 
     Enter before SQLite opens the database and leave after SQLite has closed it: closing any descriptor of a file drops
     all POSIX locks of the process on it, SQLite's too.
     """
-    with ExitStack() as stack:
-        whole = stack.enter_context(_opened(folder / "engine.lock"))
-        with _refusing(f"another engine runs on the data folder {folder}; stop it first"):
-            fcntl.flock(whole, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if database is not None:
-            file = stack.enter_context(_opened(database))
-            with _refusing(f"another engine runs on {database} under another name of that file; stop it first"):
-                _lock_byte(file)
+    with _opened(database) as file:
+        with _refusing(f"another engine runs on {database} under another name of that file; stop it first"):
+            _lock_byte(file)
         yield
 
 

@@ -36,10 +36,10 @@ from bytebrew.conversation.tools.tool_calls import ToolCalls
 from bytebrew.conversation.turn import Turn
 from bytebrew.store import replays, turns
 from bytebrew.store.configuration import schemas
+from bytebrew.store.database.database import Database
 from bytebrew.store.journal import Journal, Log
 from bytebrew.store.open_turns import ResumePoint
 from bytebrew.store.replays import RecordedTurn, Replay
-from bytebrew.store.sqlite.database import Database
 
 log = logging.getLogger(__name__)
 

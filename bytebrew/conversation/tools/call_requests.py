@@ -21,8 +21,8 @@ from bytebrew.conversation.turn import Turn
 from bytebrew.store import confirmations, messages, turns
 from bytebrew.store.configuration.models import find_target
 from bytebrew.store.confirmations import Confirmation
+from bytebrew.store.database.database import Database
 from bytebrew.store.journal import Journal
-from bytebrew.store.sqlite.database import Database
 
 
 class CallRequests(NamedTuple):

@@ -24,7 +24,7 @@ from bytebrew.conversation.tools.running_call import RunningCall
 from bytebrew.conversation.turn import Turn
 from bytebrew.store import confirmations
 from bytebrew.store.confirmations import Confirmation, Kind, Verdict
-from bytebrew.store.sqlite.database import Database
+from bytebrew.store.database.database import Database
 
 OVER = ("expired", "cancelled")
 _YES = frozenset({"approve", "approved", "yes", "ok", "confirm"})

@@ -11,8 +11,8 @@ from bytebrew.conversation.tools.confirmations import Confirmations
 from bytebrew.conversation.turn import Turn
 from bytebrew.store import confirmations, notifications, turns
 from bytebrew.store.confirmations import Confirmation, Kind
+from bytebrew.store.database.database import Database
 from bytebrew.store.journal import Journal
-from bytebrew.store.sqlite.database import Database
 
 
 class Questions(NamedTuple):

@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 from bytebrew.base.errors import ToolError
 from bytebrew.contract.tool import Call, Tool, input_schema
 from bytebrew.store import messages
-from bytebrew.store.sqlite.database import Database
+from bytebrew.store.database.database import Database
 
 
 class Arguments(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -24,8 +24,8 @@ from bytebrew.conversation.tools.running_call import RunningCall
 from bytebrew.conversation.turn import Notify, Turn
 from bytebrew.store import confirmations, turns
 from bytebrew.store.confirmations import Confirmation, Kind
+from bytebrew.store.database.database import Database
 from bytebrew.store.journal import Journal
-from bytebrew.store.sqlite.database import Database
 
 log = logging.getLogger(__name__)
 

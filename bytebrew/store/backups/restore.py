@@ -7,12 +7,12 @@ import tarfile
 import time
 import zlib
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from bytebrew.base.errors import BootError
-from bytebrew.base.machine.lock import held
+from bytebrew.base.machine.lock import held, held_folder
 from bytebrew.base.progress import Progress
 from bytebrew.store.backups.backup import ABOUT, DATABASE, FILES, KEYS, READY, RESTORING, ProgressFile, restore_waits
 from bytebrew.store.backups.copies import check_space, copy_database, free_name, has_table, make_file, stamp, sync
@@ -53,7 +53,7 @@ def restore(source: Path, folder: Path, owners: Mapping[str, Sequence[tuple[int,
     path = (folder / DATABASE).resolve()
     if path.exists() and path.samefile(source):
         raise BootError(f"{source} is the database of {folder} itself; name a copy of it")
-    with held(folder, path if path.exists() else None):
+    with held_folder(folder), held(path) if path.exists() else nullcontext():
         finish(folder)
         place = folder / RESTORING
         clear(folder)
@@ -174,7 +174,7 @@ def finish(folder: Path) -> tuple[Path, ...]:
 def finish_killed(folder: Path) -> None:
     """Calls `finish` if a restore was killed after it was prepared; BootError if an engine runs."""
     if restore_waits(folder):
-        with held(folder, None):
+        with held_folder(folder):
             finish(folder)
 
 

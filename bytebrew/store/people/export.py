@@ -13,14 +13,14 @@ from bytebrew.base.errors import StorageError
 from bytebrew.base.formats import now
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.governance.personal_data import Person, PersonalData
+from bytebrew.store.database.database import Database
 from bytebrew.store.people import personal_rows
-from bytebrew.store.sqlite.pragmas import snapshot
 
 _encode = msgspec.json.Encoder().encode
 ROWS = 100
 
 
-def export(database: Path, kinds: Iterable[PersonalData], sub: str, mask: str) -> IO[bytes]:
+def export(db: Database, folder: Path, kinds: Iterable[PersonalData], sub: str, mask: str) -> IO[bytes]:
     """A temporary file without a name that holds a JSON document: `data` has a list of rows for each kind.
 
     It is read from one snapshot of the database, on a connection of its own. StorageError if the database cannot be
@@ -28,8 +28,8 @@ def export(database: Path, kinds: Iterable[PersonalData], sub: str, mask: str) -
     """
     try:
         with ExitStack() as stack:
-            file: IO[bytes] = stack.enter_context(tempfile.TemporaryFile(dir=database.parent))
-            _write(file, database, kinds, sub, mask)
+            file: IO[bytes] = stack.enter_context(tempfile.TemporaryFile(dir=folder))
+            _write(file, db, kinds, sub, mask)
             file.seek(0)
             stack.pop_all()  # the caller closes it
             return file
@@ -37,8 +37,8 @@ def export(database: Path, kinds: Iterable[PersonalData], sub: str, mask: str) -
         raise StorageError(f"The export cannot be written: {error.strerror}") from error
 
 
-def _write(file: IO[bytes], database: Path, kinds: Iterable[PersonalData], sub: str, mask: str) -> None:
-    with snapshot(database) as conn:
+def _write(file: IO[bytes], db: Database, kinds: Iterable[PersonalData], sub: str, mask: str) -> None:
+    with db.snapshot() as conn:
         person = personal_rows.find(conn, sub, mask)
         file.write(b'{"sub":%s,"exported_at":%s,"data":{' % (_encode(sub), _encode(now())))
         for n, kind in enumerate(kinds):

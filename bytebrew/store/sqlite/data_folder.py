@@ -1,25 +1,17 @@
 """The data folder of an engine: its lock, its key, its database."""
 
-import logging
 import os
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, AsyncExitStack, ExitStack, asynccontextmanager, closing
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from bytebrew.base.env_variables import Credentials
-from bytebrew.base.errors import SettingsError, StorageError
+from bytebrew.base.errors import SettingsError
 from bytebrew.base.machine import lock
 from bytebrew.base.secrets import Secrets
 from bytebrew.contract.connection import Connection
 from bytebrew.store.backups import key_check
 from bytebrew.store.backups.restore import clear, finish_killed
-from bytebrew.store.sqlite import epoch
-from bytebrew.store.sqlite.database import Database
-from bytebrew.store.sqlite.migrate import migrated
-
-log = logging.getLogger(__name__)
-
-Migrations = Mapping[str, Sequence[tuple[int, str]]]
 
 
 class DataFolder:
@@ -39,42 +31,18 @@ class DataFolder:
         self.secrets = Secrets.load(self._key)
         self.credentials = Credentials.load(self._key)
 
-    def migrated(
-        self, owners: Migrations, beat: Callable[[], None] | None = None
-    ) -> AbstractContextManager[Connection]:
-        """A connection to the database with the tables of all owners up to date; see `migrate.migrated`."""
-        return migrated(self.database, owners, self._check_new_key, beat)
-
-    def _check_new_key(self, conn: Connection) -> None:
+    def check_new_key(self, conn: Connection) -> None:
+        """Raises BootError if the key was just created and there are stored credentials; call it after migrations."""
         if self._key_is_new:
             key_check.check_new_key(self._key, conn)
             self._key_is_new = False
 
-    @asynccontextmanager
-    async def opened(self, db: Database, owners: Migrations) -> AsyncIterator[int]:
-        """The epoch of the history, with the folder locked and the database migrated and open.
-
-        An extra connection keeps the database's log at the end, until the file records that the log is not needed.
-        """
-        async with AsyncExitStack() as stack:
-            stack.enter_context(lock.held(self.path, self.database))
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """The folder, locked, without what a restore has left; BootError if another engine runs on it."""
+        with lock.held_folder(self.path):
             clear(self.path)
-            log_there = epoch.log_of(self.database).exists()
-            keeping = stack.enter_context(ExitStack())
-            with self.migrated(owners) as conn:
-                await stack.enter_async_context(db)
-                keeping.enter_context(closing(epoch.keep_log(self.database)))
-                number = epoch.begin(conn, self.database, log_there=log_there)
-            stack.push_async_callback(_record_end, db, keeping)
-            yield number
-
-
-async def _record_end(db: Database, keeping: ExitStack) -> None:
-    try:
-        await db.write(epoch.end)
-        keeping.close()
-    except StorageError as error:
-        log.warning("the end of the engine is not recorded: %s", error)
+            yield
 
 
 def _make_private(folder: Path) -> None:

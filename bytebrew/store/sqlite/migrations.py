@@ -1,6 +1,7 @@
 """Numbered SQL for the core's tables, forward only."""
 
-from bytebrew.contract.hookspecs import Migration
+from bytebrew.contract.migration import Migration
+from bytebrew.contract.store import Driver
 from bytebrew.store import replays
 from bytebrew.store.people import forgettings
 from bytebrew.store.sessions import SESSIONS
@@ -333,9 +334,9 @@ CORE = tuple(
 )
 
 
-def add(owners: dict[str, list[tuple[int, str]]], owner: str, migration: Migration) -> None:
+def add(owners: dict[str, list[tuple[int, str]]], driver: Driver, owner: str, migration: Migration) -> None:
     """Adds a plugin's migration to those of all owners."""
-    owners.setdefault(owner, []).append((migration.number, text(migration)))
+    owners.setdefault(owner, []).append((migration.number, driver.text(migration)))
 
 
 def text(migration: Migration) -> str:

@@ -4,7 +4,7 @@ import logging
 import sqlite3
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from bytebrew.contract.connection import Connection
@@ -13,8 +13,6 @@ from bytebrew.store.sqlite import storage_errors
 log = logging.getLogger(__name__)
 
 BUSY_SECONDS = 5.0
-SPARE_PAGES = 256
-"""Free pages that a running engine keeps, because it will use them again soon."""
 BEAT = 100_000
 """Instructions of SQLite's virtual machine between two calls of a progress callback."""
 CACHE = -512
@@ -66,20 +64,7 @@ def transaction(conn: Connection) -> Iterator[None]:
         raise
 
 
-@contextmanager
-def snapshot(path: Path) -> Iterator[Connection]:
-    """A connection that reads one snapshot; StorageError where the file, the disk or the memory is the cause."""
-    try:
-        with closing(connect(path, read_only=True)) as conn:
-            conn.execute("begin")
-            yield conn
-    except (sqlite3.Error, MemoryError) as error:
-        if storage_errors.is_known(error):
-            raise storage_errors.fault_of(error) from error
-        raise
-
-
-def shrink(conn: Connection, spare: int = SPARE_PAGES) -> Sequence[object]:
+def shrink(conn: Connection, spare: int) -> Sequence[object]:
     """Returns some free pages at the end of the file to the disk, and their number."""
     free = _number(conn, "freelist_count")
     if free <= spare:

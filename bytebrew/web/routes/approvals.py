@@ -13,7 +13,7 @@ from bytebrew.conversation.tools.confirmations import Confirmations
 from bytebrew.engine import Engine
 from bytebrew.store import confirmations, sessions
 from bytebrew.store.confirmations import Confirmation, ConfirmationDetail, Status
-from bytebrew.store.sqlite.database import Database
+from bytebrew.store.database.database import Database
 
 Answers = Annotated[tuple[Annotated[str, Meta(max_length=10_000)], ...], Meta(min_length=1, max_length=2)]
 

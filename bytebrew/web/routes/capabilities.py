@@ -7,7 +7,7 @@ from bytebrew.contract.route import Request, Route
 from bytebrew.engine import Engine
 from bytebrew.store.configuration import capabilities
 from bytebrew.store.configuration.capabilities import CapabilityTypes
-from bytebrew.store.sqlite.database import Database
+from bytebrew.store.database.database import Database
 
 
 async def list_capabilities(db: Database, request: Request[None]) -> list[Capability]:

@@ -27,9 +27,9 @@ from bytebrew.engine import Engine
 from bytebrew.store import sessions, turn_results
 from bytebrew.store.configuration import schemas
 from bytebrew.store.configuration.response_formats import checked
+from bytebrew.store.database.database import Database
 from bytebrew.store.journal import EventRange, Journal, Log, OpenEventRange
 from bytebrew.store.sessions import ForkedFrom
-from bytebrew.store.sqlite.database import Database
 from bytebrew.store.turn_results import ALL, TurnResult, newest_first
 from bytebrew.store.turns import NewTurn
 from bytebrew.web.access import check_schema

@@ -15,8 +15,8 @@ from bytebrew.contract.route import Parameter, Reply, Request, Route, Stream
 from bytebrew.engine import Engine
 from bytebrew.store import forks, sessions
 from bytebrew.store.configuration import schemas
+from bytebrew.store.database.database import Database
 from bytebrew.store.sessions import ForkedFrom, Session
-from bytebrew.store.sqlite.database import Database
 from bytebrew.web.routes.chat import ChatRequest, OwnModels, again, begin
 from bytebrew.web.routes.turns import ChatAnswer
 

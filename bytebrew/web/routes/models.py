@@ -17,7 +17,7 @@ from bytebrew.contract.route import Parameter, Request, Route
 from bytebrew.conversation.model_verification import Verification, verify
 from bytebrew.engine import Engine
 from bytebrew.store.configuration import models
-from bytebrew.store.sqlite.database import Database
+from bytebrew.store.database.database import Database
 
 
 class UnstoredModel(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

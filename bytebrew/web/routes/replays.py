@@ -14,8 +14,8 @@ from bytebrew.conversation.replay.comparison import TurnReport
 from bytebrew.conversation.replay.replays import NewReplay
 from bytebrew.engine import Engine
 from bytebrew.store import replays
+from bytebrew.store.database.database import Database
 from bytebrew.store.replays import Replay
-from bytebrew.store.sqlite.database import Database
 
 
 class Totals(Struct, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ from bytebrew.contract.entities import NewRelation, NewSchema, Relation, Schema,
 from bytebrew.contract.route import Request, Route
 from bytebrew.engine import Engine
 from bytebrew.store.configuration import schemas
-from bytebrew.store.sqlite.database import Database
+from bytebrew.store.database.database import Database
 
 
 async def list_schemas(db: Database, request: Request[None]) -> list[Schema]:

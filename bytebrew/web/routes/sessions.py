@@ -33,12 +33,12 @@ from bytebrew.contract.route import (
 from bytebrew.conversation.runner import Runner
 from bytebrew.engine import Engine
 from bytebrew.store import confirmations, messages, sessions
+from bytebrew.store.database.database import Database
 from bytebrew.store.journal import Journal, Log, OpenEventRange
 from bytebrew.store.queries import session_list
 from bytebrew.store.queries.events import last_number, read_events
 from bytebrew.store.queries.session_list import SessionRow
 from bytebrew.store.sessions import Session
-from bytebrew.store.sqlite.database import Database
 from bytebrew.web.event_cursor import Cursor, EventId, Number, event_cursor
 from bytebrew.web.routes.turns import ClientCall, client_calls
 

@@ -11,7 +11,7 @@ from bytebrew.contract.entities import Live
 from bytebrew.contract.route import Request, Route
 from bytebrew.engine import Engine
 from bytebrew.store.configuration import changed_options
-from bytebrew.store.sqlite.database import Database
+from bytebrew.store.database.database import Database
 
 
 class Setting(Struct, frozen=True, kw_only=True):

@@ -16,8 +16,8 @@ from bytebrew.conversation.tasks import Tasks
 from bytebrew.conversation.tools.confirmations import Confirmations
 from bytebrew.engine import Engine
 from bytebrew.store import confirmations, tasks
+from bytebrew.store.database.database import Database
 from bytebrew.store.journal import Journal
-from bytebrew.store.sqlite.database import Database
 from bytebrew.store.task_approvals import shown
 from bytebrew.store.tasks import Filter
 from bytebrew.web.access import check_schema

@@ -19,9 +19,9 @@ from bytebrew.conversation.waiting_turns import Place
 from bytebrew.engine import Engine
 from bytebrew.store import confirmations, forks, sessions, turn_results, turns
 from bytebrew.store.confirmations import Confirmation
+from bytebrew.store.database.database import Database
 from bytebrew.store.queries import waiting_messages
 from bytebrew.store.queries.waiting_messages import WaitingMessage
-from bytebrew.store.sqlite.database import Database
 from bytebrew.store.turn_results import TurnResult
 
 

@@ -84,7 +84,7 @@ async def export_person(engine: Engine, request: Request[None]) -> Stream:
     """
     sub, mask = _person(engine, request)
     kinds = engine.personal_data.values()
-    file = await asyncio.to_thread(export, engine.db.path, kinds, sub, mask)
+    file = await asyncio.to_thread(export, engine.db, engine.data_dir, kinds, sub, mask)
 
     async def chunks() -> AsyncGenerator[bytes, None]:
         with closing(file):

@@ -14,17 +14,18 @@ import pytest
 from bytebrew.base.errors import BootError, TooSlow
 from bytebrew.contract.connection import Connection
 from bytebrew.store.backups.copies import copy_database, make_file
-from bytebrew.store.sqlite.database import GATHER_SECONDS, Database
+from bytebrew.store.database.database import GATHER_SECONDS, Database
+from bytebrew.store.database.scans import SCANNERS
+from bytebrew.store.database.write_queue import Rows
+from bytebrew.store.sqlite.driver import SQLiteDriver
 from bytebrew.store.sqlite.epoch import uri_to_read
 from bytebrew.store.sqlite.pragmas import connect
-from bytebrew.store.sqlite.scans import SCANNERS
-from bytebrew.store.sqlite.write_queue import Rows
 from tests.tables import trace
 
 
 @pytest.fixture
 async def db(tmp_path: Path) -> AsyncIterator[Database]:
-    async with Database(tmp_path / "test.db") as opened:
+    async with Database(SQLiteDriver(tmp_path / "test.db")) as opened:
         await opened.write(lambda conn: conn.execute("create table t (n integer primary key) strict"))
         yield opened
 
@@ -157,7 +158,7 @@ async def test_a_read_whose_caller_was_cancelled_while_it_waited_is_not_done(db:
 
 async def test_who_reads_when_the_database_is_closed_is_not_left_waiting(tmp_path: Path) -> None:
     go_on = threading.Event()
-    async with Database(tmp_path / "test.db") as db:
+    async with Database(SQLiteDriver(tmp_path / "test.db")) as db:
         reading = [asyncio.create_task(db.read(lambda conn: go_on.wait(0.2))) for _ in range(3)]
         await asyncio.sleep(0.05)
     done, waiting = await asyncio.wait(reading, timeout=2)
@@ -184,7 +185,7 @@ async def test_reads_are_answered_while_every_scanner_is_busy(db: Database) -> N
 
 
 async def test_a_scan_that_takes_too_long_is_interrupted_and_its_reader_works_on(tmp_path: Path) -> None:
-    async with Database(tmp_path / "test.db", scan_seconds=0.1) as db:
+    async with Database(SQLiteDriver(tmp_path / "test.db"), scan_seconds=0.1) as db:
         await db.write(lambda conn: conn.execute("create table t (n integer primary key) strict"))
         slow = await asyncio.gather(*(db.scan(endless) for _ in range(2 * SCANNERS)), return_exceptions=True)
         assert [type(one) for one in slow] == [TooSlow] * 2 * SCANNERS
@@ -203,7 +204,7 @@ async def test_a_scan_of_many_short_statements_is_interrupted_too(tmp_path: Path
         time.sleep(0.2)
         many(conn)
 
-    async with Database(tmp_path / "test.db", scan_seconds=0.1) as db:
+    async with Database(SQLiteDriver(tmp_path / "test.db"), scan_seconds=0.1) as db:
         with pytest.raises(TooSlow):
             await asyncio.wait_for(db.scan(slow_then_many), 10)
 
@@ -231,7 +232,7 @@ async def test_a_scan_sees_one_state_and_cannot_write(db: Database) -> None:
 
 
 async def test_a_database_closes_although_scans_run_and_wait(tmp_path: Path) -> None:
-    async with Database(tmp_path / "test.db") as db:
+    async with Database(SQLiteDriver(tmp_path / "test.db")) as db:
         scans = [asyncio.create_task(db.scan(endless)) for _ in range(2 * SCANNERS)]
         await asyncio.sleep(0.05)
     done, waiting = await asyncio.wait(scans, timeout=2)
@@ -255,10 +256,10 @@ async def test_a_read_sees_one_state_throughout(db: Database) -> None:
 
 
 async def test_another_process_that_holds_the_lock_is_waited_for(
-    db: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     await db.write(lambda conn: conn.execute("pragma busy_timeout = 50").fetchall())
-    other = connect(db.path)
+    other = connect(tmp_path / "test.db")
     other.execute("begin immediate")
     writing = asyncio.create_task(db.write(insert, 1))
     await asyncio.sleep(0.3)
@@ -270,7 +271,7 @@ async def test_another_process_that_holds_the_lock_is_waited_for(
 
 
 async def test_what_was_asked_for_before_the_end_is_committed(tmp_path: Path) -> None:
-    async with Database(tmp_path / "end.db") as db:
+    async with Database(SQLiteDriver(tmp_path / "end.db")) as db:
         await db.write(lambda conn: conn.execute("create table t (n integer primary key) strict"))
         tasks = [asyncio.create_task(db.write(insert, n)) for n in range(20)]
         await asyncio.sleep(0)
@@ -282,7 +283,7 @@ async def test_what_was_asked_for_before_the_end_is_committed(tmp_path: Path) ->
 
 async def test_the_file_has_the_promised_pragmas(tmp_path: Path) -> None:
     for level, number in (("normal", 1), ("full", 2)):
-        async with Database(tmp_path / f"{level}.db", level) as db:
+        async with Database(SQLiteDriver(tmp_path / f"{level}.db", level)) as db:
             pragmas = ("journal_mode", "synchronous", "foreign_keys", "auto_vacuum")
             found = [await db.write(pragma, name) for name in pragmas]
             assert found == ["wal", number, 1, 2]
@@ -301,7 +302,8 @@ async def test_a_backup_is_whole_while_writes_go_on(db: Database, tmp_path: Path
     writing = asyncio.create_task(write())
     await asyncio.sleep(0.05)
     make_file(tmp_path / "copy.db", "the copy")
-    await asyncio.to_thread(copy_database, db.path, uri_to_read(db.path), tmp_path / "copy.db")
+    file = tmp_path / "test.db"
+    await asyncio.to_thread(copy_database, file, uri_to_read(file), tmp_path / "copy.db")
     stop = True
     written = await writing
     copy = sqlite3.connect(tmp_path / "copy.db")

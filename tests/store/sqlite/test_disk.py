@@ -251,7 +251,7 @@ async def test_health_does_not_hang_where_the_database_does(
 ) -> None:
     engine, client = served
     monkeypatch.setattr("bytebrew.web.routes.health.SECONDS", 0.2)
-    with closing(sqlite3.connect(engine.db.path)) as other:
+    with closing(sqlite3.connect(engine.folder.database)) as other:
         other.execute("begin immediate")
         answer = await client.get(f"{HEALTH}?deep=true")
         assert (answer.status_code, answer.json()["status"]) == (503, "degraded")

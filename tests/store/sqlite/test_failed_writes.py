@@ -63,8 +63,8 @@ class Disk:
 
 def has_rows(work: Any) -> bool:
     """Whether a transaction takes events."""
-    transaction = work.args[0]
-    return bool(transaction.args[2])
+    transaction = work.args[1]
+    return bool(transaction.args[3])
 
 
 async def stored(engine: Engine, session_id: str) -> list[tuple[int, str]]:
@@ -105,7 +105,7 @@ async def test_the_text_of_a_step_whose_calls_were_not_recorded_goes_back_to_the
     provider = ScriptedProvider(asks, [MessageDelta(content="well")])
     async with served_engine(providing(provider)) as (engine, client):
         await scripted_schema(engine)
-        fail(engine, FULL, lambda work: any(row[2] == "tool_call" for row in work.args[0].args[2]))
+        fail(engine, FULL, lambda work: any(row[2] == "tool_call" for row in work.args[1].args[3]))
         body = {"message": "hi", "session_id": new_uuid()}
         assert '"code":"storage"' in (await client.post(CHAT, json=body)).text
         async with asyncio.timeout(5):

@@ -12,7 +12,7 @@ from bytebrew.contract.connection import Connection
 from bytebrew.contract.lists import PAGE_BYTES
 from bytebrew.contract.messages import Message
 from bytebrew.engine import Engine
-from bytebrew.store.sqlite.scans import SCANNERS
+from bytebrew.store.database.scans import SCANNERS
 from bytebrew.testing import served_engine
 
 CHAT = "/api/v1/schemas/demo/chat"

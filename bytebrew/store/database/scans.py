@@ -1,11 +1,11 @@
 """Scans: lists, sums and exports, which may be slow reads, each with a time limit."""
 
 import asyncio
-import sqlite3
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from bytebrew.store.sqlite.write_queue import Pending
+from bytebrew.contract.connection import Connection
+from bytebrew.store.database.write_queue import Pending
 
 SCANNERS = 2
 SCAN_SECONDS = 5.0
@@ -16,7 +16,7 @@ async def scan_forever(
     scans: "asyncio.Queue[Pending]",
     seconds: float,
     *,
-    run: Callable[[Callable[[sqlite3.Connection], Any]], Awaitable[Any]],
+    run: Callable[[Callable[[Connection], Any]], Awaitable[Any]],
     interrupt: Callable[[], Awaitable[None]],
     settle: Callable[[asyncio.Future[Any], Any], None],
 ) -> None:

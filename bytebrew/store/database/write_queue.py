@@ -1,9 +1,10 @@
 """The queue of the database's writer: works, and the rows that share a transaction with them."""
 
 import asyncio
-import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
+
+from bytebrew.contract.connection import Connection
 
 Rows = Sequence[tuple[Any, ...]]
 """Rows to insert; the first column is the id of the row's session."""
@@ -15,7 +16,7 @@ class RowSource(Protocol):
     def take(self) -> Rows:
         """Removes and returns the queued rows."""
 
-    def insert(self, conn: sqlite3.Connection, rows: Rows) -> None:
+    def insert(self, conn: Connection, rows: Rows) -> None:
         """Inserts rows, in the database's thread; raises if one of them is refused."""
 
     def settled(self, refused: Mapping[Any, Exception]) -> None:
@@ -33,8 +34,12 @@ class Owner(Protocol):
 
 
 class Pending(NamedTuple):
-    """A queued work; one with an owner runs only if none of the owner's rows is lost."""
+    """A queued work; one with an owner runs only if none of the owner's rows is lost.
 
-    work: Callable[[sqlite3.Connection], Any]
+    It writes to the rows of the session alone, to any without one.
+    """
+
+    work: Callable[[Connection], Any]
     done: asyncio.Future[Any]
     owner: Owner | None = None
+    session_id: str | None = None

@@ -1,6 +1,5 @@
 """Repeats a failed transaction with a savepoint for each work, so that all but the failing ones are committed."""
 
-import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import groupby
@@ -8,12 +7,13 @@ from operator import itemgetter
 from traceback import clear_frames
 from typing import Any
 
-from bytebrew.store.sqlite import storage_errors
-from bytebrew.store.sqlite.write_queue import Pending, Rows, RowSource
+from bytebrew.contract.connection import Connection
+from bytebrew.contract.store import Driver
+from bytebrew.store.database.write_queue import Pending, Rows, RowSource
 
 
 def each_apart(
-    works: Sequence[Pending], source: RowSource | None, rows: Rows, conn: sqlite3.Connection
+    driver: Driver, works: Sequence[Pending], source: RowSource | None, rows: Rows, conn: Connection
 ) -> tuple[list[Any], Mapping[Any, Exception]]:
     """The works' outcomes, and the errors of the sessions whose rows were refused.
 
@@ -24,29 +24,29 @@ def each_apart(
     outcomes: dict[int, Any] = {}
     for session_id, group in groupby(sorted(rows, key=itemgetter(0)), key=itemgetter(0)):
         own = [n for n, one in enumerate(works) if one.owner and one.owner.session_id == session_id]
-        done = _apart(conn, partial(_together, [works[n] for n in own], source, list(group)))
+        done = _apart(driver, conn, partial(_together, [works[n] for n in own], source, list(group)))
         if isinstance(done, Exception):
             refused[session_id] = done
         outcomes |= dict(zip(own, [done] * len(own) if isinstance(done, Exception) else done, strict=True))
     for n, one in enumerate(works):
         if n not in outcomes:
-            outcomes[n] = _apart(conn, one.work)
+            outcomes[n] = _apart(driver, conn, one.work)
     return [outcomes[n] for n in range(len(works))], refused
 
 
-def _together(works: Sequence[Pending], source: RowSource | None, rows: Rows, conn: sqlite3.Connection) -> list[Any]:
+def _together(works: Sequence[Pending], source: RowSource | None, rows: Rows, conn: Connection) -> list[Any]:
     if source:
         source.insert(conn, rows)
     return [one.work(conn) for one in works]
 
 
-def _apart(conn: sqlite3.Connection, work: Callable[[sqlite3.Connection], Any]) -> Any:
+def _apart(driver: Driver, conn: Connection, work: Callable[[Connection], Any]) -> Any:
     """The result, or the exception after a rollback of the work; a fault of the file is raised."""
     conn.execute("savepoint work")
     try:
         outcome = work(conn)
     except Exception as error:  # raised to the caller of this work
-        if storage_errors.breaks(error):
+        if driver.breaks(error):
             raise
         clear_frames(error.__traceback__)
         conn.execute("rollback to work")

@@ -1,26 +1,21 @@
-"""The SQLite database: one writer that commits the works of all callers together, and concurrent readers (WAL)."""
+"""The database: one writer that commits the works of all callers together, and concurrent readers, over a driver."""
 
 import asyncio
 import logging
-import os
-import sqlite3
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, closing, contextmanager
 from functools import partial
-from pathlib import Path
-from traceback import clear_frames
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from bytebrew.base.errors import BootError, StorageError, TooSlow
 from bytebrew.contract.connection import Connection
-from bytebrew.store.sqlite import integrity, storage_errors
-from bytebrew.store.sqlite.aiosqlite_fixes import WorkConnection, open_connection
-from bytebrew.store.sqlite.failed_commit import each_apart
-from bytebrew.store.sqlite.pragmas import BUSY_SECONDS, connect, roll_back
-from bytebrew.store.sqlite.scans import SCAN_SECONDS, SCANNERS, scan_forever
-from bytebrew.store.sqlite.write_queue import Owner, Pending, Rows, RowSource
+from bytebrew.contract.store import Driver
+from bytebrew.store.database.aiosqlite_fixes import WorkConnection, open_connection
+from bytebrew.store.database.scans import SCAN_SECONDS, SCANNERS, scan_forever
+from bytebrew.store.database.transactions import again_if_may_pass, each_of, reading, transact
+from bytebrew.store.database.write_queue import Owner, Pending, RowSource
 
 log = logging.getLogger(__name__)
 
@@ -42,13 +37,13 @@ class Database:
     committed together in the next one (group commit); if one fails, each gets a savepoint.
     """
 
-    def __init__(self, path: Path, synchronous: str = "normal", *, scan_seconds: float = SCAN_SECONDS) -> None:
-        self.path = path
-        self._synchronous, self._scan_seconds = synchronous, scan_seconds
+    def __init__(self, driver: Driver, *, scan_seconds: float = SCAN_SECONDS) -> None:
+        self.driver = driver
+        self._scan_seconds = scan_seconds
         self._works, self._running = list[Pending](), list[Pending]()
         self._looks, self._scans = asyncio.Queue[Pending](), asyncio.Queue[Pending]()
         self._waiting_since = deque[float]()  # enqueue times of the waiting reads
-        self._reading: list[asyncio.Task[None]] = []
+        self.reading: list[asyncio.Task[None]] = []
         self._source: RowSource | None = None
         self._wake = asyncio.Event()
         self._writing: asyncio.Task[None] | None = None
@@ -60,19 +55,17 @@ class Database:
         self.commits = self.committed_works = self.committed_rows = 0
 
     async def __aenter__(self) -> "Database":
-        if not self.path.exists():
-            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
         async with AsyncExitStack() as opened:
-            self._writer = await _open(opened, self.path, self._synchronous)
-            reader = partial(_open, opened, self.path, self._synchronous, read_only=True)
+            self._writer = await _open(opened, self.driver)
+            reader = partial(_open, opened, self.driver, read_only=True)
             self._readers = [await reader() for _ in range(READERS)]
             self._scanners = [await reader() for _ in range(SCANNERS)]
             opened.pop_all()
         loops = {f"reader {n}": self._read_forever(one, f"reader {n}") for n, one in enumerate(self._readers, 1)}
         loops |= {f"scanner {n}": self._scan_forever(one, f"scanner {n}") for n, one in enumerate(self._scanners, 1)}
-        self._reading = [asyncio.create_task(loop, name=f"database {name}") for name, loop in loops.items()]
+        self.reading = [asyncio.create_task(loop, name=f"database {name}") for name, loop in loops.items()]
         self._writing = asyncio.create_task(self._write_forever(), name="database writer")
-        for task in (self._writing, *self._reading):
+        for task in (self._writing, *self.reading):
             task.add_done_callback(self._ended)
         return self
 
@@ -85,7 +78,7 @@ class Database:
             self._writing.cancel()
             barrier.cancel()
             await asyncio.wait([barrier, self._writing])
-        reading, self._reading = [*self._reading, *filter(None, [self._examining])], []
+        reading, self.reading = [*self.reading, *filter(None, [self._examining])], []
         for task in reading:
             task.cancel()
         await asyncio.gather(*reading, return_exceptions=True)
@@ -108,7 +101,7 @@ class Database:
 
         Raises StorageError if the database cannot be read.
         """
-        return await self._look(self._looks, partial(_reading, work, args, kwargs))
+        return await self._look(self._looks, partial(reading, self.driver, work, args, kwargs))
 
     async def glance(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """As `read`, for work of one statement, which needs no transaction for a consistent view."""
@@ -116,10 +109,22 @@ class Database:
 
     async def scan(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """As `read`, for lists, sums and exports, on separate connections; TooSlow after 5 seconds."""
-        return await self._look(self._scans, partial(_reading, work, args, kwargs))
+        return await self._look(self._scans, partial(reading, self.driver, work, args, kwargs))
 
-    async def _look(self, queue: "asyncio.Queue[Pending]", work: Callable[[sqlite3.Connection], T]) -> T:
-        if not self._reading:
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """A connection of its own that reads one snapshot, for a thread; StorageError if the database is the cause."""
+        try:
+            with closing(self.driver.open(read_only=True)) as conn:
+                self.driver.begin_read(conn)
+                yield conn
+        except Exception as error:
+            if fault := self.driver.fault(error):
+                raise fault from error
+            raise
+
+    async def _look(self, queue: "asyncio.Queue[Pending]", work: Callable[[Connection], T]) -> T:
+        if not self.reading:
             raise RuntimeError("the database is closed")
         self._check()
         done: asyncio.Future[T] = _future()
@@ -128,10 +133,10 @@ class Database:
             self._waiting_since.append(time.monotonic())
         try:
             return await done
-        except (sqlite3.DatabaseError, MemoryError) as error:
-            if storage_errors.code(error) == sqlite3.SQLITE_READONLY:  # the work tried to write, which is a bug
+        except (self.driver.error, MemoryError) as error:
+            if self.driver.wrote(error):  # which is a bug of the work
                 raise
-            if storage_errors.code(error) == sqlite3.SQLITE_INTERRUPT:
+            if self.driver.interrupted(error):
                 raise TooSlow(self._scan_seconds) from error
             if (fault := self._as_fault(error)) is error:
                 raise
@@ -147,7 +152,7 @@ class Database:
             looks = [one for one in looks if not one.done.done()]
             try:
                 with self._at_work(name):
-                    outcomes = await reader.run(partial(_each, [one.work for one in looks]))
+                    outcomes = await reader.run(partial(each_of, self.driver, [one.work for one in looks]))
             except asyncio.CancelledError:
                 for one in looks:
                     one.done.cancel()
@@ -160,9 +165,9 @@ class Database:
                 _settle(one.done, outcome)
 
     async def _scan_forever(self, scanner: WorkConnection, name: str) -> None:
-        async def run(work: Callable[[sqlite3.Connection], Any]) -> Any:
+        async def run(work: Callable[[Connection], Any]) -> Any:
             with self._at_work(name):
-                return (await scanner.run(partial(_each, [work])))[0]
+                return (await scanner.run(partial(each_of, self.driver, [work])))[0]
 
         await scan_forever(self._scans, self._scan_seconds, run=run, interrupt=scanner.interrupt, settle=_settle)
 
@@ -178,7 +183,13 @@ class Database:
 
     async def write_for(self, owner: Owner, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """As `write`, in one transaction with the owner's rows; raises the owner's error if some of them were lost."""
-        result: T = await self._put(Pending(lambda conn: work(conn, *args, **kwargs), _future(), owner))
+        run, session_id = lambda conn: work(conn, *args, **kwargs), owner.session_id
+        result: T = await self._put(Pending(run, _future(), owner, session_id))
+        return result
+
+    async def write_in(self, session_id: str, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `write`, for work that writes to the rows of one session alone: other nodes write meanwhile."""
+        result: T = await self._put(Pending(lambda conn: work(conn, *args, **kwargs), _future(), None, session_id))
         return result
 
     async def _put(self, pending: Pending) -> Any:
@@ -204,7 +215,7 @@ class Database:
         finally:
             del self._since[name]
 
-    async def between(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def between(self, work: Callable[[Connection], T]) -> T:
         """The result of `checkpoint`, or of other work that is not to be in a transaction; writes wait meanwhile."""
         result: T = await self._writer.run(work)
         return result
@@ -222,12 +233,12 @@ class Database:
             changes = self._writer.total_changes if self.fault else 0
             try:
                 with self._at_work("writer"):
-                    work = partial(_read_again_if_damaged, partial(_transact, works, self._source, rows))
-                    outcomes, refused = await self._writer.run(work)
-            except (sqlite3.Error, MemoryError) as failure:
+                    work = partial(transact, self.driver, works, self._source, rows)
+                    outcomes, refused = await self._writer.run(partial(again_if_may_pass, self.driver, work))
+            except (self.driver.error, MemoryError) as failure:
                 level = logging.DEBUG if self.fault else logging.ERROR  # once per outage
                 log.log(level, "a transaction of %d works and %d rows failed: %r", len(works), len(rows), failure)
-                fault = self._remember(failure)
+                fault = self._remember(self.driver.fault(failure) or _unknown(failure))
                 outcomes, refused = [fault] * len(works), {row[0]: fault for row in rows}
             else:
                 if self.fault and not self.fault.lasting and self._writer.total_changes > changes:
@@ -265,9 +276,9 @@ class Database:
         self.lost.set()
 
     async def _examine(self) -> None:
-        await integrity.wait_until_intact(self.path)
+        await self.driver.restored()
         if not self.lost.is_set():
-            log.warning("%s reads as a sound database again", self.path)
+            log.warning("%s reads as a sound database again", self.driver.place)
             self.fault = None
 
     def _check(self) -> None:
@@ -276,11 +287,11 @@ class Database:
 
     def _as_fault(self, error: Exception) -> Exception:
         """The error, as a StorageError if the file, the disk or the memory is its cause."""
-        return self._remember(error) if storage_errors.is_known(error) else error
+        fault = self.driver.fault(error)
+        return error if fault is None else self._remember(fault)
 
-    def _remember(self, error: Exception) -> StorageError:
-        """The StorageError of a fault, which `fault` holds until a write succeeds."""
-        fault = storage_errors.fault_of(error)
+    def _remember(self, fault: StorageError) -> StorageError:
+        """The fault, which `fault` holds until a write succeeds."""
         if self.fault is None or not self.fault.lasting:
             self.fault = fault
             if fault.lasting:
@@ -288,12 +299,12 @@ class Database:
         return fault
 
 
-async def _open(opened: AsyncExitStack, path: Path, synchronous: str, *, read_only: bool = False) -> WorkConnection:
+async def _open(opened: AsyncExitStack, driver: Driver, *, read_only: bool = False) -> WorkConnection:
     """A connection that the stack closes: a running thread would keep the process alive."""
     try:
-        connection = await open_connection(partial(connect, path, synchronous, read_only=read_only))
-    except (sqlite3.Error, MemoryError) as error:
-        raise BootError(f"{path} cannot be opened: {str(error) or 'there is not enough memory'}") from error
+        connection = await open_connection(partial(driver.open, read_only=read_only), driver.error)
+    except (driver.error, MemoryError) as error:
+        raise BootError(f"{driver.place} cannot be opened: {str(error) or 'there is not enough memory'}") from error
     opened.push_async_callback(connection.close)
     return connection
 
@@ -309,85 +320,11 @@ def _settle(done: asyncio.Future[Any], outcome: Any) -> None:
         done.set_result(outcome)
 
 
-def _read_again_if_damaged(work: Callable[[sqlite3.Connection], T], conn: sqlite3.Connection) -> T:
-    """Runs the work again if the file seems damaged: SQLite reports a failed read of the disk the same way."""
-    try:
-        return work(conn)
-    except sqlite3.DatabaseError as error:
-        if not storage_errors.is_damage(error):
-            raise
-        clear_frames(error.__traceback__)
-    roll_back(conn)
-    return work(conn)
-
-
-def _each(works: Sequence[Callable[[sqlite3.Connection], Any]], conn: sqlite3.Connection) -> list[Any]:
-    """The result or the exception of each work."""
-    outcomes: list[Any] = []
-    for work in works:
-        try:
-            if conn.in_transaction:  # the rollback of the previous work failed
-                conn.execute("rollback")
-            outcomes.append(_read_again_if_damaged(work, conn))
-        except Exception as error:  # noqa: BLE001 - it is raised where the work was asked for
-            clear_frames(error.__traceback__)  # a cursor in a frame keeps its snapshot open
-            roll_back(conn)
-            outcomes.append(error)
-    return outcomes
-
-
-def _reading(work: Callable[..., T], args: Sequence[Any], kwargs: dict[str, Any], conn: sqlite3.Connection) -> T:
-    conn.execute("begin")
-    found = work(conn, *args, **kwargs)
-    conn.execute("rollback")
-    return found
+def _unknown(error: Exception) -> StorageError:
+    fault = StorageError(f"The database has failed: {error}")
+    fault.__cause__ = error
+    return fault
 
 
 def _future() -> asyncio.Future[Any]:
     return asyncio.get_running_loop().create_future()
-
-
-def _transact(
-    works: Sequence[Pending], source: RowSource | None, rows: Rows, conn: sqlite3.Connection
-) -> tuple[list[Any], Mapping[Any, Exception]]:
-    """Commits rows and works in one transaction; returns the works' outcomes, and errors by session of refused rows.
-
-    If anything fails, all of it runs again with a savepoint for each: a failure in a session's rows, or in the works
-    that belong to them, rolls back all of these; a failure of any other work rolls back that work. A fault of the file
-    or of memory rolls back everything and is raised.
-    """
-    _begin(conn)
-    refused: Mapping[Any, Exception] = {}
-    try:
-        try:
-            if source and rows:
-                source.insert(conn, rows)
-            outcomes = [one.work(conn) for one in works]
-        except Exception as error:  # another error becomes the outcome of its work in the second run
-            if storage_errors.breaks(error):
-                raise
-            _begin(conn)
-            outcomes, refused = each_apart(works, source, rows, conn)
-        if not conn.in_transaction:  # SQLite rolled back, and a work ignored the error
-            raise sqlite3.OperationalError("the transaction ended before its commit")
-        conn.execute("commit")
-    except BaseException as error:
-        clear_frames(error.__traceback__)
-        roll_back(conn)
-        raise
-    return outcomes, refused
-
-
-def _begin(conn: sqlite3.Connection) -> None:
-    """Begins a write transaction, ends one that is left open, and waits for other processes as long as necessary."""
-    if conn.in_transaction:
-        conn.execute("rollback")
-    while True:
-        try:
-            conn.execute("begin immediate")
-        except sqlite3.OperationalError as error:
-            if storage_errors.code(error) != sqlite3.SQLITE_BUSY:  # busy: a command, a backup or a check uses the file
-                raise
-            log.warning("another process has been writing to the database for %g s; waiting on", BUSY_SECONDS)
-        else:
-            return

@@ -1,12 +1,13 @@
 """Patches of aiosqlite 0.22; each has the reason, the upstream issue, and when to delete it."""
 
 import asyncio
-import sqlite3
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
 import aiosqlite
+
+from bytebrew.contract.store import StoreConnection
 
 
 class WorkConnection(aiosqlite.Connection):
@@ -20,16 +21,16 @@ class WorkConnection(aiosqlite.Connection):
     run: Callable[[Callable[..., Any]], Awaitable[Any]]
 
 
-async def open_connection(connect: Callable[[], sqlite3.Connection]) -> WorkConnection:
-    """An open connection; if opening fails, its thread has ended before the error is raised.
+async def open_connection(connect: Callable[[], StoreConnection], error: type[Exception]) -> WorkConnection:
+    """An open connection of any driver; if opening fails, its thread has ended before the error is raised.
 
     Why: aiosqlite lets that thread run on for a moment; if the event loop is closed before it ends, it raises an
     unhandled exception. Upstream: none known. Delete when: awaiting a connection waits for its thread.
     """
-    connection = WorkConnection(connect, 64)
+    connection = WorkConnection(connect, 64)  # type: ignore[arg-type]  # it calls no other member than a StoreConnection has
     try:
         await connection
-    except (sqlite3.Error, MemoryError):
+    except (error, MemoryError):
         await asyncio.to_thread(connection._thread.join)
         raise
     connection.run = partial(connection._execute, conn=connection._conn)  # a partial saves a frame per call

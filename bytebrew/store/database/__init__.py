@@ -1,0 +1,1 @@
+"""The engine's database: a writer that commits works together, readers and scanners, over any driver."""

@@ -1,0 +1,96 @@
+"""Transactions of a connection: those of the writer, each with the works of many callers, and of readers."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from traceback import clear_frames
+from typing import Any, TypeVar, cast
+
+from bytebrew.contract.connection import Connection
+from bytebrew.contract.store import Driver
+from bytebrew.store.database.failed_commit import each_apart
+from bytebrew.store.database.write_queue import Pending, Rows, RowSource
+
+T = TypeVar("T")
+
+
+@contextmanager
+def transaction(driver: Driver, conn: Connection) -> Iterator[None]:
+    """Commits the block's changes, or rolls them back if it raises."""
+    driver.begin(conn, None)
+    try:
+        yield
+        driver.commit(conn)
+    except BaseException:
+        driver.roll_back(conn)
+        raise
+
+
+def again_if_may_pass(driver: Driver, work: Callable[[Connection], T], conn: Connection) -> T:
+    """Runs the work again while the driver says that its error may pass."""
+    for _ in range(driver.attempts - 1):
+        try:
+            return work(conn)
+        except Exception as error:
+            if not driver.may_pass(error):
+                raise
+            clear_frames(error.__traceback__)
+        driver.roll_back(conn)
+    return work(conn)
+
+
+def each_of(driver: Driver, works: Sequence[Callable[[Connection], Any]], conn: Connection) -> list[Any]:
+    """The result or the exception of each work."""
+    outcomes: list[Any] = []
+    for work in works:
+        try:
+            if conn.in_transaction:  # the rollback of the previous work failed
+                driver.roll_back(conn)
+            outcomes.append(again_if_may_pass(driver, work, conn))
+        except Exception as error:  # noqa: BLE001 - it is raised where the work was asked for
+            clear_frames(error.__traceback__)  # a cursor in a frame keeps its snapshot open
+            driver.roll_back(conn)
+            outcomes.append(error)
+    return outcomes
+
+
+def reading(driver: Driver, work: Callable[..., T], args: Sequence[Any], kwargs: dict[str, Any], conn: Connection) -> T:
+    driver.begin_read(conn)
+    found = work(conn, *args, **kwargs)
+    conn.execute("rollback")
+    return found
+
+
+def transact(
+    driver: Driver, works: Sequence[Pending], source: RowSource | None, rows: Rows, conn: Connection
+) -> tuple[list[Any], Mapping[Any, Exception]]:
+    """Commits rows and works in one transaction; returns the works' outcomes, and errors by session of refused rows.
+
+    If anything fails, all of it runs again with a savepoint for each: a failure in a session's rows, or in the works
+    that belong to them, rolls back all of these; a failure of any other work rolls back that work. A fault of the
+    database or of memory rolls back everything and is raised.
+    """
+    sessions = _sessions(works, rows)
+    driver.begin(conn, sessions)
+    refused: Mapping[Any, Exception] = {}
+    try:
+        try:
+            if source and rows:
+                source.insert(conn, rows)
+            outcomes = [one.work(conn) for one in works]
+        except Exception as error:  # another error becomes the outcome of its work in the second run
+            if driver.breaks(error):
+                raise
+            driver.begin(conn, sessions)
+            outcomes, refused = each_apart(driver, works, source, rows, conn)
+        driver.commit(conn)
+    except BaseException as error:
+        clear_frames(error.__traceback__)
+        driver.roll_back(conn)
+        raise
+    return outcomes, refused
+
+
+def _sessions(works: Sequence[Pending], rows: Rows) -> set[str] | None:
+    """The sessions that a transaction writes to; None if a work may write to anything."""
+    found = {one.session_id for one in works}
+    return None if None in found else {*cast("set[str]", found), *(row[0] for row in rows)}
