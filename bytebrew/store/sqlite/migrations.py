@@ -290,6 +290,33 @@ create index confirmations_call on confirmations (turn_id, call_id, kind);
 # who sent the message of an open turn, where that is not the owner of the session
 _SENDERS = "alter table turns add column subject text not null default '';"
 
+# the engines that share a database, what each has committed, who runs what, and what is asked of who runs a session
+_NODES = """
+create table nodes (
+  id integer primary key autoincrement,
+  name text not null,
+  version text not null,
+  started_at text not null,
+  seen real not null
+) strict;
+create table node_commits (
+  node integer primary key,
+  n integer not null
+) strict;
+create table session_requests (
+  n integer primary key autoincrement,
+  session_id text not null,
+  turn_id text not null,
+  kind text not null,
+  created_at text not null
+) strict;
+create index session_requests_session on session_requests (session_id);
+alter table turns add column node integer;
+alter table tasks add column node integer;
+create index turns_node on turns (node) where status in ('queued', 'running');
+create index tasks_node on tasks (node) where node is not null;
+"""
+
 CORE = tuple(
     enumerate(
         (
@@ -328,6 +355,7 @@ CORE = tuple(
             _VERIFIED,
             _ELICITATIONS,
             _SENDERS,
+            _NODES,
         ),
         1,
     )
