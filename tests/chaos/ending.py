@@ -4,17 +4,16 @@ import asyncio
 import json
 import time
 from collections import Counter
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from bytebrew.contract.connection import Connection
 from bytebrew.store.journal import frame
-from bytebrew.store.sqlite.pragmas import connect
 from tests.chaos.client import Client
 from tests.chaos.model import LABEL, Model
 from tests.chaos.process import Process
 from tests.faults.invariants import Act, Seen, events, text_shown, violations
+from tests.stored import opened
 
 DRAIN_SECONDS = 60.0
 """How long all turns and tasks may take to end once nothing disturbs them."""
@@ -32,7 +31,7 @@ async def settled(process: Process, model: Model) -> None:
     """Returns once no turn and no task that can run is open."""
     until = time.monotonic() + DRAIN_SECONDS
     while True:
-        with closing(connect(process.data / "bytebrew.db", read_only=True)) as conn:
+        with opened(process.data) as conn:
             turns = [tuple(row) for row in conn.execute(_OPEN_TURNS)]
             tasks = [tuple(row) for row in conn.execute(_OPEN_TASKS)]
         if not turns and not tasks:
@@ -119,7 +118,7 @@ def file_agrees(process: Process, model: Model) -> None:
         seen.frames[session_id] = {n: one + b"\n\n" for n, one in frames.items()}
     for one in violations(process.data, seen):
         model.violation(one)
-    with closing(connect(process.data / "bytebrew.db", read_only=True)) as conn:
+    with opened(process.data) as conn:
         _chats(conn, model)
         _tasks(conn, model)
         _payments(conn, process, model)
@@ -199,5 +198,5 @@ def _hooks(conn: Connection, model: Model) -> None:
 
 def frames_of(path: Path, session_id: str) -> list[bytes]:
     """A session's journal as a client would see it."""
-    with closing(connect(path / "bytebrew.db", read_only=True)) as conn:
+    with opened(path) as conn:
         return [frame(n, name, data) for n, name, data in events(conn, session_id)]

@@ -15,6 +15,7 @@ from bytebrew.contract.entities import NewModel
 from bytebrew.store.configuration import models
 from bytebrew.testing import ScriptedProvider, engine, providing
 from tests.commands import BYTEBREW, environment, run
+from tests.stored import changed
 
 
 def doctor(data: Path, **settings: str) -> tuple[int, dict[str, tuple[str, str]]]:
@@ -138,6 +139,7 @@ def test_a_configuration_that_serve_would_refuse_is_a_fault(text: str | None, wo
     assert doctor(data, BYTEBREW_CONFIG=str(file))[0] == 0
 
 
+@pytest.mark.sqlite
 def test_a_damaged_page_is_found(data: Path) -> None:
     path = data / "bytebrew.db"
     with closing(sqlite3.connect(path)) as conn:
@@ -152,6 +154,7 @@ def test_a_damaged_page_is_found(data: Path) -> None:
     assert "restore it from a backup" in found["database"][1]
 
 
+@pytest.mark.sqlite
 def test_a_row_that_points_nowhere_is_damage(data: Path) -> None:
     with closing(sqlite3.connect(data / "bytebrew.db")) as conn:
         conn.execute("insert into events (session_id, n, type, data) values ('no such session', 1, 'done', x'7b7d')")
@@ -161,6 +164,7 @@ def test_a_row_that_points_nowhere_is_damage(data: Path) -> None:
     assert "1 rows point at nothing" in found["database"][1]
 
 
+@pytest.mark.sqlite
 def test_a_file_that_is_no_database_is_found(data: Path) -> None:
     (data / "bytebrew.db").write_bytes(b"no database" * 1000)
     code, found = doctor(data)
@@ -176,9 +180,8 @@ def test_a_file_that_is_no_database_is_found(data: Path) -> None:
     ],
 )
 def test_tables_that_serve_would_refuse_are_a_fault(change: str, words: str, data: Path) -> None:
-    with closing(sqlite3.connect(data / "bytebrew.db")) as conn:
+    with changed(data) as conn:
         conn.execute(change)
-        conn.commit()
     code, found = doctor(data)
     assert (code, found["database"][0]) == (1, "BAD")
     assert words in found["database"][1]
@@ -190,9 +193,8 @@ def test_a_missing_key_is_a_fault_where_credentials_are_stored(data: Path) -> No
     assert (code, found["keys"][0]) == (1, "BAD")
     assert "restore it, or the 300 stored credentials are lost" in found["keys"][1]
     assert not (data / "keys" / "secrets.key").exists()
-    with closing(sqlite3.connect(data / "bytebrew.db")) as conn:
+    with changed(data) as conn:
         conn.execute("update models set sealed_key = x''")
-        conn.commit()
     assert doctor(data)[0] == 0
 
 

@@ -5,14 +5,13 @@ import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, closing, suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import anyio
 import httpx
 
-from bytebrew.store.sqlite.pragmas import connect
 from bytebrew.testing import ADMIN
 from tests import commands, ledger
 from tests.faults import layer
@@ -21,6 +20,7 @@ from tests.faults.invariants import Seen, violations
 from tests.faults.layer import Control, Fault
 from tests.processes import send
 from tests.receiver import receiving
+from tests.stored import opened
 
 BATCH = 20
 """Faults after which the file is checked."""
@@ -156,7 +156,7 @@ class Engine:
         """What tools that may not run twice have done more often than they were called in these sessions."""
         sql = "select count(*) from tool_calls c join turns t on t.id = c.turn_id where c.tool = ? and t.session_id = ?"
         found = []
-        with closing(connect(self.data / "bytebrew.db", read_only=True)) as conn:
+        with opened(self.data) as conn:
             for line, times in self.ledger.counts().items():
                 name = line.partition(" ")[0]
                 calls = sum(conn.execute(sql, (name, one)).fetchone()[0] for one in sessions)
@@ -176,7 +176,7 @@ class Engine:
         sql = """select (select count(*) from turns where status in ('queued', 'running'))
           + (select count(*) from tasks where status in ('pending', 'in_progress'))
           + (select count(*) from callbacks_deliveries where status = 'pending')"""
-        with closing(connect(self.data / "bytebrew.db", read_only=True)) as conn:
+        with opened(self.data) as conn:
             count: int = conn.execute(sql).fetchone()[0]
         return count
 
@@ -276,7 +276,7 @@ class Sweep:
         turn_id, session_id = re.search(r"turn_\w+", words), re.search(r"[0-9a-f]{8}-[0-9a-f-]{27}", words)
         sql = """select root.session_id from turns t join turns root on root.id = t.root_turn_id
           where t.id = ? or t.session_id = ?"""
-        with closing(connect(self._engine.data / "bytebrew.db", read_only=True)) as conn:
+        with opened(self._engine.data) as conn:
             row = conn.execute(sql, [one and one[0] for one in (turn_id, session_id)]).fetchone()
         return row[0] if row else session_id[0] if session_id else ""
 

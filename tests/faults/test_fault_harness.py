@@ -8,7 +8,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing, suppress
+from contextlib import asynccontextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ from aiohttp import web
 from bytebrew.base.formats import new_uuid
 from bytebrew.store import messages, sessions
 from bytebrew.store.queries.events import read_events
-from bytebrew.store.sqlite.pragmas import connect
 from bytebrew.testing import ADMIN
 from tests.commands import BYTEBREW, environment, install
 from tests.conversation.test_confirmations import LINE, answer, engine_on, follow, say
@@ -29,6 +28,7 @@ from tests.conversation.test_confirmations import configure as ledger_agent
 from tests.conversation.test_recovery import person, stopped
 from tests.ledger import Ledger
 from tests.processes import send
+from tests.stored import opened
 
 EVERY, MODES, RANDOM = (1, 2, 80) if "ALL_FAULTS" in os.environ else (11, 1, 4)
 """Each how manieth record is tried, in how many ways to run tools, and how many kills come at random instants."""
@@ -296,7 +296,7 @@ async def check(engines: Engines, run: Run, kills: int) -> None:
     done = [f"append {n}", f"append {-n}", f"post {n}", f"pay {n}", f"sign {n}", f"sign {-n}"]
     assert {line: counts[line] for line in done} == dict.fromkeys(done, 1)
     assert sum(STEPS.values()) <= sum(counts[f"model {step}"] for step in range(4)) <= sum(STEPS.values()) + kills
-    with closing(connect(engines.data / "bytebrew.db", read_only=True)) as conn:
+    with opened(engines.data) as conn:
         root, child = sessions.below(conn, run.session_id)
         for session_id, said, calls in ((root, SAID, 5), (child, CHILD_SAID, 2)):
             raw = [row[:3] for row in read_events(conn, session_id, 0, 10_000)]

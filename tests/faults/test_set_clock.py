@@ -1,9 +1,7 @@
 """A real engine whose wall clock is set far ahead and back: all goes on at its times, and nothing is lost."""
 
-import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from tests.commands import install
 from tests.faults.clock import DAY, Clock
 from tests.processes import Process, serving
 from tests.store.test_removals import grow
+from tests.stored import changed, opened
 
 AHEAD = 400 * DAY
 HEADERS = {"Authorization": f"Bearer {ADMIN}"}
@@ -134,14 +133,14 @@ def test_nothing_is_deleted_for_its_age_and_usage_and_order_stay_right(bench: Be
     kept, large = new_uuid(), new_uuid()
     first = bench.chat(kept, **{"Idempotency-Key": "k"})
     bench.chat(large)
-    with closing(sqlite3.connect(bench.data / "bytebrew.db", timeout=20)) as conn, conn:
+    with changed(bench.data) as conn:
         grow(conn, large, 20_000)
 
     def rows_go(offset: float) -> None:
         """A deletion whose rows are left to retention, which then looks for what is due too."""
         bench.clock.set(offset)
         assert bench.client.delete(f"/api/v1/sessions/{large}").status_code == 204
-        with closing(sqlite3.connect(bench.data / "bytebrew.db", timeout=20)) as conn:
+        with opened(bench.data) as conn:
             bench.until(lambda: not conn.execute("select 1 from removals").fetchone())
         time.sleep(1)
 

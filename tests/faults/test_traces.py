@@ -1,18 +1,17 @@
 """Every operation fails once, or the engine is killed there: every ended turn's trace has arrived in the end."""
 
 from collections import defaultdict
-from contextlib import closing
 from pathlib import Path
 
 import anyio
 import pytest
 from bytebrew_traces.identifiers import model_span_id, tool_span_id, turn_span_id, wait_span_id
 
-from bytebrew.store.sqlite.pragmas import connect
 from tests.collector import Received, collector
 from tests.faults.layer import FAULTS
 from tests.faults.sweep import Engine, Report, Sweep, engine_in
 from tests.faults.test_sweep import ALL, Record, shown, stride
+from tests.stored import opened
 
 KILL = FAULTS[-1]
 SWEPT = FAULTS if ALL else (FAULTS[0], KILL)
@@ -22,7 +21,7 @@ def expected(engine: Engine) -> dict[str, str]:
     """The spans of all turns that have ended, with what they are of."""
     ended = "(select id from turns where status not in ('queued', 'running'))"
     found: dict[str, str] = {}
-    with closing(connect(engine.data / "bytebrew.db", read_only=True)) as conn:
+    with opened(engine.data) as conn:
         for row in conn.execute(f"select id from turns where id in {ended}"):
             found[turn_span_id(row["id"]).hex()] = f"turn {row['id']}"
         for row in conn.execute(f"select turn_id, call_id from tool_calls where turn_id in {ended}"):

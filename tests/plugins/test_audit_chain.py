@@ -24,6 +24,7 @@ from bytebrew.store.sqlite.pragmas import connect
 from bytebrew.testing import client as client_of
 from bytebrew.testing import engine as running
 from tests.commands import run
+from tests.stored import changed
 
 URL = "/api/v1/audit/verify"
 
@@ -185,14 +186,14 @@ async def test_the_command_verifies_a_folder_and_names_the_first_broken_entry(tm
     settings = {"BYTEBREW_DATA_DIR": str(tmp_path)}
     done = run("audit", "verify", settings=settings)
     assert (done.returncode, done.stdout.split(" since ")[0]) == (0, "3 entries"), done.stderr
-    conn = connect(tmp_path / "bytebrew.db")
-    conn.execute("delete from audit_changes where id = 2")
-    conn.close()
+    with changed(tmp_path) as conn:
+        conn.execute("delete from audit_changes where id = 2")
     done = run("audit", "verify", settings=settings)
     assert done.returncode == 1
     assert "broken after 1 entries: entry 3 does not follow" in done.stderr
 
 
+@pytest.mark.sqlite
 async def test_the_command_lets_an_engine_write_while_it_reads(tmp_path: Path) -> None:
     async with running(data=tmp_path) as engine, client_of(engine) as client:
         await act(client, 3)

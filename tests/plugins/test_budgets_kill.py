@@ -1,17 +1,16 @@
 """Caps hold while the engine is killed: what was reserved and never settled counts as spent."""
 
 import asyncio
-import sqlite3
 from collections import Counter
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
 from bytebrew.testing import ADMIN
 from tests.processes import serving
+from tests.stored import rows
 
 GREEDY = '''
 """A model that answers with as many tokens as it may, after a while."""
@@ -63,12 +62,6 @@ async def chat(client: httpx.AsyncClient) -> int:
     with suppress(httpx.TransportError):
         return (await client.post(URL, json={"message": "hi", "stream": False})).status_code
     return 0
-
-
-def rows(data: Path, sql: str) -> list[Any]:
-    """The rows of a query of the file."""
-    with closing(sqlite3.connect(f"file:{data / 'bytebrew.db'}?mode=ro", uri=True)) as conn:
-        return conn.execute(sql).fetchall()
 
 
 async def settled(data: Path) -> None:

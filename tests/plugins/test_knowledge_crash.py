@@ -5,11 +5,10 @@ KNOWLEDGE_CRASHES says how often; the promise is of ten times.
 
 import os
 import random
-import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -20,6 +19,7 @@ from bytebrew_knowledge.reading.text_formats import markdown
 from bytebrew.testing import ADMIN
 from tests.documents import BASES
 from tests.processes import Process, serving
+from tests.stored import opened
 
 CRASHES = int(os.environ.get("KNOWLEDGE_CRASHES", "3"))
 PARTS = 800
@@ -74,14 +74,14 @@ def note(client: httpx.Client, ready: dict[str, int], wanted: dict[str, int]) ->
 
 def waiting(data: Path) -> int:
     """How many files an engine that is gone has left to be indexed."""
-    with closing(sqlite3.connect(data / "bytebrew.db")) as conn:
+    with opened(data) as conn:
         found: int = conn.execute("select count(*) from knowledge_files where status = 'indexing'").fetchone()[0]
         return found
 
 
 def check_file(data: Path, names: set[str]) -> None:
     """Each file has one whole index of its own bytes, and nothing else is there."""
-    with closing(sqlite3.connect(data / "bytebrew.db")) as conn:
+    with opened(data) as conn:
         rows = conn.execute("select id, name, blob from knowledge_files").fetchall()
         assert {name for _, name, _ in rows} == {f"{name}.md" for name in names}
         assert {path.name for path in (data / "files").iterdir()} == {blob for _, _, blob in rows}

@@ -3,11 +3,10 @@
 import asyncio
 import json
 import os
-import sqlite3
 import threading
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing, suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from bytebrew.testing import ADMIN, ScriptedProvider, chat, providing, scripted_
 from tests.documents import BASES, found, pdf, put, settled
 from tests.plugins.test_knowledge import Meanings, blobs, embedding, knows
 from tests.processes import Process, serving
+from tests.stored import opened
 from tests.tables import check_refusal, token_with
 
 CONFIG = "/api/v1/config"
@@ -563,7 +563,7 @@ async def test_a_reload_clears_away_no_file_that_is_being_sent(home: Path) -> No
 
 
 def known_files(data: Path) -> int:
-    with closing(sqlite3.connect(f"file:{data / 'bytebrew.db'}?mode=ro", uri=True)) as conn:
+    with opened(data) as conn:
         return int(conn.execute("select count(*) from knowledge_files").fetchone()[0])
 
 

@@ -84,6 +84,7 @@ async def test_a_base_finds_first_what_it_would_if_there_were_no_others() -> Non
         assert [(await found(client, question))[0]["text"] for question in asked] == alone
 
 
+@pytest.mark.sqlite
 async def test_what_was_indexed_before_bases_had_words_of_their_own_is_found(tmp_path: Path) -> None:
     base, other, file = new_uuid(), new_uuid(), new_uuid()
     with closing(connect(tmp_path / "bytebrew.db")) as conn:

@@ -3,11 +3,9 @@
 import json
 import logging
 import os
-import sqlite3
 import subprocess
 import sys
 import tempfile
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from tests.commands import BYTEBREW, install
 from tests.plugins.test_mcp import DOUBLE, PATH, stdio, world
 from tests.plugins.test_mcp_faults import connected, until
 from tests.processes import serving
+from tests.stored import changed
 from tests.tables import check_refusal
 
 
@@ -142,7 +141,7 @@ def yaml_args(exported: str) -> list[str]:
 async def test_arguments_of_an_older_file_are_sealed_at_the_next_start(tmp_path: Path) -> None:
     async with world(data=tmp_path) as w:
         await w.add(**shell("hunter66-arg", "${HOME}", how={"more_tools": [{"name": "argv", "inputSchema": {}}]}))
-    with closing(sqlite3.connect(tmp_path / "bytebrew.db")) as conn, conn:
+    with changed(tmp_path) as conn:
         old = [f"plain:{one}" for one in (str(DOUBLE), "hunter66-arg", "${HOME}")]  # as the migration leaves them
         conn.execute("update mcp_servers set args = ?", (json.dumps(old),))
     async with world(data=tmp_path, again=True) as w:

@@ -1,9 +1,7 @@
 """Limits of requests: who is counted with whom, when a window has room again, and what a restart keeps."""
 
 import asyncio
-import contextlib
 import math
-import sqlite3
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,6 +19,7 @@ from bytebrew.engine import Engine
 from bytebrew.testing import ADMIN, ScriptedProvider, chat, plugin, providing, scripted_schema, served_engine
 from tests.local import local_session
 from tests.processes import serving
+from tests.stored import rows
 from tests.tables import token_with
 
 RULES = "/api/v1/rate-limits"
@@ -324,8 +323,7 @@ async def test_what_a_window_held_before_a_restart_leaves_it_on_time(tmp_path: P
     clock.now += 3600
     async with limited(clock, tmp_path) as (_, client):
         assert await statuses(client, 3) == [200, 200, 429]
-    with contextlib.closing(sqlite3.connect(tmp_path / "bytebrew.db")) as conn:
-        assert conn.execute("select sum(requests) from rate_limits_counted").fetchone() == (2,)
+    assert rows(tmp_path, "select sum(requests) from rate_limits_counted") == [(2,)]
 
 
 async def test_what_was_counted_before_a_window_became_longer_outlives_a_restart(tmp_path: Path) -> None:
@@ -343,6 +341,7 @@ async def test_what_was_counted_before_a_window_became_longer_outlives_a_restart
         assert await statuses(client, 1) == [200]
 
 
+@pytest.mark.sqlite
 async def test_counts_that_a_full_disk_does_not_take_are_in_the_log_and_hold(caplog: pytest.LogCaptureFixture) -> None:
     async def quota(engine: Engine, pages: int) -> None:
         await engine.db.write(lambda conn: conn.execute(f"pragma max_page_count = {pages}").fetchone())

@@ -249,6 +249,7 @@ async def test_from_and_to_narrow_the_report(three_days: httpx.AsyncClient, quer
     assert found["total"]["calls"] == len(days)
 
 
+@pytest.mark.sqlite
 async def test_reports_are_read_by_indexes() -> None:
     async with served_engine() as (running, _):
 
@@ -341,6 +342,7 @@ def check_kept(conn: Connection) -> None:
         assert whole[1:3] == next((row[1:3] for row in by_hand(conn, "''", since, until)), (0, 0))
 
 
+@pytest.mark.sqlite
 @settings(max_examples=60, deadline=None)
 @given(st.lists(CALLS, max_size=12), st.lists(CALLS, max_size=12))
 def test_the_kept_sums_are_those_of_the_rows(before: list[Call], after: list[Call]) -> None:
@@ -353,6 +355,7 @@ def test_the_kept_sums_are_those_of_the_rows(before: list[Call], after: list[Cal
         check_kept(conn)
 
 
+@pytest.mark.sqlite
 def test_a_report_is_no_more_work_where_there_are_ten_times_as_many_calls() -> None:
     spent: list[int] = []
     for count in (30, 300):

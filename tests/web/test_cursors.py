@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +11,14 @@ import pytest
 from bytebrew.contract.events import MessageDelta
 from bytebrew.contract.messages import Stop
 from bytebrew.testing import ScriptedProvider, chat, events_of, providing, scripted_schema, served_engine
+from tests.stored import opened
 
 SESSIONS = "/api/v1/sessions"
 
 
 def set_epoch(data: Path, epoch: int) -> None:
     """Begins this epoch in a data folder whose engine is down."""
-    with closing(sqlite3.connect(data / "bytebrew.db", isolation_level=None)) as conn:
+    with opened(data) as conn:
         conn.execute("update history set epoch = ?", (epoch,))
 
 
@@ -145,7 +144,7 @@ async def test_what_a_page_has_shown_can_be_followed_before_the_writer_has_told_
     async with served_engine(data=tmp_path) as (engine, client):
         session_id, ids = await said(client)
         log = await engine.journal.log(session_id)
-        with closing(sqlite3.connect(tmp_path / "bytebrew.db", isolation_level=None)) as conn:
+        with opened(tmp_path) as conn:
             copied = "select session_id, n + 1, type, data, at from events where session_id = ? and n = ?"
             conn.execute(f"insert into events {copied}", (session_id, len(ids)))
         url = f"{SESSIONS}/{session_id}/events"

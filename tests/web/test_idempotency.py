@@ -1,10 +1,8 @@
 """Idempotency-Key: what a request has made once, it does not make twice."""
 
 import asyncio
-import sqlite3
 import threading
 from collections.abc import AsyncIterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from bytebrew.engine import Engine
 from bytebrew.store.database.scans import SCANNERS
 from bytebrew.testing import ADMIN, ScriptedProvider, Step, providing, scripted_schema, served_engine
 from tests.processes import plugins_folder, serving
+from tests.stored import opened
 from tests.tables import installed, label, token_with
 
 CHAT = "/api/v1/schemas/test/chat"
@@ -324,7 +323,7 @@ async def test_what_a_key_began_survives_kill_9(stream: bool, tmp_path: Path) ->
             ):
                 assert (await post(client, "k", f"/api/v1/{noun}", **new)).status_code == 201
             asking = asyncio.create_task(post(client, "k", path, **body))
-            with closing(sqlite3.connect(data / "bytebrew.db")) as conn:
+            with opened(data) as conn:
                 while not conn.execute("select 1 from events where n > 10").fetchone():
                     await asyncio.sleep(0.005)
             engine.kill()

@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,9 @@ import anyio
 import httpx
 import pytest
 
-from bytebrew.store.sqlite.pragmas import connect
 from bytebrew.testing import ADMIN
 from tests.faults.test_fault_harness import EVERY, Engines
+from tests.stored import opened
 
 BASE = {"agents": {"name": "base"}, "schemas": {"name": "base", "entry_agent": "base"}}
 MADE: dict[str, tuple[str, Callable[[str], dict[str, Any]]]] = {
@@ -94,7 +94,7 @@ async def client_in(folder: Path) -> AsyncIterator[Client]:
 
 def entries(client: Client, verb: str) -> Counter[str]:
     """How many entries there are of each thing that was made or removed."""
-    with closing(connect(client.engines.data / "bytebrew.db", read_only=True)) as conn:
+    with opened(client.engines.data) as conn:
         return Counter(row["what"] for row in conn.execute(SEEN, (verb,)))
 
 
@@ -132,7 +132,7 @@ async def test_a_repeat_after_a_kill_between_the_commit_and_the_answer_is_answer
                 await client.engines.client.post("/api/v1/agents", json={"name": name}, headers=key)
             except httpx.TransportError:
                 await client.engines.dead()
-                with closing(connect(client.engines.data / "bytebrew.db", read_only=True)) as conn:
+                with opened(client.engines.data) as conn:
                     between += bool(conn.execute("select 1 from agents where name = ?", (name,)).fetchone())
                 await client.engines.start()
             again = await client.send("POST", "agents", json={"name": name}, headers=key)
