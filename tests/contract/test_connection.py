@@ -11,6 +11,8 @@ from msgspec import UNSET, Struct, UnsetType
 from bytebrew import Connection, insert, placeholders, update
 from bytebrew.base.formats import struct_of
 
+pytestmark = pytest.mark.sqlite
+
 
 class Duck(Struct, frozen=True):
     name: str

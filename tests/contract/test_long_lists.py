@@ -24,6 +24,8 @@ from bytebrew.store.sqlite.migrations import CORE, text
 from bytebrew.store.sqlite.pragmas import connect
 from bytebrew.store.tasks import TASKS
 
+pytestmark = pytest.mark.sqlite
+
 AUDIT = ((1, calls.TABLE + changes.TABLE), (2, text(Migration(2, calls.COUNTS + changes.COUNTS))))
 START = datetime(2026, 1, 1, tzinfo=UTC)
 TURN = """insert into turns (id, session_id, message, attachments, own_key, subagents, root_turn_id, lineage, status,

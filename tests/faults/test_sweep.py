@@ -12,6 +12,8 @@ from tests.faults.acts import ACTS, STEPS, Client
 from tests.faults.layer import FAULTS, Fault
 from tests.faults.sweep import Report, Sweep, boots, engine_in
 
+pytestmark = pytest.mark.sqlite
+
 ALL = "ALL_FAULTS" in os.environ
 EVERY, LANES = (1, 3) if ALL else (9, 2)
 """Each how manieth operation fails, and how many engines are tried at a time."""

@@ -11,6 +11,8 @@ import pytest
 from bytebrew_knowledge import vectors
 from bytebrew_knowledge.vectors import cosine_similarities, unit
 
+pytestmark = pytest.mark.sqlite
+
 SIZE = 48
 CHUNKS = "create table knowledge_chunks (id integer primary key, index_id integer, position integer, vector blob)"
 

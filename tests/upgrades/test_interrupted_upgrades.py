@@ -14,6 +14,8 @@ from tests.faults import layer
 from tests.faults.layer import Control, Fault
 from tests.upgrades.test_old_databases import copies, missing, rows, upgrade
 
+pytestmark = pytest.mark.sqlite
+
 KILL = Fault("statement", -signal.SIGKILL)
 NO_SPACE = Fault("write", errno.ENOSPC)
 TRIALS = 3

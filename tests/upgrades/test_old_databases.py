@@ -19,6 +19,8 @@ from bytebrew.store.sqlite.migrate import pending
 from bytebrew.store.sqlite.migrations import CORE
 from scripts.old_databases import COMMITS, UNFILLED, UNSETTLED
 
+pytestmark = pytest.mark.sqlite
+
 CHANGED = {"turns.attachments", "usage.started_at", "usage.finished_at"}
 """What migrations write anew: attachments of ended turns, times of calls in core 19."""
 OWN = """select name from sqlite_master where type = 'table' and name not like 'sqlite_%' and name <> 'migrations'

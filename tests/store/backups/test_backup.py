@@ -26,6 +26,8 @@ from tests.archives import unpacked
 from tests.commands import BYTEBREW, environment, install, run, start
 from tests.processes import serving
 
+pytestmark = pytest.mark.sqlite
+
 HEADERS = {"Authorization": f"Bearer {ADMIN}"}
 KNOWN = r"nightly-\d{8}T\d{6}Z"
 NOTES = """

@@ -17,6 +17,8 @@ from tests.commands import environment, install, run
 from tests.processes import serving
 from tests.store.sqlite.test_epoch import epoch, resumed, say
 
+pytestmark = pytest.mark.sqlite
+
 NOTES = """
 from bytebrew import Migration, hookimpl
 

@@ -22,6 +22,8 @@ from bytebrew.store.sqlite.epoch import uri_to_read
 from bytebrew.store.sqlite.pragmas import connect
 from tests.tables import trace
 
+pytestmark = pytest.mark.sqlite
+
 
 @pytest.fixture
 async def db(tmp_path: Path) -> AsyncIterator[Database]:

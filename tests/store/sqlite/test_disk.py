@@ -20,6 +20,8 @@ from bytebrew.testing import ADMIN, ScriptedProvider, plugin, providing, scripte
 from tests.commands import run
 from tests.processes import plugins_folder, serving
 
+pytestmark = pytest.mark.sqlite
+
 CHAT = "/api/v1/schemas/test/chat"
 HEADERS = {"Authorization": f"Bearer {ADMIN}"}
 HEALTH = "/api/v1/health"

@@ -18,6 +18,8 @@ from tests.archives import unpacked
 from tests.commands import BYTEBREW, run, start
 from tests.processes import Process, serving
 
+pytestmark = pytest.mark.sqlite
+
 HEADERS = {"Authorization": f"Bearer {ADMIN}"}
 
 

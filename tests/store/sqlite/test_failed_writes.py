@@ -25,6 +25,8 @@ from bytebrew.testing import ADMIN, ScriptedProvider, Step, plugin, providing, s
 from tests.commands import install
 from tests.processes import Process
 
+pytestmark = pytest.mark.sqlite
+
 CHAT = "/api/v1/schemas/test/chat"
 HEALTH = "/api/v1/health"
 FULL = sqlite3.OperationalError("database or disk is full")

@@ -18,6 +18,8 @@ from bytebrew.store.sqlite.migrate import migrate
 from bytebrew.store.sqlite.migrations import CORE
 from bytebrew.store.sqlite.pragmas import connect
 
+pytestmark = pytest.mark.sqlite
+
 NOTES = "create table notes (id integer primary key, text text not null) strict;"
 STARS = "alter table notes add column stars integer not null default 0; create index notes_stars on notes (stars);"
 

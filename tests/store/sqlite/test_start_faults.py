@@ -14,6 +14,8 @@ from tests.commands import BYTEBREW, environment, run
 from tests.faults import layer
 from tests.processes import serving
 
+pytestmark = pytest.mark.sqlite
+
 OPEN, WRITE = layer.Fault("open", errno.EMFILE), layer.Fault("write", errno.EIO)
 MEMORY = layer.Fault("memory", errno.ENOMEM)
 
