@@ -16,7 +16,7 @@ WORKERS := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHON
 
-.PHONY: help run test test-peers test-shipped test-faults test-faults-all test-fuzz chaos check fix docs recording pictures vendored lock bench binary dist stale
+.PHONY: help run test test-peers test-shipped test-faults test-faults-all test-fuzz chaos cluster check fix docs recording pictures vendored lock bench binary dist stale
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /	/' | sort
@@ -54,6 +54,9 @@ test-fuzz: $(VENV)/.dev ## Send every route a thousand requests, by chance other
 
 chaos: $(VENV)/.dev ## Run a hostile world by chance against an engine: SEED=17 MINUTES=2 SEEDS=40
 	$(BIN)/python -m tests.chaos $(SEED:%=--seed %) $(MINUTES:%=--minutes %) $(SEEDS:%=--seeds %)
+
+cluster: $(VENV)/.dev ## Disturb nodes behind a balancer by chance: SEED=17 MINUTES=10 NODES=3 SESSIONS=200
+	$(BIN)/python -m tests.cluster $(SEED:%=--seed %) $(MINUTES:%=--minutes %) $(NODES:%=--nodes %) $(SESSIONS:%=--sessions %)
 
 check: $(VENV)/.dev ## Report what lint, format and types find; changes nothing
 	$(BIN)/ruff check .
