@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from tests import fork_server
+from tests.stored import on_store
 
 BYTEBREW = (sys.executable, "-m", "bytebrew")
 
 
 def environment(settings: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This process's environment with these settings and no others."""
+    """This process's environment with these settings and no others; an engine gets the store that tests run on."""
     others = {name: value for name, value in os.environ.items() if not name.startswith("BYTEBREW_")}
-    return {**others, **(settings or {})}
+    return {**others, **on_store(settings or {})}
 
 
 def run(*arguments: str, settings: Mapping[str, str] | None = None) -> "subprocess.CompletedProcess[str]":

@@ -1,15 +1,46 @@
 """The database of a data folder as tests look into it, whichever store the tests run on."""
 
-import os
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from bytebrew.contract.connection import Connection
+from bytebrew.engine import Engine
 from bytebrew.store.sqlite.pragmas import connect
+from bytebrew.testing import databases
 
-ON_POSTGRESQL = os.environ.get("BYTEBREW_TEST_STORE") == "postgresql"
+ON_POSTGRESQL = databases.CHOSEN
+
+
+def on_store(settings: Mapping[str, str]) -> dict[str, str]:
+    """The settings of an engine in a process of its own, with a database for its data folder."""
+    if not ON_POSTGRESQL or "BYTEBREW_DATA_DIR" not in settings or "BYTEBREW_DATABASE_URL" in settings:
+        return {**settings}
+    data = Path(settings["BYTEBREW_DATA_DIR"])
+    databases.make(data, repr(_migrations()), lambda: _migrate(data))
+    return {**settings, "BYTEBREW_DATABASE_URL": databases.url_of(data)}
+
+
+@cache
+def _migrations() -> dict[str, list[tuple[int, str]]]:
+    """Those of the installed plugins."""
+    with tempfile.TemporaryDirectory() as folder:
+        return _engine(Path(folder), Path(folder)).migrations
+
+
+def _migrate(data: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder:  # an engine makes the data folder, if there is none
+        made = _engine(Path(folder), data)
+        with made.driver.migrated(made.migrations, lambda conn: None):
+            pass
+
+
+def _engine(folder: Path, data: Path) -> Engine:
+    """An engine that does not run, with the database of another data folder."""
+    return Engine({"BYTEBREW_DATA_DIR": str(folder), "BYTEBREW_DATABASE_URL": databases.url_of(data)})
 
 
 @contextmanager
@@ -17,8 +48,6 @@ def opened(data: Path) -> Iterator[Connection]:
     """A connection of its own to the database, outside of a transaction."""
     if ON_POSTGRESQL:
         from bytebrew_postgres.connection import Options, PostgresConnection  # type: ignore[import-not-found]
-
-        from bytebrew.testing import databases
 
         with closing(PostgresConnection(Options(databases.url_of(data)))) as conn:
             yield conn

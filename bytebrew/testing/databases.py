@@ -1,13 +1,16 @@
 """PostgreSQL databases of the shared server, one for each data folder, so that an engine finds its own again."""
 
 import hashlib
+import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-
-import psycopg
+from typing import Any
 
 from bytebrew.testing.postgres import USER, shared_server
+
+CHOSEN = os.environ.get("BYTEBREW_TEST_STORE") == "postgresql"
+"""Whether engines of tests run on PostgreSQL."""
 
 
 def url_of(data: Path) -> str:
@@ -15,15 +18,15 @@ def url_of(data: Path) -> str:
     return shared_server().local_url(_name(data))
 
 
-def make(data: Path, tables: str, migrate: Callable[[str], None]) -> None:
+def make(data: Path, tables: str, migrate: Callable[[], None]) -> None:
     """Makes the database of a data folder unless there is one.
 
-    `tables` names what `migrate` does to an empty database: it runs once, and further databases are copies.
+    `migrate` makes `tables` in it, if this is the first database that has them; later ones are copies.
     """
     databases = _databases()
     databases.drop_unused()
     if not databases.exists(_name(data)):
-        databases.copy(databases.template(tables, migrate), _name(data))
+        databases.make(_name(data), f"template_{_digest(tables)}", migrate)
     databases.folders[data] = databases.folders.get(data, False) or data.exists()
 
 
@@ -45,7 +48,9 @@ class _Databases:
 
     def __init__(self) -> None:
         self._server = shared_server()
-        self._conn = psycopg.connect(self._server.local_url(user="postgres"), autocommit=True)
+        import psycopg  # which only those have who test on PostgreSQL
+
+        self._conn: psycopg.Connection[Any] = psycopg.connect(self._server.local_url(user="postgres"), autocommit=True)
         self.folders: dict[Path, bool] = {}
         """Data folders, and whether each was there once: one that is gone needs its database no more."""
 
@@ -69,18 +74,18 @@ class _Databases:
             elif was_there:
                 self.drop(data)
 
-    def template(self, tables: str, migrate: Callable[[str], None]) -> str:
-        """The name of a database with these tables and no rows, made once for all processes."""
-        name = f"template_{_digest(tables)}"
-        self._conn.execute("select pg_advisory_lock(hashtext(%s))", (name,))
+    def make(self, name: str, template: str, migrate: Callable[[], None]) -> None:
+        """Copies the template, which is made by the first process that needs it."""
+        self._conn.execute("select pg_advisory_lock(hashtext(%s))", (template,))
         try:
-            if not self.exists(name):
-                self.copy("template1", f"{name}_made")
-                migrate(self._server.local_url(f"{name}_made"))
-                self._conn.execute(f"alter database {name}_made rename to {name}".encode())
+            if new := not self.exists(template):
+                self.copy("template1", name)
+                migrate()
+                self.copy(name, template)
         finally:
             self._conn.execute("select pg_advisory_unlock_all()")
-        return name
+        if not new:
+            self.copy(template, name)
 
 
 @cache

@@ -24,6 +24,7 @@ from bytebrew.contract.provider import Capabilities, Provider, ProviderEvent
 from bytebrew.engine import Engine
 from bytebrew.store.configuration import agents, models, schemas
 from bytebrew.store.sqlite.migrate import blank
+from bytebrew.testing import databases
 from bytebrew.testing.in_process import InProcess
 from bytebrew.web.server import server
 
@@ -90,25 +91,51 @@ async def engine(
     settings: Mapping[str, str] | None = None,
     http: Http | None = None,
 ) -> AsyncIterator[Engine]:
-    """A running engine with the installed plugins and these; the data folder is temporary unless set."""
+    """A running engine with the installed plugins and these; the data folder is temporary unless set.
+
+    With BYTEBREW_TEST_STORE=postgresql in this process's environment it has a database of a PostgreSQL server that the
+    kit starts, the same for the same data folder.
+    """
     with tempfile.TemporaryDirectory() as folder:
         environment = {
             "BYTEBREW_DATA_DIR": str(data or folder),
             "BYTEBREW_BOOTSTRAP_ADMIN_TOKEN": ADMIN,
             "BYTEBREW_DRAIN_SECONDS": "0",
+            **({"BYTEBREW_DATABASE_URL": databases.url_of(data or Path(folder))} if databases.CHOSEN else {}),
             **(settings or {}),
         }
         if "tokens" in environment.get("BYTEBREW_DISABLED_PLUGINS", "").split(","):
             del environment["BYTEBREW_BOOTSTRAP_ADMIN_TOKEN"]
         made = Engine(environment, plugins, http=http)
-        if not (file := made.folder.database).exists():
-            file.touch(0o600)
-            file.write_bytes(_blank(tuple((owner, *steps) for owner, steps in made.migrations.items())))
-        async with made as running:
-            yield running
+        _make_tables(made)
+        try:
+            async with made as running:
+                yield running
+        finally:
+            if data is None and _has_database(made):
+                databases.drop(made.data_dir)
 
 
-@cache  # migrations take half of an engine's start
+def _has_database(made: Engine) -> bool:
+    """Whether the database of its data folder is of the server that the kit starts."""
+    return databases.CHOSEN and made.settings.core.database_url == databases.url_of(made.data_dir)
+
+
+def _make_tables(made: Engine) -> None:
+    """Gives an engine that has not run yet a database with its tables: migrations take half of an engine's start."""
+    if _has_database(made):
+        databases.make(made.data_dir, repr(made.migrations), lambda: _migrate(made))
+    elif not made.settings.core.database_url and not (file := made.folder.database).exists():
+        file.touch(0o600)
+        file.write_bytes(_blank(tuple((owner, *steps) for owner, steps in made.migrations.items())))
+
+
+def _migrate(made: Engine) -> None:
+    with made.driver.migrated(made.migrations, lambda conn: None):
+        pass
+
+
+@cache
 def _blank(owners: tuple[tuple[Any, ...], ...]) -> bytes:
     return blank((owner, steps) for owner, *steps in owners)
 

@@ -99,13 +99,13 @@ def test_a_standby_follows_and_takes_over() -> None:
 
 def test_a_data_folder_has_one_database_until_it_is_gone(tmp_path: Path) -> None:
     made = list[str]()
+    first, second = tmp_path / "first", tmp_path / "second"
 
-    def migrate(url: str) -> None:
-        made.append(url)
-        with closing(psycopg.connect(url, autocommit=True)) as conn:
+    def migrate() -> None:
+        made.append("rows")
+        with closing(psycopg.connect(databases.url_of(first), autocommit=True)) as conn:
             conn.execute("create table rows (n int)")
 
-    first, second = tmp_path / "first", tmp_path / "second"
     databases.make(first, tmp_path.name, migrate)
     with closing(psycopg.connect(databases.url_of(first), autocommit=True)) as conn:
         conn.execute("insert into rows values (1)")
