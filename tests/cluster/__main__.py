@@ -16,14 +16,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.cluster", description="Nodes behind a balancer, disturbed.")
     parser.add_argument("--seed", type=int, help="what the dice begin with; by chance where it is left out")
     parser.add_argument("--minutes", type=float, default=1.0, help="how long the work goes on")
-    parser.add_argument("--nodes", type=int, default=3, help="how many nodes; one is an engine on SQLite")
+    parser.add_argument("--nodes", type=int, default=3, help="how many nodes; with 0 one engine on SQLite")
     parser.add_argument("--sessions", type=int, default=30, help="how many clients are at work at a time")
     parser.add_argument("--calm", action="store_true", help="disturb nothing")
     wanted = parser.parse_args()
     seed = wanted.seed if wanted.seed is not None else random.randrange(10**6)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # which ends the nodes too
     print(f"seed {seed}: make cluster SEED={seed} MINUTES={wanted.minutes:g} NODES={wanted.nodes}", flush=True)
-    plan = Plan(seed, wanted.minutes * 60, wanted.nodes, wanted.sessions, faults=not wanted.calm)
+    shared, nodes = wanted.nodes > 0, wanted.nodes or 1
+    plan = Plan(seed, wanted.minutes * 60, nodes, wanted.sessions, faults=not wanted.calm, postgresql=shared)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         history = runner.run(run(plan))
     print(summary(plan, history), flush=True)

@@ -1,6 +1,7 @@
 """Whether what clients saw, what the database holds and what the outside world did agree, once all has ended."""
 
 import json
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from datetime import datetime
@@ -8,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from bytebrew.contract.connection import Connection
+from bytebrew.store.queries.events import read_events
 from tests.cluster.history import TAKEOVER_SECONDS, History
 from tests.cluster.outside import END
 from tests.cluster.scripts import text_of
@@ -36,6 +38,7 @@ def violations(conn: Connection, history: History) -> Iterator[str]:
     yield from _tasks(conn, history)
     yield from _schedules(conn, history)
     yield from _callbacks(conn, history)
+    yield from _silences(conn, history)
 
 
 def _rows(conn: Connection, sql: str) -> dict[str, Any]:
@@ -173,5 +176,33 @@ def _callbacks(conn: Connection, history: History) -> Iterator[str]:
     yield from (f"task.ended of {row[0]} has {ended[row[0]]} deliveries" for row in done if ended[row[0]] != 1)
 
 
+def read_all(conn: Connection, session_id: str, first: int, last: int) -> Iterator[tuple[int, str, bytes, Any]]:
+    """All events of a session from one number to another, with their times."""
+    at = first - 1
+    while at < last and (page := read_events(conn, session_id, at, last)):
+        yield from page
+        at = page[-1][0]
+
+
 def _moment(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
+
+
+def _silences(conn: Connection, history: History) -> Iterator[str]:
+    """A turn whose node is gone goes on soon at another: between its events is no more than a lease."""
+    wall = time.time() - time.monotonic()
+    sql = "select session_id, turn_id, created_at, answered_at from confirmations"
+    asked: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for row in conn.execute(sql).fetchall():
+        until = _moment(row["answered_at"]) if row["answered_at"] else float("inf")
+        asked[row["session_id"]].append((_moment(row["created_at"]), until))
+    sql = "select id, session_id, first_event, last_event from turns where last_event is not null"
+    for row in conn.execute(sql).fetchall():
+        session_id = row["session_id"]
+        times = [at / 1000 for _, _, _, at in read_all(conn, session_id, row["first_event"], row["last_event"])]
+        for before, after in pairwise(times):
+            quiet = any(since <= after and until >= before for since, until in asked[session_id])
+            if after - before <= TAKEOVER_SECONDS or quiet or session_id in history.deleting:
+                continue
+            if history.count(before - wall, after - wall) <= 1:
+                yield f"turn {row['id']} said nothing for {after - before:.1f} s, longer than a lease"

@@ -4,8 +4,8 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
-from typing import Protocol
 
+from tests.cluster.database import Server
 from tests.cluster.history import History
 from tests.cluster.nodes import Node, Nodes
 
@@ -13,17 +13,10 @@ STOPPED_SECONDS = 20.0
 """How long a stopped node sleeps: twice its lease."""
 
 
-class Database(Protocol):
-    """A database server that can be restarted."""
-
-    async def restart(self, how: str) -> None:
-        """Stops it, `fast` or `immediate` as a crash, and starts it again."""
-
-
 class World:
     """Disturbs a cluster; whatever it does, all nodes serve again afterwards."""
 
-    def __init__(self, nodes: Nodes, history: History, database: Database | None) -> None:
+    def __init__(self, nodes: Nodes, history: History, database: Server | None) -> None:
         self.nodes, self.history, self.database = nodes, history, database
         self.dice = random.Random(f"{history.seed} world")
         self._busy: set[int] = set()

@@ -118,3 +118,12 @@ class History:
         """Whether anything was done to the cluster between two moments, or shortly before them."""
         end = time.monotonic() if until is None else until
         return any(one.at <= end and since <= one.until + slack for one in self.disturbances)
+
+    def count(self, since: float, until: float) -> int:
+        """How many nodes were taken out between two moments; a stop of the database counts as all."""
+        fatal = ("kill", "sleep", "hold", "stop", "restart", "crash")
+        return sum(
+            1 + one.what.startswith(("restart", "crash"))
+            for one in self.disturbances
+            if one.what.startswith(fatal) and one.at <= until and since <= one.until
+        )

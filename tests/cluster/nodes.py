@@ -100,7 +100,7 @@ class Nodes(Sequence[Node]):
     """The nodes and the balancer before them."""
 
     def __init__(self, folder: Path, seed: int, count: int, settings: Mapping[str, str], database: int = 0) -> None:
-        """`database` is the port of a PostgreSQL server, whose URL in `settings` has `{port}` in the place of it."""
+        """`database` is the port of a PostgreSQL server; its URL in `settings` has `{port}` in the place of it."""
         self.balancer = Balancer(seed)
         self._nodes: list[Node] = []
         self._settings = {

@@ -5,17 +5,14 @@ import shutil
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
-from contextlib import AsyncExitStack, closing, suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bytebrew.contract.connection import Connection
-from bytebrew.store.sqlite.pragmas import connect
-from tests.cluster import administration, checker, delays
+from tests.cluster import administration, checker, database, delays
 from tests.cluster.client import Client
 from tests.cluster.conversations import Talker
-from tests.cluster.faults import Database, World
+from tests.cluster.faults import World
 from tests.cluster.history import History
 from tests.cluster.nodes import Nodes
 from tests.cluster.outside import Outside
@@ -26,6 +23,8 @@ GRACE_SECONDS = 240.0
 SETTLE_SECONDS = 120.0
 """How long all turns and tasks may take to end once nothing disturbs them."""
 SCHEDULES = 5
+BUSY = 40
+"""Clients that are at work without a rest."""
 TICK = 'tick schedule [["tick"]]'
 
 
@@ -38,18 +37,9 @@ class Plan:
     nodes: int = 1
     sessions: int = 20
     faults: bool = True
+    postgresql: bool = False
     code: dict[int, Path] = field(default_factory=dict)
     """Copies of the engine's code that nodes run, by their numbers."""
-
-
-@dataclass
-class Store:
-    """Where the nodes keep their data, and how a checker reads it."""
-
-    settings: dict[str, str]
-    port: int
-    server: Database | None
-    connect: Callable[[], Connection]
 
 
 class Broken(Exception):
@@ -80,15 +70,9 @@ async def run(plan: Plan) -> History:
     return history
 
 
-def sqlite(folder: Path) -> Store:
-    """The file of the one node."""
-    path = folder / "node-0" / "bytebrew.db"
-    return Store({}, 0, None, lambda: connect(path, read_only=True))
-
-
 async def _run(plan: Plan, history: History, folder: Path, made: list[Nodes]) -> None:
     async with AsyncExitStack() as stack:
-        store = sqlite(folder)
+        store = await _store(plan, folder, stack)
         outside = Outside(history)
         await outside.start()
         stack.push_async_callback(outside.stop)
@@ -98,6 +82,8 @@ async def _run(plan: Plan, history: History, folder: Path, made: list[Nodes]) ->
         made.append(nodes)
         await nodes.start()
         stack.push_async_callback(nodes.balancer.stop)
+        if store.server is not None:
+            await store.server.witness()
         while len(nodes.balancer.healthy) < plan.nodes:
             await asyncio.sleep(0.05)
         admin = Client(nodes.balancer.port, history, "admin")
@@ -134,15 +120,25 @@ async def _run(plan: Plan, history: History, folder: Path, made: list[Nodes]) ->
         await asyncio.to_thread(_check, store, history)
 
 
-def _check(store: Store, history: History) -> None:
-    with closing(store.connect()) as conn:  # type: ignore[type-var]
+async def _store(plan: Plan, folder: Path, stack: AsyncExitStack) -> database.Store:
+    if not plan.postgresql:
+        return database.file(folder)
+    server = database.Server(folder / "server")
+    stack.callback(server.kill_now)
+    return await server.start()
+
+
+def _check(store: database.Store, history: History) -> None:
+    with store.opened() as conn:
         for words in checker.violations(conn, history):
+            history.violation(words)
+        for words in database.unwitnessed(conn) if store.server else ():
             history.violation(words)
 
 
-async def _act(talker: Talker, until: float, pace: float = 1.0) -> None:
-    """One act after the other."""
-    client = talker.client
+async def _act(talker: Talker, until: float) -> None:
+    """One act after the other, slower the more clients there are."""
+    client, pace = talker.client, max(1.0, len(talker.others) / BUSY)
     choices, weights = zip(*administration.ACTS, strict=True)
     await asyncio.sleep(client.dice.uniform(0, 4 * pace))
     while time.monotonic() < until and not client.history.violations:
@@ -189,7 +185,7 @@ async def _remove_schedules(admin: Client) -> None:
         await admin.insist("DELETE", f"/schedules/{name}")
 
 
-async def _settled(store: Store, history: History) -> None:
+async def _settled(store: database.Store, history: History) -> None:
     """Returns once no turn and no task that can run is open, and all is called back."""
     until = time.monotonic() + SETTLE_SECONDS
     while True:
@@ -202,17 +198,17 @@ async def _settled(store: Store, history: History) -> None:
         await asyncio.sleep(0.3)
 
 
-def _open(store: Store) -> list[tuple[object, ...]]:
-    with closing(store.connect()) as conn:  # type: ignore[type-var]
+def _open(store: database.Store) -> list[tuple[object, ...]]:
+    with store.opened() as conn:
         sql = "select id, subject from callbacks_deliveries where status = 'pending'"
         return [tuple(row) for one in (checker.OPEN_TURNS, checker.OPEN_TASKS, sql) for row in conn.execute(one)]
 
 
-async def _replays(admin: Client, nodes: Nodes, history: History, store: Store) -> None:
+async def _replays(admin: Client, nodes: Nodes, history: History, store: database.Store) -> None:
     """Every node gives every session's events as all clients saw them, from the first to the last."""
 
     def lasts() -> list[tuple[str, int]]:
-        with closing(store.connect()) as conn:  # type: ignore[type-var]
+        with store.opened() as conn:
             sql = "select session_id, max(last_event) from turns group by session_id order by session_id"
             return [(row[0], row[1]) for row in conn.execute(sql).fetchall() if row[1]]
 

@@ -1,0 +1,110 @@
+"""Where the nodes keep their data: the file of one node, or a PostgreSQL server with a witness of every commit."""
+
+import asyncio
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bytebrew.contract.connection import Connection
+from bytebrew.store.sqlite.pragmas import connect
+
+NAME = "cluster"
+DURABLE = {"synchronous_commit": "on", "fsync": "off", "max_wal_senders": "0", "wal_level": "minimal"}
+"""Settings of a server that may crash, on a machine that does not."""
+WITNESS = """
+create schema witness;
+create table witness.commits (xid bigint not null, node bigint not null);
+create function witness.note() returns trigger language plpgsql security definer as $$
+begin
+  insert into witness.commits values (pg_current_xact_id()::text::bigint, new.node);
+  return null;
+end $$;
+create trigger witness after update on node_commits for each row execute function witness.note();
+grant usage on schema witness to public;
+grant select on witness.commits to public;
+"""
+"""Notes which node wrote each transaction: of a node that has lost its lease no row changes, and nothing is noted."""
+WRITTEN = ("events", "messages", "tool_calls", "turns", "tasks", "confirmations")
+
+
+@dataclass
+class Store:
+    """The settings of the nodes, the port of the server, and how a checker reads what they have stored."""
+
+    settings: dict[str, str]
+    opened: Callable[[], AbstractContextManager[Connection]]
+    server: "Server | None" = None
+
+    @property
+    def port(self) -> int:
+        """Where the server listens; 0 for a file."""
+        return self.server.port if self.server else 0
+
+
+def file(folder: Path) -> Store:
+    """The file of the one node."""
+
+    @contextmanager
+    def opened() -> Iterator[Connection]:
+        with closing(connect(folder / "node-0" / "bytebrew.db", read_only=True)) as conn:
+            yield conn
+
+    return Store({}, opened)
+
+
+class Server:
+    """A PostgreSQL server of this run, which is stopped and started."""
+
+    def __init__(self, folder: Path) -> None:
+        from bytebrew.testing.postgres import Server as Postgres
+
+        self._postgres = Postgres(folder, DURABLE)
+        self._lock = asyncio.Lock()
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return self._postgres.port
+
+    async def start(self) -> Store:
+        """Starts it with an empty database."""
+        from bytebrew_postgres.connection import Options, PostgresConnection  # type: ignore[import-not-found]
+
+        await asyncio.to_thread(self._postgres.start)
+        await asyncio.to_thread(self._postgres.execute, f"create database {NAME} owner bytebrew")
+
+        @contextmanager
+        def opened() -> Iterator[Connection]:
+            with closing(PostgresConnection(Options(self._postgres.local_url(NAME)))) as conn:
+                yield conn
+
+        url = self._postgres.url(NAME).replace(f":{self.port}/", ":{port}/")
+        return Store({"BYTEBREW_DATABASE_URL": url}, opened, self)
+
+    async def witness(self) -> None:
+        """Has every commit of a node noted."""
+        await asyncio.to_thread(self._postgres.execute, WITNESS, NAME)
+
+    async def restart(self, how: str) -> None:
+        """Stops it, `fast` or `immediate` as a crash, and starts it again."""
+        async with self._lock:
+            sent = signal.SIGINT if how == "fast" else signal.SIGQUIT
+            await asyncio.to_thread(self._postgres.end, sent)
+            await asyncio.to_thread(self._postgres.start)
+
+    def kill_now(self) -> None:
+        """Ends it."""
+        self._postgres.end(signal.SIGQUIT)
+
+
+def unwitnessed(conn: Connection) -> Iterator[str]:
+    """Rows that were written by a transaction of no node that had its lease."""
+    for table in WRITTEN:
+        key = {"events": "session_id || ' ' || n", "messages": "session_id || ' ' || n"}.get(table, "id")
+        key = "turn_id || ':' || call_id" if table == "tool_calls" else key
+        sql = f"""select {key} as which from {table} where xmin::text::bigint not in (select xid from witness.commits)
+          limit 5"""
+        for row in conn.execute(sql).fetchall():
+            yield f"{table} {row['which']} was written by a node that had lost its lease"
