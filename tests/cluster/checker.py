@@ -190,6 +190,8 @@ def _moment(text: str) -> float:
 
 def _silences(conn: Connection, history: History) -> Iterator[str]:
     """A turn whose node is gone goes on soon at another: between its events is no more than a lease."""
+    if history.nodes == 1:
+        return
     wall = time.time() - time.monotonic()
     sql = "select session_id, turn_id, created_at, answered_at from confirmations"
     asked: dict[str, list[tuple[float, float]]] = defaultdict(list)

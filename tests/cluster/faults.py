@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from tests.cluster.database import Server
 from tests.cluster.history import History
@@ -36,6 +36,14 @@ class World:
                     continue
                 act = self.dice.choices([one for one, _ in acts], [weight for _, weight in acts])[0]
                 group.create_task(self._done(act, self.dice.choice(free)))
+
+    async def play(self, script: Sequence[tuple[float, str, int]]) -> None:
+        """Does what a script says: after how many seconds, what, to which node."""
+        began = time.monotonic()
+        async with asyncio.TaskGroup() as group:
+            for seconds, name, number in script:
+                await asyncio.sleep(began + seconds - time.monotonic())
+                group.create_task(self._done(getattr(self, name), self.nodes[number]))
 
     async def _done(self, act: Callable[[Node], Awaitable[None]], node: Node) -> None:
         self._busy.add(node.number)

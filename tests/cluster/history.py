@@ -57,6 +57,7 @@ class History:
     """All that is known of a run without a look into the database."""
 
     seed: int
+    nodes: int = 1
     began: float = field(default_factory=time.monotonic)
     violations: list[str] = field(default_factory=list)
     acts: Counter[str] = field(default_factory=Counter)

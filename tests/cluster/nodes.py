@@ -39,7 +39,7 @@ class Node:
         """Starts an engine, of another copy of the code perhaps; whether it serves."""
         settings = environment(self._settings)
         if code is not None:
-            settings["PYTHONPATH"] = f"{code}:{settings.get('PYTHONPATH', '')}"
+            settings["PYTHONPATH"] = f"{code}:{code / 'plugins'}:{settings.get('PYTHONPATH', '')}"
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "bytebrew", "serve"), env=settings, stdout=asyncio.subprocess.PIPE, stderr=log

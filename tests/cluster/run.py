@@ -37,6 +37,8 @@ class Plan:
     nodes: int = 1
     sessions: int = 20
     faults: bool = True
+    script: tuple[tuple[float, str, int], ...] = ()
+    """What is done in the place of what the dice say: after how many seconds, what, to which node."""
     postgresql: bool = False
     code: dict[int, Path] = field(default_factory=dict)
     """Copies of the engine's code that nodes run, by their numbers."""
@@ -48,7 +50,7 @@ class Broken(Exception):
 
 async def run(plan: Plan) -> History:
     """The history of a run; the folder with its data and logs stays if there are violations."""
-    history, folder = History(plan.seed), Path(tempfile.mkdtemp(prefix=f"cluster-{plan.seed}-"))
+    history, folder = History(plan.seed, plan.nodes), Path(tempfile.mkdtemp(prefix=f"cluster-{plan.seed}-"))
     nodes: list[Nodes] = []
     try:
         async with asyncio.timeout(plan.seconds + GRACE_SECONDS):
@@ -99,7 +101,9 @@ async def _run(plan: Plan, history: History, folder: Path, made: list[Nodes]) ->
             background = [around.create_task(person(Client(nodes.balancer.port, history, "person")))]
             background.append(around.create_task(world.watch()))
             async with asyncio.TaskGroup() as group:
-                if plan.faults:
+                if plan.script:
+                    group.create_task(world.play(plan.script))
+                elif plan.faults:
                     group.create_task(world.disturb(until))
                 for talker in talkers:
                     group.create_task(_act(talker, until))
