@@ -12,6 +12,7 @@ FLOORS = (
     "built_from version base",
     "contract",
     "store",
+    "nodes",
     "conversation config",
     "requirements wheel_tags plugin_lock plugin_folder registered_items plugins observers engine",
     "web",

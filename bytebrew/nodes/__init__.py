@@ -1,0 +1,1 @@
+"""The nodes that share a database: what they signal to each other."""
