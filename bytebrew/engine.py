@@ -52,6 +52,8 @@ from bytebrew.conversation.tools.questions import Questions
 from bytebrew.conversation.tools.read_result import ReadResult
 from bytebrew.conversation.tools.reserved_names import reserved_names
 from bytebrew.conversation.tools.tool_calls import ToolCalls, ToolSources
+from bytebrew.nodes.duties import Duties
+from bytebrew.nodes.node import Node
 from bytebrew.observers import Observers
 from bytebrew.plugins import CORE, Plugins, Registry
 from bytebrew.store import retention
@@ -86,6 +88,8 @@ class Engine:
         self.data_dir, self.secrets = self.folder.path, self.folder.secrets
         self.driver = self._driver(core)
         self.db = Database(self.driver)
+        self.node = Node(self.db, self.data_dir)
+        self.duties = Duties(self.node)
         self.journal = Journal(self.db)
         share = descriptors.share()
         self.http = http or Http(core, upstreams=share.upstreams, idle=share.idle)
@@ -119,12 +123,14 @@ class Engine:
         self._call_requests = CallRequests(
             self.db, self.journal, self.models, self.confirmations, questions, self.runner.turns
         )
-        self.tasks: Tasks = Tasks(self.db, self.runner, self.tools, core, self.record, self.publish)
+        self.tasks: Tasks = Tasks(self.db, self.runner, self.tools, core, self.record, self.publish, self.node)
         self.replays = Replays(self.db, self.journal, self.models, calls)
         self.forgettings = Forgettings(self.db, self.journal, self.runner, self.tasks, self.replays, self.personal_data)
 
         self._declare_config()
         self.started, self.started_at = time.monotonic(), now()
+        self._living: anyio.CancelScope
+        self._leading: anyio.CancelScope
         self._clearing: anyio.CancelScope
         self._forgetting: anyio.CancelScope
         self._replaying: anyio.CancelScope
@@ -268,6 +274,8 @@ class Engine:
             stack.enter_context(self.folder.held())
             served = self.driver.served(self.db, self.migrations, self.folder.check_new_key)
             self.journal.begin(await stack.enter_async_context(served))
+            await self.node.join()
+            stack.push_async_callback(self.node.leave)
             await self.db.write(versions.keep_all, self, self.sections, versions.ENGINE)
             if self.settings.core.config is not None:
                 await boot(self, self.settings.core.config)
@@ -275,8 +283,12 @@ class Engine:
             await self.observers.start()
             stack.push_async_callback(self.notify, "shutdown")
             group = await stack.enter_async_context(anyio.create_task_group())
-            await self.runner.run(group, await recover(self.db, self.journal, self.runner, self.publish))
-            await self.tasks.run(group)
+            self.runner.run(group)
+            self.tasks.run(group)
+            await self._adopt()
+            self._living, self._leading = anyio.CancelScope(), anyio.CancelScope()
+            group.start_soon(self.node.run, self._living, self._adopt)
+            group.start_soon(self.duties.run, self._leading)
             self._clearing = anyio.CancelScope()
             group.start_soon(self.retention.run, self._clearing)
             self._forgetting, self._replaying = anyio.CancelScope(), anyio.CancelScope()
@@ -284,6 +296,13 @@ class Engine:
             group.start_soon(self.replays.run, self._replaying)
             self._stack = stack.pop_all()
         return self
+
+    async def _adopt(self) -> None:
+        """Goes on with what this engine, or a lost node, has left open."""
+        if not self.draining:
+            left = await recover(self.db, self.journal, self.runner, self.publish, self.node.id)
+            await self.runner.adopt(left)
+            await self.tasks.adopt()
 
     async def __aexit__(self, *exc: object) -> None:
         await self.drain(0)
@@ -297,12 +316,14 @@ class Engine:
     async def drain(self, seconds: float) -> None:
         """Rejects new work and waits for running work; after the time limit the rest is left to the next start."""
         self.runner.draining = True
+        self._leading.cancel()
         self._clearing.cancel()
         self._forgetting.cancel()
         self._replaying.cancel()
         self.tasks.wake()
         self.journal.close_open_ends()
         await self.runner.drain(seconds)
+        self._living.cancel()
 
     def migrated(self, beat: Callable[[], None] | None = None) -> AbstractContextManager[Connection]:
         """A connection to the database, with the tables of the core and of every plugin up to date."""

@@ -196,6 +196,13 @@ class StorageError(EngineError):
         self.lasting = lasting
 
 
+class Fenced(StorageError):
+    """Another node has ended this one, which may commit nothing more."""
+
+    def __init__(self) -> None:
+        super().__init__("Another node has taken over the work of this one, which starts anew", lasting=True)
+
+
 class NotRecorded(EngineError):
     """A plugin could not record what the request did, so all that the request stored is undone."""
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import click
 
 from bytebrew.base import logs, settings
+from bytebrew.base.errors import Fenced
 from bytebrew.base.machine import descriptors
 from bytebrew.cli import status_socket
 from bytebrew.cli.greeting import greeting
@@ -74,6 +75,9 @@ async def _serve(engine: Engine) -> None:
 
     async def end_if_lost() -> None:
         await engine.db.lost.wait()
+        if isinstance(engine.db.fault, Fenced):
+            click.echo(logs.printed(core.log_format, f"bytebrew: {engine.db.fault}", logging.WARNING), err=True)
+            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - the same command
         message = "bytebrew: a thread of the database has ended; what was committed is safe, start again"
         click.echo(logs.printed(core.log_format, message, logging.CRITICAL), err=True)
         os._exit(1)  # without a database running turns would wait for ever

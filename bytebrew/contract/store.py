@@ -55,6 +55,8 @@ class Driver(Protocol):
     """Where the data is, for messages: the path of a file, or an address without credentials."""
     error: type[Exception]
     """The base class of its errors."""
+    node: int | None
+    """The node whose lease each write transaction checks; Fenced if another node has ended it. None: no check."""
     attempts: int
     """How often a transaction is run whose error may pass."""
 

@@ -25,10 +25,12 @@ _ORPHANED = "The turn that spawned this agent has ended"
 _NO_PROGRESS = f"The engine was stopped {MOST_RESUMES} times in the middle of this step; send the message again"
 
 
-async def recover(db: Database, journal: Journal, runner: Runner, publish: Subscriber) -> list[Turn]:
-    """The turns that can be resumed, spawned ones within their parents; the others end with an error."""
+async def recover(db: Database, journal: Journal, runner: Runner, publish: Subscriber, node: int | None) -> list[Turn]:
+    """The turns of a node that can be resumed, spawned ones within their parents; the others end with an error."""
     resumed: dict[str, Turn] = {}
-    for left in await db.read(open_turns.left_open):
+    for left in await db.read(open_turns.left_open, node):
+        if left.id in runner.turns:
+            continue
         try:
             if left.parent_turn_id is not None and left.parent_turn_id not in resumed:
                 raise TurnInterrupted(_ORPHANED)

@@ -59,9 +59,14 @@ class Runner:
         self.turns: dict[str, Turn] = {}
         self.draining = False
 
-    async def run(self, group: TaskGroup, recovered: Sequence[Turn] = ()) -> None:
-        """Starts to run turns in the task group, beginning with those that a stopped engine left open."""
+    def run(self, group: TaskGroup) -> None:
+        """Runs turns in the task group from now on."""
         self._group = group
+
+    async def adopt(self, recovered: Sequence[Turn]) -> None:
+        """Goes on with turns that another engine has left open, in sessions that have no lane here."""
+        assert self._group is not None
+        lanes: dict[str, Lane] = {}
         for turn in recovered:
             turn.admitted.set_result(True)
             turn.steering = turn.new.steers is not None
@@ -70,10 +75,10 @@ class Runner:
                 lane.waiting.append(turn)
                 await self._steer(lane.current, turn)
             else:
-                lane = self.lanes[turn.session_id] = Lane(turn)
+                lane = self.lanes[turn.session_id] = lanes[turn.session_id] = Lane(turn)
             turn.lane = lane
-        for session_id, lane in self.lanes.items():
-            group.start_soon(self._drive, session_id, lane)
+        for session_id, lane in lanes.items():
+            self._group.start_soon(self._drive, session_id, lane)
 
     def turn(self, new: turns.NewTurn, entrance: schemas.Entrance, model: BoundModel | None = None) -> Turn:
         """A turn of an agent, with the agent's model unless another is passed; `submit` runs it.

@@ -24,6 +24,7 @@ from bytebrew.contract.route import Record, unrecorded
 from bytebrew.contract.tool import Tool
 from bytebrew.conversation.runner import Runner
 from bytebrew.conversation.turn import Turn, owner_alone
+from bytebrew.nodes.node import Node
 from bytebrew.store import notifications, sessions, task_approvals, task_changes, task_queue, tasks, turn_results, turns
 from bytebrew.store.configuration import schemas
 from bytebrew.store.database.database import Database
@@ -66,8 +67,10 @@ class Tasks(engine.Tasks):
         core: Core,
         record_action: Callable[[Connection, Action], None],
         publish: Subscriber,
+        node: Node,
     ) -> None:
         self._db = db
+        self._node = node
         self._runner = runner
         self._tools = tools
         self._core = core
@@ -77,16 +80,24 @@ class Tasks(engine.Tasks):
         self._woken = anyio.Event()
         self._looked = datetime.max.replace(tzinfo=UTC)
         self._group: TaskGroup | None = None
+        self._taking = False
 
-    async def run(self, group: TaskGroup) -> None:
-        """Continues the tasks that a stopped engine left open, then takes new ones."""
+    def run(self, group: TaskGroup) -> None:
+        """Runs tasks in the task group from now on, as soon as `adopt` has found those that were left open."""
         self._group = group
-        claims, open_turns = await self._db.write(tasks.left_open), self._runner.turns
+
+    async def adopt(self) -> None:
+        """Continues the tasks of this node that another engine has left open, after their turns."""
+        assert self._group is not None
+        claims = await self._db.write(tasks.left_open, self._node.id, [*self._running])
+        open_turns = self._runner.turns
         ends_with = {turn_id: turn for turn in open_turns.values() for turn_id, _ in turn.unresumable} | open_turns
         for left in claims:
             self._running[left.turn_id] = ends_with.get(left.turn_id)
-            group.start_soon(self._attend, left, False)
-        group.start_soon(self._take)
+            self._group.start_soon(self._attend, left, False)
+        if not self._taking:
+            self._taking = True
+            self._group.start_soon(self._take)
 
     add = staticmethod(tasks.create)
     check = staticmethod(tasks.check)
@@ -226,7 +237,7 @@ class Tasks(engine.Tasks):
 
     def _claimed(self, conn: Connection, per_agent: int) -> Claim | None:
         """The next task to run; one that was changed since its approval becomes a draft again."""
-        while claim := tasks.claim(conn, per_agent):
+        while claim := tasks.claim(conn, per_agent, self._node.id):
             if claim.approved in (None, claim.task.digest):
                 return claim
             task_approvals.withdraw(conn, claim.task.id, claim.turn_id)

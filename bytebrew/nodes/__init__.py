@@ -1,1 +1,1 @@
-"""The nodes that share a database: what they signal to each other."""
+"""The nodes that share a database: which of them live, who leads, what they tell each other."""

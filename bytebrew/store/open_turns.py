@@ -93,14 +93,14 @@ def close(
     )
 
 
-def left_open(conn: Connection) -> list[OpenTurn]:
-    """The turns that were queued or running when the engine stopped: parents first, and running before queued.
+def left_open(conn: Connection, node: int | None = None) -> list[OpenTurn]:
+    """The turns of a node that were queued or running when it stopped: parents first, and running before queued.
 
     Of the queued ones, those that were to steer a turn come first. `resumes` is 0 for a turn that waits for a person or
     for a spawned agent.
     """
     rows = conn.execute(
-        """select t.id, t.session_id, s.schema, s.agent, s.owner, s.user_sub, t.size, t.own_key,
+        f"""select t.id, t.session_id, s.schema, s.agent, s.owner, s.user_sub, t.size, t.own_key,
         coalesce(nullif(t.subject, ''), s.owner) as subject,
         t.subagents, t.client_tools, t.time_limit, t.traceparent, t.parent_turn_id, t.parent_call_id,
         s.parent_id as parent_session_id,
@@ -112,10 +112,15 @@ def left_open(conn: Connection) -> list[OpenTurn]:
         then 0 else t.resumes end as resumes
         from turns t join sessions s on s.id = t.session_id
         left join tasks k on k.session_id = t.session_id and k.turn_id = t.id where t.status in ('queued', 'running')
-        and s.id not in (select session_id from removals)
+        and {of_node("t", node)} and s.id not in (select session_id from removals)
         order by t.status = 'queued', t.steers is null, t.seq"""
     )
     return sorted((struct_of(row, OpenTurn) for row in rows), key=lambda turn: len(turn.lineage))
+
+
+def of_node(alias: str, node: int | None) -> str:
+    """The condition that a turn or a task is a node's; None is the only one."""
+    return f"{alias}.node is null" if node is None else f"{alias}.node = {node:d}"
 
 
 def resume(conn: Connection, turn_id: str, agent_version: int) -> ResumePoint:

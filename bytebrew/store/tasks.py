@@ -1,5 +1,6 @@
 """SQL for tasks: work that an agent does without anybody waiting for it."""
 
+from collections.abc import Collection
 from typing import get_args
 
 from msgspec import Struct
@@ -13,6 +14,7 @@ from bytebrew.contract.entities import NewTask, Task, TaskSource, TaskStatus
 from bytebrew.contract.lists import Listing, Page, Selection, rows_of
 from bytebrew.store import sessions, task_queue
 from bytebrew.store.configuration import schemas
+from bytebrew.store.open_turns import of_node
 from bytebrew.store.sqlite.dialect import indexed_by
 from bytebrew.store.task_approvals import task_of
 
@@ -198,8 +200,8 @@ def ready(conn: Connection, session_id: str) -> list[Task]:
     return [task_of(row) for row in conn.execute(sql, (session_id,))]
 
 
-def claim(conn: Connection, per_agent: int) -> Claim | None:
-    """Takes the most urgent task that can run, and starts an attempt; `per_agent` 0 is no limit.
+def claim(conn: Connection, per_agent: int, node: int | None = None) -> Claim | None:
+    """Takes the most urgent task that can run, and starts an attempt on a node; `per_agent` 0 is no limit.
 
     A step of priority counts as much as ten minutes of waiting; the owners of an agent's tasks take turns. A task that
     waits for a person does not count as running.
@@ -211,9 +213,9 @@ def claim(conn: Connection, per_agent: int) -> Claim | None:
     if (task_id := task_queue.take(conn, moment, running, per_agent)) is None:
         return None
     conn.execute(
-        """update tasks set status = 'in_progress', turn_id = ?, attempts = attempts + 1,
+        """update tasks set status = 'in_progress', turn_id = ?, attempts = attempts + 1, node = ?,
         started_at = coalesce(started_at, ?) where id = ?""",
-        (new_id("turn"), moment, task_id),
+        (new_id("turn"), node, moment, task_id),
     )
     claim = _claim(conn, task_id)
     task_queue.taken(conn, claim.task.agent, claim.owner)
@@ -234,12 +236,16 @@ def _claim(conn: Connection, task_id: str) -> Claim:
     )
 
 
-def left_open(conn: Connection) -> list[Claim]:
-    """The tasks that were in progress when the engine stopped; one whose turn never started is pending again."""
+def left_open(conn: Connection, node: int | None = None, known: Collection[str] = ()) -> list[Claim]:
+    """The tasks of a node that were in progress when it stopped, but for those whose turns are `known`.
+
+    One whose turn never started is pending again.
+    """
     rows = conn.execute(
-        """select id, turn_id, turn_id in (select id from turns) as begun from tasks
-        where status = 'in_progress' and turn_id is not null"""
+        f"""select k.id, k.turn_id, k.turn_id in (select id from turns) as begun from tasks k
+        where k.status = 'in_progress' and k.turn_id is not null and {of_node("k", node)}"""
     ).fetchall()
+    rows = [row for row in rows if row["turn_id"] not in known]
     for row in rows:
         if not row["begun"]:
             release(conn, row["id"], row["turn_id"])

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, closing, contextmanager
 from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from bytebrew.base.errors import BootError, StorageError, TooSlow
+from bytebrew.base.errors import BootError, Fenced, StorageError, TooSlow
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.store import Driver
 from bytebrew.store.database.aiosqlite_fixes import WorkConnection, open_connection
@@ -261,18 +261,27 @@ class Database:
                 yield one
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """Fails all queued work if the thread of the writer or of a reader has died."""
+        """Ends the database if the thread of the writer or of a reader has died."""
         if task.cancelled() or (error := task.exception()) is None:
             return
+        if isinstance(error, Fenced):
+            self.end(error)
+            return
         log.critical("the %s has ended: nothing is stored any more", task.get_name(), exc_info=error)
-        self.fault = StorageError(_ENDED, lasting=True)
+        self.end(StorageError(_ENDED, lasting=True))
+
+    def end(self, fault: StorageError) -> None:
+        """Fails all queued work, and all further work, with a fault."""
+        if self.lost.is_set():
+            return
+        self.fault = fault
         for one in (*self._running, *self._works):
-            _settle(one.done, self.fault)
+            _settle(one.done, fault)
         for waiting in (self._looks, self._scans):
             while not waiting.empty():
-                _settle(waiting.get_nowait().done, self.fault)
+                _settle(waiting.get_nowait().done, fault)
         if self._source:
-            self._source.lost(self.fault)
+            self._source.lost(fault)
         self.lost.set()
 
     async def _examine(self) -> None:
@@ -283,7 +292,7 @@ class Database:
 
     def _check(self) -> None:
         if self.lost.is_set():
-            raise StorageError(_ENDED, lasting=True)
+            raise self.fault or StorageError(_ENDED, lasting=True)
 
     def _as_fault(self, error: Exception) -> Exception:
         """The error, as a StorageError if the file, the disk or the memory is its cause."""

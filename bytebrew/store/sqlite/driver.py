@@ -32,6 +32,7 @@ class SQLiteDriver(Driver):
     shared = False
     error = sqlite3.Error
     attempts = 2
+    node = None
 
     def __init__(self, path: Path, synchronous: str = "normal") -> None:
         self.path, self._synchronous = path, synchronous

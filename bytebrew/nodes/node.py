@@ -1,0 +1,145 @@
+"""This engine as a node: its lease, and the end of others whose lease has run out."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import anyio
+
+from bytebrew.base.errors import Fenced, StorageError
+from bytebrew.base.formats import new_uuid
+from bytebrew.contract.connection import Connection
+from bytebrew.store import nodes
+from bytebrew.store.database.aiosqlite_fixes import WorkConnection, open_connection
+from bytebrew.store.database.database import Database
+from bytebrew.store.nodes import NodeRow
+from bytebrew.version import __version__
+
+log = logging.getLogger(__name__)
+
+LEASE_SECONDS = 10.0
+"""How long a node may say nothing before another one ends it and takes over its work."""
+BEAT_SECONDS = 1.0
+"""Seconds between two signs of life."""
+
+
+class Node:
+    """An engine among those that share its database; the only one, which leads, on a database that is not shared.
+
+    It is fenced once another node has ended it: its database takes nothing more from it, so the process must start
+    anew. The node with the lowest id leads: it stays the leader until it is ended or leaves.
+    """
+
+    def __init__(self, db: Database, folder: Path) -> None:
+        self._db, self._folder = db, folder
+        self.id: int | None = None
+        self.leads = not db.driver.shared
+        self.all: list[NodeRow] = []
+        """The nodes at the last sign of life."""
+        self.led = asyncio.Event()
+        """Set as soon as it leads."""
+        self._seen: dict[int, tuple[float, float]] = {}
+
+    async def join(self) -> None:
+        """Becomes a node with a new id, before anything else is written."""
+        if not self._db.driver.shared:
+            self.led.set()
+            return
+        self.id = await self._db.write(nodes.join, self._name(), __version__)
+        self._db.driver.node = self.id
+        self._look(await self._db.read(nodes.list_all))
+
+    async def leave(self) -> None:
+        """Ends as a node: what it leaves open is for others."""
+        if self.id is None:
+            return
+        with suppress(StorageError):  # its lease runs out
+            await self._db.write(nodes.leave, self.id)
+        self.id = self._db.driver.node = None
+
+    async def run(self, scope: anyio.CancelScope, adopt: Callable[[], Awaitable[None]]) -> None:
+        """Says each second, until the scope is cancelled, that it lives, and ends nodes that do not.
+
+        `adopt` goes on with what it has taken over. A connection of its own says so, as the writer may be busy; it is
+        opened anew when it is lost.
+        """
+        if self.id is None:
+            return
+        with scope:
+            await self._run(adopt)
+
+    async def _run(self, adopt: Callable[[], Awaitable[None]]) -> None:
+        driver = self._db.driver
+        while not self._db.lost.is_set():
+            try:
+                connection = await open_connection(driver.open, driver.error)
+            except (driver.error, MemoryError) as error:
+                log.warning("the database is away: %s", driver.fault(error) or error)
+                self._seen.clear()
+                await asyncio.sleep(BEAT_SECONDS)
+                continue
+            try:
+                await self._beat_forever(connection, adopt)
+            except driver.error as error:
+                log.warning("the lease could not be renewed: %s", driver.fault(error) or error)
+                self._seen.clear()  # the others could not either
+            finally:
+                with suppress(driver.error), anyio.CancelScope(shield=True):
+                    await connection.close()
+
+    async def _beat_forever(self, connection: WorkConnection, adopt: Callable[[], Awaitable[None]]) -> None:
+        while self.id is not None:
+            begun = time.monotonic()
+            self._look(await connection.run(partial(_beat, self.id)))
+            if self.id not in {one.id for one in self.all}:
+                self._db.end(Fenced())
+                return
+            if await self._end_lost() or await self._take_orphans(connection):
+                await adopt()
+            await asyncio.sleep(max(0.0, begun + BEAT_SECONDS - time.monotonic()))
+
+    def _look(self, rows: list[NodeRow]) -> None:
+        """Remembers since when each node has not been heard of, by this node's monotonic clock."""
+        self.all, moment = rows, time.monotonic()
+        self._seen = {
+            one.id: before if (before := self._seen.get(one.id)) and before[0] == one.seen else (one.seen, moment)
+            for one in rows
+        }
+        if rows and rows[0].id == self.id and not self.leads:
+            log.info("node %s leads", self.id)
+            self.leads = True
+            self.led.set()
+
+    async def _end_lost(self) -> bool:
+        """Ends the nodes that were not heard of for too long; whether any was."""
+        assert self.id is not None
+        ended = False
+        for one in self.all:
+            if one.id != self.id and time.monotonic() - self._seen[one.id][1] > LEASE_SECONDS:
+                log.warning("node %s (%s) was not heard of for %g s: it is ended", one.id, one.name, LEASE_SECONDS)
+                with suppress(StorageError):  # the next beat tries again
+                    ended = await self._db.write(nodes.take_over, one.id, self.id) or ended
+        return ended
+
+    async def _take_orphans(self, connection: WorkConnection) -> bool:
+        assert self.id is not None
+        if not await connection.run(nodes.has_orphans):
+            return False
+        with suppress(StorageError):
+            await self._db.write(nodes.take_orphans, self.id)
+        return True
+
+    def _name(self) -> str:
+        """The name of the data folder: who starts on it, with its lock, knows that the node before has ended."""
+        file = self._folder / "node"
+        if not file.exists():
+            file.write_text(new_uuid())
+        return file.read_text()
+
+
+def _beat(node: int, conn: Connection) -> list[NodeRow]:
+    return nodes.beat(conn, node)

@@ -1,0 +1,82 @@
+"""SQL for nodes: the engines that share a database, each under an id that is never used again."""
+
+from msgspec import Struct
+
+from bytebrew.base.formats import now
+from bytebrew.contract.connection import Connection
+
+_CLOCK = "extract(epoch from clock_timestamp())"
+"""The database's own clock: the nodes' clocks may differ."""
+_OPEN = "status in ('queued', 'running')"
+
+
+class NodeRow(Struct, frozen=True, kw_only=True):
+    """A node; `seen` is when it last said that it lives, in seconds since 1970."""
+
+    id: int
+    name: str
+    version: str
+    started_at: str
+    seen: float
+
+
+def join(conn: Connection, name: str, version: str) -> int:
+    """The id of a node that starts; what an earlier node of this name has left open is its own now."""
+    node = conn.execute(
+        f"insert into nodes (name, version, started_at, seen) values (?, ?, ?, {_CLOCK}) returning id",
+        (name, version, now()),
+    ).fetchone()[0]
+    conn.execute("insert into node_commits (node, n) values (?, 0)", (node,))
+    for row in conn.execute("select id from nodes where name = ? and id <> ?", (name, node)).fetchall():
+        take_over(conn, row["id"], node)
+    take_orphans(conn, node)
+    return int(node)
+
+
+def leave(conn: Connection, node: int) -> None:
+    """Ends a node that stops; another takes what it leaves open."""
+    _hand_over(conn, node, None)
+    _delete(conn, node)
+
+
+def take_over(conn: Connection, lost: int, node: int) -> bool:
+    """Ends a lost node, which commits no more, and gives what it left open to another; False if it was ended before."""
+    if not _delete(conn, lost):
+        return False
+    _hand_over(conn, lost, node)
+    return True
+
+
+def take_orphans(conn: Connection, node: int) -> None:
+    """Gives a node what no node has."""
+    conn.execute(f"update turns set node = ? where {_OPEN} and node is null", (node,))
+    conn.execute(
+        "update tasks set node = ? where status = 'in_progress' and turn_id is not null and node is null", (node,)
+    )
+
+
+def has_orphans(conn: Connection) -> bool:
+    """Whether an open turn has no node."""
+    return conn.execute(f"select 1 from turns where {_OPEN} and node is null limit 1").fetchone() is not None
+
+
+def beat(conn: Connection, node: int) -> list[NodeRow]:
+    """Says that a node lives; all nodes, the one with the lowest id first: without this one if it was ended."""
+    conn.execute(f"update nodes set seen = {_CLOCK} where id = ?", (node,))
+    return list_all(conn)
+
+
+def list_all(conn: Connection) -> list[NodeRow]:
+    """All nodes, by id."""
+    rows = conn.execute("select id, name, version, started_at, seen from nodes order by id")
+    return [NodeRow(**dict(row)) for row in rows]
+
+
+def _hand_over(conn: Connection, node: int, to: int | None) -> None:
+    conn.execute(f"update turns set node = ? where {_OPEN} and node = ?", (to, node))
+    conn.execute("update tasks set node = ? where node = ?", (to, node))
+
+
+def _delete(conn: Connection, node: int) -> bool:
+    conn.execute("delete from node_commits where node = ?", (node,))
+    return conn.execute("delete from nodes where id = ?", (node,)).rowcount > 0
