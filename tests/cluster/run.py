@@ -91,6 +91,7 @@ async def _run(plan: Plan, history: History, folder: Path, made: list[Nodes]) ->
         admin = Client(nodes.balancer.port, history, "admin")
         await _configure(admin, outside.url)
         await delays.measure(nodes, history)
+        await delays.reach(nodes, history)
         world = World(nodes, history, store.server)
         talkers: list[Talker] = []
         for n in range(plan.sessions):
