@@ -53,6 +53,7 @@ from bytebrew.conversation.tools.read_result import ReadResult
 from bytebrew.conversation.tools.reserved_names import reserved_names
 from bytebrew.conversation.tools.tool_calls import ToolCalls, ToolSources
 from bytebrew.nodes.duties import Duties
+from bytebrew.nodes.locks import Locks
 from bytebrew.nodes.node import Node
 from bytebrew.observers import Observers
 from bytebrew.plugins import CORE, Plugins, Registry
@@ -90,6 +91,7 @@ class Engine:
         self.db = Database(self.driver)
         self.node = Node(self.db, self.data_dir)
         self.duties = Duties(self.node)
+        self.lock = Locks(self.db, self.node).held
         self.journal = Journal(self.db)
         share = descriptors.share()
         self.http = http or Http(core, upstreams=share.upstreams, idle=share.idle)

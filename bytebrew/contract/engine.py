@@ -1,6 +1,7 @@
 """The interface of the engine for plugins, and of a turn for observers."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Concatenate, Generic, Literal, NamedTuple, ParamSpec, Protocol, TypeVar
@@ -283,6 +284,9 @@ class Engine(Protocol):
     @property
     def turns(self) -> Mapping[str, Turn]:
         """The running and queued turns, by id."""
+
+    def lock(self, name: str) -> AbstractAsyncContextManager[None]:
+        """Excludes every other block of this name, on all nodes: for work that is longer than a transaction."""
 
     def reserves(self, name: str, /) -> bool:
         """Whether a tool's name belongs to the engine or a plugin, so that no external tool may have it."""

@@ -4,6 +4,7 @@ from msgspec import Struct
 
 from bytebrew.base.formats import now
 from bytebrew.contract.connection import Connection
+from bytebrew.store import node_locks
 
 _CLOCK = "extract(epoch from clock_timestamp())"
 """The database's own clock: the nodes' clocks may differ."""
@@ -79,4 +80,5 @@ def _hand_over(conn: Connection, node: int, to: int | None) -> None:
 
 def _delete(conn: Connection, node: int) -> bool:
     conn.execute("delete from node_commits where node = ?", (node,))
+    node_locks.release_all(conn, node)
     return conn.execute("delete from nodes where id = ?", (node,)).rowcount > 0

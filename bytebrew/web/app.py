@@ -32,12 +32,12 @@ from bytebrew.base.validation import depth
 from bytebrew.contract.face import CONVERSATIONS
 from bytebrew.contract.route import ANYONE, Face, Reply, Request, Route, Stream, check_name, routes_by_path, taken_names
 from bytebrew.engine import Engine
-from bytebrew.web import cors, early_answer, query, recorded_changes, tickets
+from bytebrew.web import cors, early_answer, idempotency, query, recorded_changes, tickets
 from bytebrew.web.admission import PLACES, BodyReader, Place
 from bytebrew.web.body_fields import Body, unfit
 from bytebrew.web.faces.conversations import Conversations
 from bytebrew.web.http_state import HttpState, http_state
-from bytebrew.web.idempotency import HEADER, Keys, digest_of, repeats
+from bytebrew.web.idempotency import HEADER, digest_of, repeats
 from bytebrew.web.public_view import PublicView
 from bytebrew.web.routes import every
 from bytebrew.web.routes.versions import keep_versions, section_of
@@ -183,7 +183,6 @@ class Endpoint:
         self.path = next(iter(methods.values())).path
         self._taken = taken
         self._resource = recorded_changes.Resource(methods.get("GET"), key)
-        self._keys = Keys()
         self.section = ""  # of the configuration, whose items it changes
         self.face = next(iter(methods.values())).face
         with_body = {method: route for method, route in methods.items() if route.body is not None}
@@ -295,7 +294,7 @@ class Endpoint:
         if self.section and route.method != "GET" and not route.streams:
             request.records += (partial(keep_versions, request, self.section),)
         run = partial(recorded_changes.perform, request, route, change)
-        first = self._keys.answer(request, route, run, digest) if digest else run() if change else route.run(request)
+        first = idempotency.answer(request, route, run, digest) if digest else run() if change else route.run(request)
         answer = await first
         if request.query:
             answer = query.paged(answer, request.query, route)

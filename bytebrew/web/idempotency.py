@@ -1,10 +1,8 @@
 """Idempotency keys: a repeated request gets the same answer (draft-ietf-httpapi-idempotency-key-header)."""
 
-import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
 from typing import Any
-from weakref import WeakValueDictionary
 
 from msgspec.json import encode
 from msgspec.structs import replace
@@ -19,37 +17,35 @@ HEADER = "idempotency-key"
 _FREED = "What this Idempotency-Key had begun came to no end meanwhile; send the request again"
 
 
-class Keys:
-    """The keys of one path, with locks for those whose first request is running."""
+async def answer(request: Request[Any], route: Route, run: Callable[[], Awaitable[Any]], digest: bytes) -> Any:
+    """The answer of `run` to the first request; later the stored answer, or that of the turn that it started.
 
-    def __init__(self) -> None:
-        self._locks: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
+    Raises Unprocessable if the key was used with another body or query, and TurnInterrupted if it was freed after the
+    guards ran. An error does not use up the key.
+    """
+    key, db = _key(request, route, digest), request.engine.db
+    kept = await db.read(idempotency.find, key)
+    if kept is None or kept.turn_id is None:  # the first request may still be changing the stored answer
+        async with request.engine.lock(_lock(key)):
+            kept = await db.read(idempotency.find, key)
+            if kept is None and request.repeats:  # the guards let it pass as a repeat
+                raise TurnInterrupted(_FREED)
+            if kept is None:
+                request.key = key
+                return await _first(request, run, key)
+    if kept.digest != digest:
+        message = "This Idempotency-Key came with another request before; take a new key for each"
+        raise Unprocessable(message, code="idempotency_key_reused")
+    if kept.turn_id is not None:
+        request.key = replace(key, turn_id=kept.turn_id)
+        return await route.run(request)
+    return Reply(status=kept.status, body=request.engine.secrets.open(kept.body).encode() or None)
 
-    async def answer(
-        self, request: Request[Any], route: Route, run: Callable[[], Awaitable[Any]], digest: bytes
-    ) -> Any:
-        """The answer of `run` to the first request; later the stored answer, or that of the turn that it started.
 
-        Raises Unprocessable if the key was used with another body or query, and TurnInterrupted if it was freed after
-        the guards ran. An error does not use up the key.
-        """
-        key, db = _key(request, route, digest), request.engine.db
-        kept = await db.read(idempotency.find, key)
-        if kept is None or kept.turn_id is None:  # the first request may still be changing the stored answer
-            async with self._locks.setdefault(replace(key, digest=b""), asyncio.Lock()):
-                kept = await db.read(idempotency.find, key)
-                if kept is None and request.repeats:  # the guards let it pass as a repeat
-                    raise TurnInterrupted(_FREED)
-                if kept is None:
-                    request.key = key
-                    return await _first(request, run, key)
-        if kept.digest != digest:
-            message = "This Idempotency-Key came with another request before; take a new key for each"
-            raise Unprocessable(message, code="idempotency_key_reused")
-        if kept.turn_id is not None:
-            request.key = replace(key, turn_id=kept.turn_id)
-            return await route.run(request)
-        return Reply(status=kept.status, body=request.engine.secrets.open(kept.body).encode() or None)
+def _lock(key: Key) -> str:
+    """The name of a key's lock, of one length for keys of any."""
+    parts = "\n".join((key.subject, key.method, key.path, key.text))
+    return f"key {hashlib.sha256(parts.encode()).hexdigest()}"
 
 
 async def repeats(request: Request[Any], route: Route) -> bool:

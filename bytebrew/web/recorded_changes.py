@@ -1,13 +1,11 @@
 """Records actions: each change over the API, with the state before and after it, and each rejected caller."""
 
-import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
-from weakref import WeakValueDictionary
 
 from msgspec import Struct
 
@@ -36,7 +34,6 @@ class Resource:
 
     get: Route | None
     key: str
-    locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
     def has_before(self, route: Route) -> bool:
         """Whether the route's actions have a `before`: not if it creates, and never for conversations."""
@@ -73,9 +70,8 @@ class Change:
             yield
             return
         seen = await self._resource.state(self._request, self._route) or {}
-        async with self._resource.locks.setdefault(
-            str(seen.get("id", self._request.url_path)), asyncio.Lock()
-        ):  # the id, as a name may change
+        same = str(seen.get("id", self._request.url_path))  # the id, as a name may change
+        async with self._request.engine.lock(f"change {self._route.path} {same}"):
             self._before = await self._resource.state(self._request, self._route)
             yield
 

@@ -290,7 +290,8 @@ create index confirmations_call on confirmations (turn_id, call_id, kind);
 # who sent the message of an open turn, where that is not the owner of the session
 _SENDERS = "alter table turns add column subject text not null default '';"
 
-# the engines that share a database, what each has committed, who runs what, and what is asked of who runs a session
+# the engines that share a database, what each has committed, who runs what, what is asked of who runs a session, which
+# names a node has locked, and how often each section of the configuration has changed
 _NODES = """
 create table nodes (
   id integer primary key autoincrement,
@@ -311,6 +312,14 @@ create table session_requests (
   created_at text not null
 ) strict;
 create index session_requests_session on session_requests (session_id);
+create table node_locks (
+  name text primary key,
+  node integer not null
+) strict, without rowid;
+create table section_changes (
+  section text primary key,
+  n integer not null
+) strict, without rowid;
 alter table turns add column node integer;
 alter table tasks add column node integer;
 create index turns_node on turns (node) where status in ('queued', 'running');
