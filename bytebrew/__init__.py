@@ -8,6 +8,7 @@ from bytebrew.base.errors import (
     Conflict,
     Detail,
     EngineError,
+    Fenced,
     Forbidden,
     InvalidRequest,
     NotFound,
@@ -47,7 +48,7 @@ from bytebrew.contract.auth_mode import AuthMode
 from bytebrew.contract.catalog import CatalogEntry, CatalogModel, CatalogProvider
 from bytebrew.contract.configuration.config_section import ConfigDialect, ConfigSection, Node, Place, Problem
 from bytebrew.contract.configuration.runtime_option import Option, expired_before, option_value
-from bytebrew.contract.connection import Connection, Row, insert, placeholders, update
+from bytebrew.contract.connection import Connection, Row, dialect, insert, placeholders, update
 from bytebrew.contract.engine import (
     API_DOCUMENT,
     DOCUMENTS,
@@ -161,6 +162,7 @@ from bytebrew.contract.route import (
     positive,
     wants_lines,
 )
+from bytebrew.contract.store import Driver, Store
 from bytebrew.contract.tool import (
     Call,
     Outcome,
@@ -224,6 +226,7 @@ __all__ = [
     "Document",
     "Documents",
     "Done",
+    "Driver",
     "Duration",
     "EarlierTurn",
     "Engine",
@@ -235,6 +238,7 @@ __all__ = [
     "FaceSchema",
     "FaceTurn",
     "Fault",
+    "Fenced",
     "Forbidden",
     "Guard",
     "Http",
@@ -316,6 +320,7 @@ __all__ = [
     "Step",
     "Stop",
     "StorageError",
+    "Store",
     "Stream",
     "Subscriber",
     "Summarised",
@@ -344,6 +349,7 @@ __all__ = [
     "__version__",
     "argument_credentials",
     "argument_values",
+    "dialect",
     "did_you_mean",
     "earlier_turns",
     "environment",

@@ -55,6 +55,7 @@ CORE = {
 PLUGINS_OWN = {
     "bytebrew_knowledge": {"sqlite_vec"},
     "bytebrew_metrics": {"prometheus_client"},
+    "bytebrew_postgres": {"psycopg"},
     "bytebrew_traces": {"google", "opentelemetry"},
     "bytebrew_triggers": {"cronsim"},
 }

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from bytebrew.base.errors import StorageError
 from bytebrew.contract.connection import Connection
@@ -128,6 +128,7 @@ class Driver(Protocol):
         """The signals between nodes; None for a database that is not `shared`."""
 
 
+@runtime_checkable
 class Store(Protocol):
     """A kind of database, chosen by the scheme of BYTEBREW_DATABASE_URL."""
 

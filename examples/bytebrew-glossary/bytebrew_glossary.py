@@ -72,7 +72,11 @@ def names_of(conn: Connection) -> list[str]:
 
 def set_term(conn: Connection, glossary: str, term: str, meaning: str) -> Terms:
     """Stores a term, and returns its glossary."""
-    conn.execute("insert or replace into glossary_terms values (?, ?, ?)", (glossary, term, meaning))
+    conn.execute(
+        """insert into glossary_terms values (?, ?, ?)
+        on conflict (glossary, term) do update set meaning = excluded.meaning""",
+        (glossary, term, meaning),
+    )
     return Terms(name=glossary, terms=terms_of(conn, [glossary])[glossary])
 
 

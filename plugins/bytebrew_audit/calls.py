@@ -16,6 +16,7 @@ from bytebrew import (
     Route,
     Row,
     Stream,
+    dialect,
 )
 
 from .audit_log import PAGING, AuditLog
@@ -107,12 +108,9 @@ LEDGER = AuditLog(
 
 
 def watch(conn: Connection) -> None:
-    """Creates triggers that record a call in the transaction that ends it or its turn.
-
-    They are temporary, so that none is left when the plugin is disabled, even after a crash.
-    """
-    for trigger in TRIGGERS:
-        conn.execute(trigger)
+    """Creates triggers that record a call in the transaction that ends it or its turn."""
+    for statement in TRIGGERS[dialect(conn)]:
+        conn.execute(statement)
 
 
 async def list_tool_calls(request: Request[None]) -> NumberedPage[ToolCallEntry] | Stream:

@@ -253,7 +253,8 @@ class Chain:
         """Stores the ends; once a signature does not fit, none is made, so that a break is never covered up."""
         values = (*astuple(head), self._signature(head) if signed else "")
         names = ", ".join((*Head.__struct_fields__, "signature"))
-        conn.execute(f"insert or replace into audit_chain (n, {names}) values (1, {placeholders(values)})", values)  # noqa: S608
+        conn.execute("delete from audit_chain")
+        conn.execute(f"insert into audit_chain (n, {names}) values (1, {placeholders(values)})", values)  # noqa: S608
 
     def _signature(self, head: Head) -> str:
         return self._key.mac(msgspec.json.encode(["ends", *astuple(head)])).hex()

@@ -32,7 +32,8 @@ def is_ended(conn: Connection, sid: str, made_in: int) -> bool:
 
 def end(conn: Connection, sid: str, until: float, now: float) -> None:
     """Ends a session that would expire at `until`, and deletes records that are no longer needed."""
-    conn.execute("insert or replace into auth_local_ended values (?, ?)", (sid, until))
+    sql = "insert into auth_local_ended values (?, ?) on conflict (sid) do update set until = excluded.until"
+    conn.execute(sql, (sid, until))
     conn.execute("delete from auth_local_ended where until < ?", (now - KEPT_SECONDS,))
 
 

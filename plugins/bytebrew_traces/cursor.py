@@ -62,6 +62,8 @@ def following(conn: Connection) -> Batch:
 
 def advance(conn: Connection, batch: Batch) -> None:
     """Moves the cursor behind a batch that was exported."""
-    conn.executemany("insert or ignore into traces_open (seq) values (?)", [(seq,) for seq in batch.passed])
+    conn.executemany(
+        "insert into traces_open (seq) values (?) on conflict do nothing", [(seq,) for seq in batch.passed]
+    )
     conn.executemany("delete from traces_open where seq = ?", [(seq,) for seq in batch.done])
     conn.execute("update traces_cursor set seq = ?", (batch.through,))

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parent.parent.parent
 DIALECTS = (
     "bytebrew/store/sqlite/",
     "bytebrew/store/backups/",
+    "plugins/bytebrew_postgres/",
     "plugins/bytebrew_knowledge/dialect.py",
     "plugins/bytebrew_knowledge/vectors.py",
     "plugins/bytebrew_memory/dialect.py",
@@ -23,7 +24,9 @@ FILES = [
     for path in sorted((ROOT / folder).rglob("*.py"))
     if not path.relative_to(ROOT).as_posix().startswith(DIALECTS)
 ]
-STATEMENT = re.compile(r"\b(select|insert into|update|delete from)\b.*\b(from|values|set|where|select)\b", re.DOTALL)
+STATEMENT = re.compile(
+    r"\b(select|insert( or \w+)? into|update|delete from)\b.*\b(from|values|set|where|select)\b", re.DOTALL
+)
 TABLES = re.compile(r"\b(create|drop|alter)\s+(unique\s+)?(table|index|trigger|view|virtual)\b")
 """Migrations: each store has its own."""
 SQLITE_ONLY = {

@@ -10,8 +10,15 @@ from contextlib import closing
 from pathlib import Path
 
 from bytebrew.base.errors import BootError
-from bytebrew.contract.connection import Connection
+from bytebrew.contract.connection import Connection, dialect
 from bytebrew.store.sqlite.epoch import uri_to_read
+
+_COLUMNS = {
+    "sqlite": """select m.name, c.name from sqlite_master m join pragma_table_info(m.name) c
+  where m.type in ('table', 'view') and c.name glob 'sealed_*'""",
+    "postgresql": """select table_name, column_name from information_schema.columns
+  where table_schema = current_schema() and starts_with(column_name, 'sealed_')""",
+}
 
 
 def count(conn: Connection) -> int:
@@ -31,10 +38,7 @@ def every(conn: Connection) -> Iterator[bytes]:
 
 
 def _columns(conn: Connection) -> list[tuple[str, str]]:
-    return conn.execute(
-        """select m.name, c.name from sqlite_master m join pragma_table_info(m.name) c
-        where m.type in ('table', 'view') and c.name glob 'sealed_*'"""
-    ).fetchall()
+    return conn.execute(_COLUMNS[dialect(conn)]).fetchall()
 
 
 def check_key(key: Path, database: Path) -> None:

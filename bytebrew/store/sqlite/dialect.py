@@ -1,6 +1,6 @@
-"""SQL expressions and statements specific to SQLite that the core uses outside store/sqlite."""
+"""SQL expressions and statements that differ between databases, or are functions of SQLite, outside store/sqlite."""
 
-from bytebrew.contract.connection import Connection
+from bytebrew.contract.connection import Connection, dialect
 
 CAPABILITIES = """(select json_group_array(
     json_object('id', c.id, 'type', c.type, 'config', json(c.config), 'enabled', c.enabled))
@@ -11,6 +11,11 @@ URGENCY = "julianday({0}.created_at) - {0}.priority / 144.0"
 CAN_RUN = """{0}.status in ('pending', 'approved') and {0}.mode = 'background' and {0}.blockers = 0
   and {0}.not_before is null"""
 """The condition of the index tasks_ready. `{0}` is the table's alias."""
+
+_EVER_HAD = {
+    "sqlite": "select 1 from sqlite_sequence where name = ?",
+    "postgresql": "select 1 where pg_sequence_last_value(pg_get_serial_sequence(?, 'id')::regclass) is not null",
+}
 
 
 def elements(json: str) -> str:
@@ -29,5 +34,5 @@ def indexed_by(index: str) -> str:
 
 
 def ever_had_rows(conn: Connection, table: str) -> bool:
-    """Whether a table with autoincrement keys ever had a row, including deleted ones."""
-    return conn.execute("select 1 from sqlite_sequence where name = ?", (table,)).fetchone() is not None
+    """Whether a table with keys `id` by autoincrement ever had a row, including deleted ones."""
+    return conn.execute(_EVER_HAD[dialect(conn)], (table,)).fetchone() is not None

@@ -1,0 +1,274 @@
+"""A database on PostgreSQL that several nodes share: transactions with locks and a lease, errors, migrations."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, contextmanager
+from hashlib import blake2b
+from typing import Any
+
+import psycopg
+from psycopg import errors
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from bytebrew import BootError, Connection, Driver, Migration, SettingsError, StorageError
+
+from . import migrate
+from .connection import Options, PostgresConnection
+from .errors import LeaseEnded, UnknownOutcome, advice, fault, is_lost, may_pass
+from .migrate import Migrations
+from .signals import PostgresSignals
+
+log = logging.getLogger(__name__)
+
+LOCK = 0x6279746562726577
+"""The advisory lock that every write takes: alone, or shared with other writes to sessions of their own."""
+MOST_LOCKS = 256
+"""A transaction that writes to more sessions takes the lock alone: the server's table of locks is small."""
+IDLE_SECONDS = 5
+"""After this the server ends a transaction whose node runs no statement, such as a stopped process."""
+OUTCOME_SECONDS = 10.0
+"""How long a lost commit waits for a database that can tell whether it was stored."""
+RETRY_SECONDS = 0.2
+_DEFAULTS = {
+    "connect_timeout": "5",
+    "keepalives_idle": "5",
+    "keepalives_interval": "2",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "10000",
+    "application_name": "bytebrew",
+}
+_ALONE = f"select pg_advisory_xact_lock({LOCK})"
+_SHARED = f"select pg_advisory_xact_lock_shared({LOCK})"
+_SNAPSHOT = "begin isolation level repeatable read, read only"
+
+
+class PostgresDriver(Driver):
+    """The driver for one database; `node` is the id under which this engine is registered, None before that."""
+
+    dialect = "postgresql"
+    shared = True
+    error = psycopg.Error
+    attempts = 3
+
+    def __init__(self, url: str, *, pooler: bool = False) -> None:
+        try:
+            given = conninfo_to_dict(url)
+        except psycopg.Error as error:
+            raise SettingsError("BYTEBREW_DATABASE_URL is no address such as postgresql://user@host/name") from error
+        self._parameters: Mapping[str, Any] = _DEFAULTS | given
+        self._pooler = pooler
+        self.place = f"postgresql://{given.get('host', 'localhost')}/{given.get('dbname', '')}"
+        self.node: int | None = None
+        self._commits = 0
+        self._signals = PostgresSignals(self._options())
+
+    def open(self, *, read_only: bool = False) -> PostgresConnection:
+        """A connection; a `read_only` one refuses to write."""
+        return PostgresConnection(self._options(read_only=read_only))
+
+    def begin(self, conn: Connection, sessions: Collection[str] | None) -> None:
+        """Begins a write transaction with its locks and the check of the lease, in one round trip."""
+        own = _own(conn)
+        if own.in_transaction or own.began:
+            self.roll_back(own)
+        self._commits += 1
+        script = f"begin; {self._idle_limit()}{_locks(sessions)}{self._lease()}"
+        status = _begun(own, script)
+        if self.node is not None and status != "UPDATE 1":
+            self.roll_back(own)
+            raise LeaseEnded(f"The lease of node {self.node} has ended: another node has taken over")
+
+    def begin_read(self, conn: Connection) -> None:
+        """Begins a read-only transaction with one snapshot."""
+        _begun(_own(conn), _SNAPSHOT)
+
+    def commit(self, conn: Connection) -> None:
+        """Commits; raises an error unless all of it is stored, also if the connection is lost meanwhile."""
+        own = _own(conn)
+        try:
+            status = own.script("commit")
+        except psycopg.Error as error:
+            if not (own.native.closed or is_lost(error)):
+                raise
+            if not self._is_stored(own, error):
+                raise
+            return
+        finally:
+            own.began = False
+        if status != "COMMIT":  # PostgreSQL rolls back a transaction with a failed statement
+            raise errors.InFailedSqlTransaction("the transaction has failed before its commit")
+
+    def roll_back(self, conn: Connection) -> None:
+        """Rolls back an open transaction; a failure is only logged."""
+        own = _own(conn)
+        own.began = False
+        if own.in_transaction:
+            try:
+                own.script("rollback")
+            except psycopg.Error as error:
+                log.warning("a rollback failed: %s", error)
+
+    def breaks(self, error: Exception) -> bool:
+        """Whether every work of the transaction fails with this error."""
+        return advice(error) is not None or may_pass(error)
+
+    def fault(self, error: Exception) -> StorageError | None:
+        """The error with advice for the operator, if the database or memory is its cause."""
+        return fault(error)
+
+    def may_pass(self, error: Exception) -> bool:
+        """Whether the same transaction, run again at once, may succeed: a deadlock, a lost connection."""
+        return may_pass(error)
+
+    def interrupted(self, error: Exception) -> bool:
+        """Whether the error is that of an interrupted statement."""
+        return isinstance(error, errors.QueryCanceled)
+
+    def wrote(self, error: Exception) -> bool:
+        """Whether a read tried to write."""
+        return isinstance(error, errors.ReadOnlySqlTransaction)
+
+    def bytes(self, conn: Connection) -> int:
+        """The size of the database in bytes."""
+        return int(conn.execute("select pg_database_size(current_database())").fetchone()[0])
+
+    def shrink(self, conn: Connection, spare: int) -> Sequence[object]:
+        """Nothing: autovacuum makes the space of deleted rows usable again."""
+        return ()
+
+    def checkpoint(self, conn: Connection, *, empty: bool = False) -> None:
+        """Nothing: the server does that."""
+
+    def core_migrations(self) -> Sequence[tuple[int, str]]:
+        """The numbered SQL of the core's tables."""
+        return migrate.CORE
+
+    def text(self, migration: Migration) -> str:
+        """The SQL of a plugin's migration."""
+        return migrate.text(migration)
+
+    async def restored(self) -> None:
+        """Returns once the database answers."""
+        while not await asyncio.to_thread(self._answers):  # noqa: ASYNC110 - a server gives no notice of its start
+            await asyncio.sleep(RETRY_SECONDS)
+
+    @contextmanager
+    def migrated(
+        self, owners: Migrations, check: Callable[[Connection], None], beat: Callable[[], None] | None = None
+    ) -> Iterator[Connection]:
+        """A connection to the database with the tables of all owners up to date; see `migrate.migrated`."""
+        try:
+            conn = self.open()
+        except psycopg.Error as error:
+            raise BootError(f"{self.place} cannot be opened: {advice(error) or ''}\n{error}") from error
+        with closing(conn), migrate.migrated(conn, self.place, owners, check, _ALONE) as ready:
+            yield ready
+
+    @asynccontextmanager
+    async def served(
+        self, db: AbstractAsyncContextManager[Any], owners: Migrations, check: Callable[[Connection], None]
+    ) -> AsyncIterator[int]:
+        """The epoch of the history, with the tables of all owners up to date and the engine's database open."""
+        epoch = await asyncio.to_thread(self._migrate, owners, check)
+        async with db:
+            try:
+                yield epoch
+            finally:
+                await self._signals.close()
+
+    def signals(self) -> PostgresSignals:
+        """The signals between nodes."""
+        return self._signals
+
+    async def erase(self, between: object) -> int:
+        """Lets the server use the space of deleted rows again, which overwrites them; there are no copies."""
+        await asyncio.to_thread(self._vacuum)
+        return 0
+
+    def _migrate(self, owners: Migrations, check: Callable[[Connection], None]) -> int:
+        with self.migrated(owners, check) as conn:
+            return int(conn.execute("select epoch from history").fetchone()[0])
+
+    def _vacuum(self) -> None:
+        with closing(self.open()) as conn:
+            conn.script("vacuum")
+
+    def _answers(self) -> bool:
+        try:
+            self.open(read_only=True).close()
+        except psycopg.Error:
+            return False
+        return True
+
+    def _options(self, *, read_only: bool = False) -> Options:
+        if self._pooler:
+            return Options(make_conninfo(**self._parameters), pooler=True)
+        limits = "-c default_transaction_read_only=on" if read_only else f"-c {_IDLE_LIMIT}"
+        options = f"{self._parameters.get('options', '')} {limits} -c jit=off".strip()
+        return Options(make_conninfo(**{**self._parameters, "options": options}))
+
+    def _idle_limit(self) -> str:
+        return f"set local {_IDLE_LIMIT}; " if self._pooler else ""
+
+    def _lease(self) -> str:
+        if self.node is None:
+            return ""
+        return f"; update node_commits set n = {self._commits} where node = {self.node}"
+
+    def _is_stored(self, conn: PostgresConnection, error: Exception) -> bool:
+        """Whether the last transaction was committed although its connection was lost."""
+        if self.node is None:
+            raise UnknownOutcome("the connection was lost in a commit") from error
+        until = time.monotonic() + OUTCOME_SECONDS
+        while time.monotonic() < until:
+            try:
+                conn.reopen()  # the lost one's transaction holds the lock until it has ended
+                conn.script(f"begin; {_ALONE}")
+                row = conn.execute("select n from node_commits where node = ?", (self.node,)).fetchone()
+                conn.script("rollback")
+            except psycopg.Error as failure:
+                log.warning("whether a commit was stored is not known yet: %s", failure)
+                time.sleep(RETRY_SECONDS)
+            else:
+                if row is None:
+                    raise LeaseEnded(f"The lease of node {self.node} has ended: another node has taken over") from error
+                return bool(row[0] == self._commits)
+        raise UnknownOutcome("the connection was lost in a commit, and the database is away") from error
+
+
+_IDLE_LIMIT = f"idle_in_transaction_session_timeout={IDLE_SECONDS * 1000}"
+
+
+def _own(conn: Connection) -> PostgresConnection:
+    assert isinstance(conn, PostgresConnection)
+    return conn
+
+
+def _begun(conn: PostgresConnection, script: str) -> str:
+    """Begins a transaction, on a new connection if the old one is lost; the command status of the last statement."""
+    conn.reopen()
+    try:
+        status = conn.script(script)
+    except psycopg.Error:
+        if not conn.native.closed:
+            raise
+        conn.reopen()
+        status = conn.script(script)
+    conn.began = True
+    return status
+
+
+def _locks(sessions: Collection[str] | None) -> str:
+    if sessions is None or len(sessions) > MOST_LOCKS:
+        return _ALONE
+    if not sessions:
+        return _SHARED
+    keys = ", ".join(map(str, sorted({*map(session_key, sessions)})))
+    return f"{_SHARED}; select pg_advisory_xact_lock(key) from unnest(array[{keys}]::bigint[]) k (key)"
+
+
+def session_key(session_id: str) -> int:
+    """The key of a session's advisory lock."""
+    return int.from_bytes(blake2b(session_id.encode(), digest_size=8).digest(), signed=True)

@@ -1,0 +1,72 @@
+"""Maps PostgreSQL's errors to StorageError for operators, and tells faults of the database from other errors."""
+
+import psycopg
+from psycopg import errors
+
+from bytebrew import Fenced, StorageError
+
+_AWAY = "The database cannot be reached: see to the server of BYTEBREW_DATABASE_URL and to the network"
+_DISK = "The disk of the database server is full or fails, so nothing can be stored: see to it"
+_READ_ONLY = "The database takes no writes, as a standby does: let BYTEBREW_DATABASE_URL name the primary"
+_FULL = "The database has too many connections: raise its max_connections, or run fewer nodes"
+_MEMORY = "The database server has run out of memory or locks: give it more"
+_DAMAGED = "The database reports damage or a fault of its own: see its server's log, and restore a backup if need be"
+_ENGINE_MEMORY = "The engine has run out of memory: give it more, or less to do at once"
+_STATES = {
+    "53300": _FULL,
+    "53100": _DISK,
+    "53": _MEMORY,
+    "25006": _READ_ONLY,
+    "58": _DISK,
+    "XX": _DAMAGED,
+    "08": _AWAY,
+    "57P": _AWAY,
+    "25P03": _AWAY,
+    "25P04": _AWAY,
+    "28": "The database refuses the engine's user or password: see to those in BYTEBREW_DATABASE_URL",
+    "3D": "The database of BYTEBREW_DATABASE_URL does not exist: create it with createdb",
+}
+"""Advice by SQLSTATE or its beginning; the longest match counts."""
+
+
+class UnknownOutcome(psycopg.OperationalError):
+    """The connection was lost in a commit, and the database did not tell in time whether it was stored."""
+
+
+class LeaseEnded(psycopg.OperationalError):
+    """No row of `node_commits` has the node's id: another node has taken over."""
+
+
+def advice(error: Exception) -> str | None:
+    """What the operator can do, if the database or the memory is the cause of an error."""
+    if isinstance(error, MemoryError):
+        return _ENGINE_MEMORY
+    if not isinstance(error, psycopg.Error):
+        return None
+    state = error.sqlstate
+    if state is None:
+        return _AWAY if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) else None
+    return next((_STATES[state[:size]] for size in (5, 3, 2) if state[:size] in _STATES), None)
+
+
+def fault(error: Exception) -> StorageError | None:
+    """The error with advice for the operator; None for an error of a statement."""
+    if isinstance(error, LeaseEnded):
+        fenced = Fenced(str(error))
+        fenced.__cause__ = error
+        return fenced
+    if (message := advice(error)) is None:
+        return None
+    made = StorageError(message)
+    made.__cause__ = error
+    return made
+
+
+def is_lost(error: Exception) -> bool:
+    """Whether the connection is gone, so that another one may do better."""
+    return advice(error) is _AWAY and not isinstance(error, UnknownOutcome | LeaseEnded)
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether the same transaction, run again at once, may succeed."""
+    return is_lost(error) or isinstance(error, errors.DeadlockDetected | errors.SerializationFailure)

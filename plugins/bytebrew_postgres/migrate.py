@@ -1,0 +1,152 @@
+"""Applies the numbered migrations of the core and of plugins to PostgreSQL, by one node while others wait."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import psycopg
+
+from bytebrew import BootError, Connection, Listing, Migration, StorageError, now
+
+from . import ddl, sums, triggers
+from .configuration_tables import CONFIGURATION, NODES
+from .connection import PostgresConnection
+from .errors import advice
+from .functions import FUNCTIONS
+from .session_tables import SESSIONS
+
+Migrations = Mapping[str, Sequence[tuple[int, str]]]
+BASELINE = 36
+"""The newest migration of the core that a database on PostgreSQL cannot have been without."""
+_TABLE = """create table if not exists migrations (owner text collate "C" not null, number bigint not null,
+  applied_at text collate "C" not null, digest text collate "C" not null default '', primary key (owner, number))"""
+_FUNCTIONS = ("functions of PostgreSQL", 1)
+"""Owner and number under which the digest of the functions is recorded."""
+_SESSIONS = Listing(
+    table="sessions",
+    order=("created_at", "id"),
+    kinds=("agent", "schema", "status"),
+    only="{}parent_id is null",
+    kept="owner",
+)
+_TASKS = Listing(table="tasks", order=("seq",), kinds=("agent", "status", "source"), unit="thousand", kept="owner")
+
+
+def baseline() -> str:
+    """The core's tables as its migrations up to `BASELINE` make them on SQLite."""
+    counts = "".join(map(sums.row_counts, (_SESSIONS, _TASKS)))
+    parts = (sums.TABLE, CONFIGURATION, NODES, SESSIONS, counts, triggers.USAGE, triggers.TURNS, triggers.TASKS)
+    return "".join((*parts, triggers.VERSIONS))
+
+
+CORE = (*((number, "") for number in range(1, BASELINE)), (BASELINE, baseline()))
+"""The numbered SQL of the core's tables."""
+
+
+def text(migration: Migration) -> str:
+    """The SQL of a plugin's migration for PostgreSQL: its own, or that for SQLite in translation."""
+    if migration.postgres is not None:
+        return _joined(migration.postgres, str)
+    return _joined(migration.sql, lambda sql: "".join(f"{one};\n" for one in ddl.statements(sql)))
+
+
+def _joined(parts: str | Sequence[str | Listing], translated: Callable[[str], str]) -> str:
+    parts = [parts] if isinstance(parts, str) else parts
+    return "".join(translated(part) if isinstance(part, str) else sums.row_counts(part) for part in parts)
+
+
+@contextmanager
+def migrated(
+    conn: PostgresConnection, place: str, owners: Migrations, check: Callable[[Connection], None], lock: str
+) -> Iterator[PostgresConnection]:
+    """The connection, once the tables of all owners are up to date.
+
+    `lock` is SQL that waits until no other node migrates or writes. All missing migrations are applied in one
+    transaction. A newer database, or one whose migrations were edited, is refused as it is. `check` is called after the
+    migrations, and may raise BootError. An error of the database is a BootError before the block, and a StorageError in
+    it.
+    """
+    try:
+        _check_numbers(owners)
+        if _due(conn, owners):
+            conn.script(f"begin; {lock}")
+            try:
+                _apply(conn, owners)
+                conn.script("commit")
+            except BaseException:
+                if conn.in_transaction:
+                    conn.script("rollback")
+                raise
+        check(conn)
+    except psycopg.Error as error:
+        raise BootError(f"{place} cannot be used: {advice(error) or error}") from error
+    try:
+        yield conn
+    except psycopg.Error as error:
+        raise StorageError(advice(error) or str(error)) from error
+
+
+def _check_numbers(owners: Migrations) -> None:
+    for owner, steps in owners.items():
+        for expected, (number, _) in enumerate(steps, 1):
+            if number != expected:
+                raise BootError(f"the migrations of {owner} skip {expected}; number them 1, 2, 3 without gaps")
+
+
+def _due(conn: PostgresConnection, steps: Migrations) -> bool:
+    """Whether a migration or the functions are missing; BootError if the database is newer or was edited."""
+    if conn.execute("select to_regclass('migrations')").fetchone()[0] is None:
+        return True
+    missing = False
+    for owner, texts in steps.items():
+        missing |= len(_applied(conn, owner, texts)) < len(texts)
+    return missing or _functions_digest(conn) != digest("".join(FUNCTIONS))
+
+
+def _apply(conn: PostgresConnection, steps: Migrations) -> None:
+    conn.script(_TABLE)
+    if _functions_digest(conn) != (current := digest("".join(FUNCTIONS))):
+        conn.script(";".join(FUNCTIONS))
+        conn.execute("delete from migrations where owner = ? and number = ?", _FUNCTIONS)
+        _record(conn, *_FUNCTIONS, current)
+    for owner, texts in steps.items():
+        applied = _applied(conn, owner, texts)
+        for number, sql in texts:
+            if number in applied:
+                continue
+            try:
+                if sql:
+                    conn.script(sql)
+            except psycopg.Error as error:
+                raise BootError(f"migration {number} of {owner} failed: {error}") from error
+            _record(conn, owner, number, digest(sql))
+
+
+def _record(conn: PostgresConnection, owner: str, number: int, text_digest: str) -> None:
+    sql = "insert into migrations (owner, number, applied_at, digest) values (?, ?, ?, ?)"
+    conn.execute(sql, (owner, number, now(), text_digest))
+
+
+def _functions_digest(conn: PostgresConnection) -> str | None:
+    row = conn.execute("select digest from migrations where owner = ? and number = ?", _FUNCTIONS).fetchone()
+    return None if row is None else str(row[0])
+
+
+def _applied(conn: PostgresConnection, owner: str, steps: Sequence[tuple[int, str]]) -> set[int]:
+    """The numbers of an owner's applied migrations; BootError if one was edited, or if the database is newer."""
+    texts = dict(steps)
+    rows = conn.execute("select number, applied_at, digest from migrations where owner = ?", (owner,)).fetchall()
+    for number, applied_at, text_digest in rows:
+        if number in texts and text_digest != digest(texts[number]):
+            message = f"migration {number} of {owner} was edited after it had been applied on {applied_at}"
+            raise BootError(f"{message}; put its text back as it was, and make the change a further migration")
+    reached = {number for number, _, _ in rows}
+    if (newest := max(reached, default=0)) > len(steps):
+        message = f"the database is newer than this {owner}: it has migration {newest}, known is {len(steps)}"
+        raise BootError(f"{message}; install the newer version again, or restore a backup from before the change")
+    return reached
+
+
+def digest(sql: str) -> str:
+    """SHA-256 in hex of a text, independent of line breaks."""
+    return hashlib.sha256(" ".join(sql.split()).encode()).hexdigest()
