@@ -12,11 +12,11 @@ import psycopg
 from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from bytebrew import BootError, Connection, Driver, Migration, SettingsError, StorageError
+from bytebrew import BootError, Connection, Driver, Fenced, Migration, SettingsError, StorageError
 
 from . import migrate
 from .connection import Options, PostgresConnection
-from .errors import LeaseEnded, UnknownOutcome, advice, fault, is_lost, may_pass
+from .errors import UnknownOutcome, advice, fault, is_lost, may_pass
 from .migrate import Migrations
 from .signals import PostgresSignals
 
@@ -78,7 +78,7 @@ class PostgresDriver(Driver):
         status = _begun(own, script)
         if self.node is not None and status != "UPDATE 1":
             self.roll_back(own)
-            raise LeaseEnded(f"The lease of node {self.node} has ended: another node has taken over")
+            raise Fenced
 
     def begin_read(self, conn: Connection) -> None:
         """Begins a read-only transaction with one snapshot."""
@@ -112,7 +112,7 @@ class PostgresDriver(Driver):
 
     def breaks(self, error: Exception) -> bool:
         """Whether every work of the transaction fails with this error."""
-        return advice(error) is not None or may_pass(error)
+        return isinstance(error, Fenced) or advice(error) is not None or may_pass(error)
 
     def fault(self, error: Exception) -> StorageError | None:
         """The error with advice for the operator, if the database or memory is its cause."""
@@ -233,7 +233,7 @@ class PostgresDriver(Driver):
                 time.sleep(RETRY_SECONDS)
             else:
                 if row is None:
-                    raise LeaseEnded(f"The lease of node {self.node} has ended: another node has taken over") from error
+                    raise Fenced from error
                 return bool(row[0] == self._commits)
         raise UnknownOutcome("the connection was lost in a commit, and the database is away") from error
 

@@ -3,7 +3,7 @@
 import psycopg
 from psycopg import errors
 
-from bytebrew import Fenced, StorageError
+from bytebrew import StorageError
 
 _AWAY = "The database cannot be reached: see to the server of BYTEBREW_DATABASE_URL and to the network"
 _DISK = "The disk of the database server is full or fails, so nothing can be stored: see to it"
@@ -33,10 +33,6 @@ class UnknownOutcome(psycopg.OperationalError):
     """The connection was lost in a commit, and the database did not tell in time whether it was stored."""
 
 
-class LeaseEnded(psycopg.OperationalError):
-    """No row of `node_commits` has the node's id: another node has taken over."""
-
-
 def advice(error: Exception) -> str | None:
     """What the operator can do, if the database or the memory is the cause of an error."""
     if isinstance(error, MemoryError):
@@ -51,10 +47,6 @@ def advice(error: Exception) -> str | None:
 
 def fault(error: Exception) -> StorageError | None:
     """The error with advice for the operator; None for an error of a statement."""
-    if isinstance(error, LeaseEnded):
-        fenced = Fenced(str(error))
-        fenced.__cause__ = error
-        return fenced
     if (message := advice(error)) is None:
         return None
     made = StorageError(message)
@@ -64,7 +56,7 @@ def fault(error: Exception) -> StorageError | None:
 
 def is_lost(error: Exception) -> bool:
     """Whether the connection is gone, so that another one may do better."""
-    return advice(error) is _AWAY and not isinstance(error, UnknownOutcome | LeaseEnded)
+    return advice(error) is _AWAY and not isinstance(error, UnknownOutcome)
 
 
 def may_pass(error: Exception) -> bool:
