@@ -3,22 +3,22 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Set
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from time import time
 from typing import Any, ParamSpec, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
 import msgspec
 
-from bytebrew.base.errors import Draining, EngineError, NotFound, StorageError
+from bytebrew.base.errors import Draining, EngineError, Fenced, NotFound, StorageError
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.events import Event
 from bytebrew.store.database.database import Database, Work
 from bytebrew.store.database.write_queue import Rows
-from bytebrew.store.queries.events import FORKED, INSERT, NEWEST, last_number, read_events
+from bytebrew.store.queries.events import FORKED, INSERT, NEWEST, StoredEvent, last_number, newer, read_events
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -35,6 +35,8 @@ TAIL_BYTES = 128 * 1024
 Followers that are further behind read the database, a page at a time.
 """
 _encode = msgspec.json.Encoder().encode
+REFRESHED = 50
+"""Sessions whose events of other nodes are read at once."""
 
 
 class EventRange(Protocol):
@@ -66,12 +68,12 @@ class Log:
         "_committed_before",
         "_form",
         "_frames",
-        "_loaded",
         "_loading",
         "_waiters",
         "committed",
         "error",
         "last",
+        "loaded",
         "session_id",
     )
 
@@ -81,7 +83,7 @@ class Log:
         self.last = 0
         self.committed = 0
         self.error: Exception | None = None
-        self._loaded = False
+        self.loaded = False
         self._loading = asyncio.Lock()
         self._committed_before = 0
         self._frames: deque[bytes] = deque()
@@ -90,15 +92,15 @@ class Log:
 
     async def load(self, db: Database, new: int | None) -> None:
         """Reads the number of the last event once; from then on only this object appends."""
-        if new is not None and not self._loaded:
+        if new is not None and not self.loaded:
             self.last = self.committed = new
-            self._loaded = True
-        if self._loaded:
+            self.loaded = True
+        if self.loaded:
             return
         async with self._loading:
-            if not self._loaded:
+            if not self.loaded:
                 self.last = self.committed = await db.read(last_number, self.session_id)
-                self._loaded = True
+                self.loaded = True
 
     def add(self, event: Event) -> tuple[str, int, str, bytes, int]:
         """The row of the event, with the next number and the time."""
@@ -116,6 +118,29 @@ class Log:
         while kept > 1 and (self._bytes > TAIL_BYTES or (kept > TAIL_EVENTS and number - kept < last_but_one)):
             self._bytes -= len(self._frames.popleft())
             kept -= 1
+        self.notify()
+
+    def receive(self, events: Iterable[StoredEvent]) -> None:
+        """Takes events that another node has committed, unless own ones are on their way."""
+        if self.last != self.committed:
+            return
+        for n, name, data, _ in events:
+            if n <= self.last:
+                continue
+            if n != self.last + 1:  # frames in memory have no gap
+                self._frames.clear()
+                self._bytes = 0
+            self.last = n
+            self._frames.append(frame(n, name, data, self._form))
+            self._bytes += len(self._frames[-1])
+        if self.last > self.committed:
+            self.commit(self.last)
+
+    def drop(self) -> None:
+        """Removes the uncommitted events, which no client has seen: another node goes on with the session."""
+        while self.last > self.committed:
+            self._bytes -= len(self._frames.pop())
+            self.last -= 1
         self.notify()
 
     def fail(self, error: Exception) -> None:
@@ -158,10 +183,17 @@ def _give_up(waiter: "asyncio.Future[bool]") -> None:
 
 
 class Journal:
-    """The logs of all sessions, with group commit: pending events of all sessions share the next transaction."""
+    """The logs of all sessions, with group commit: pending events of all sessions share the next transaction.
 
-    def __init__(self, db: Database) -> None:
+    If other nodes share the database, `tell` is called with the ids of the sessions that have new events, or are
+    deleted; `refresh` takes the events of other nodes.
+    """
+
+    def __init__(self, db: Database, tell: Callable[..., None] | None = None) -> None:
         self._db = db
+        self._tell = tell
+        self.own: Collection[str] = ()
+        """The ids of the sessions that this node runs."""
         self._logs: WeakValueDictionary[str, Log] = WeakValueDictionary()
         self._waiting: list[tuple[Any, ...]] = []
         self._writers: dict[str, Log] = {}
@@ -189,6 +221,8 @@ class Journal:
 
     async def newest(self, log: Log, number: int) -> int:
         """The number of the newest committed event; a reader may see event `number` in the file before the log does."""
+        if number > log.committed and self._tell is not None:
+            await self.refresh({log.session_id})
         return log.committed if number <= log.committed else await self._db.read(last_number, log.session_id)
 
     def append(self, log: Log, event: Event) -> int:
@@ -257,8 +291,28 @@ class Journal:
         for session_id, (log, number) in taken.items():
             if (error := refused.get(session_id)) is None:
                 log.commit(number)
-                continue
-            self._end(log, error)
+            elif isinstance(error, Fenced):
+                self._unqueue(log)
+                log.drop()
+            else:
+                self._end(log, error)
+        if self._tell is not None and len(taken) > len(refused):
+            self._tell(*(taken.keys() - refused.keys()))
+
+    async def refresh(self, session_ids: Set[str] | None) -> None:
+        """Takes what other nodes have appended to sessions that are followed here; None: to any of them."""
+        wanted = {*self._logs} - {*self.own} if session_ids is None else session_ids
+        behind = {one: log for one in wanted if (log := self._logs.get(one)) and log.loaded and log.error is None}
+        while behind:
+            seen = {one: log.committed for one, log in islice(behind.items(), REFRESHED)}
+            found = await self._db.read(newer, seen)
+            for session_id, before in seen.items():
+                log, (last, events) = behind[session_id], found.get(session_id, (0, ()))
+                log.receive(events)
+                if last < before and (last or session_id not in found):
+                    self._end(log, NotFound("The session was deleted"))
+                if last <= log.committed or log.last != log.committed:
+                    del behind[session_id]
 
     def lost(self, error: Exception) -> None:
         """Fails every log, because the writer has died."""
@@ -267,6 +321,10 @@ class Journal:
 
     def _end(self, log: Log, error: Exception) -> None:
         log.fail(error)
+        self._unqueue(log)
+
+    def _unqueue(self, log: Log) -> None:
+        """Drops the events of a log that no transaction has taken yet."""
         if self._writers.get(log.session_id) is log:
             del self._writers[log.session_id]
             self._waiting = [row for row in self._waiting if row[0] != log.session_id]
@@ -308,7 +366,9 @@ class Journal:
             log.notify()
 
     def forget(self, session_id: str) -> None:
-        """Ends the followers of a deleted session."""
+        """Ends the followers of a deleted session, on all nodes."""
+        if self._tell is not None:
+            self._tell(session_id)
         if session_id in self._logs:
             self._end(self._logs[session_id], NotFound("The session was deleted"))
 

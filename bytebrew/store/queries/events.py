@@ -1,13 +1,14 @@
 """The rows of events: reads them, packed or not, and packs those of ended turns."""
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import chain
 
 import msgspec
 from msgspec import Struct
 from msgspec.structs import astuple
 
-from bytebrew.contract.connection import Connection
+from bytebrew.contract.connection import Connection, Row, placeholders
 from bytebrew.store import forks
 
 StoredEvent = tuple[int, str, bytes, int | None]
@@ -65,14 +66,37 @@ def read_events(conn: Connection, session_id: str, after: int, through: int, lim
     return found
 
 
+def newer(conn: Connection, seen: Mapping[str, int], limit: int = 500) -> dict[str, tuple[int, list[StoredEvent]]]:
+    """Of each session that is not deleted the number of its last own event, and its own events above those seen.
+
+    At most `limit` rows are read, the oldest of each session first.
+    """
+    sql = f"""select s.id, (select max(e.n) from events e where e.session_id = s.id) from sessions s
+      where s.id in ({placeholders(seen)}) and s.id not in (select session_id from removals)"""
+    found: dict[str, tuple[int, list[StoredEvent]]] = {row[0]: (row[1] or 0, []) for row in conn.execute(sql, (*seen,))}
+    behind = [(one, seen[one]) for one, (last, _) in found.items() if last > seen[one]]
+    if not behind:
+        return found
+    where = " or ".join(["session_id = ? and n > ?"] * len(behind))
+    sql = f"select session_id, n, type, data, at from events where {where} order by session_id, n limit ?"
+    for row in conn.execute(sql, (*chain.from_iterable(behind), limit)):
+        found[row["session_id"]][1].extend(_events_of(row, seen[row["session_id"]]))
+    return found
+
+
 def unpacked(conn: Connection, session_id: str, after: int, through: int, limit: int) -> Iterator[StoredEvent]:
     """The events in a session's own rows, of which at most `limit` are read."""
     sql = "select n, type, data, at from events where session_id = ? and n > ? and n <= ? order by n limit ?"
     for row in conn.execute(sql, (session_id, after, through, limit)):
-        if row["type"] == PACKED:
-            yield from (astuple(one) for one in _unpack(zlib.decompress(row["data"])) if one.n > after)
-        else:
-            yield tuple(row)
+        yield from _events_of(row, after)
+
+
+def _events_of(row: Row, after: int) -> Iterator[StoredEvent]:
+    """The events of a row, packed or not, above a number."""
+    if row["type"] == PACKED:
+        yield from (astuple(one) for one in _unpack(zlib.decompress(row["data"])) if one.n > after)
+    else:
+        yield row["n"], row["type"], row["data"], row["at"]
 
 
 def pack(conn: Connection, session_id: str, first: int, last: int) -> int:
