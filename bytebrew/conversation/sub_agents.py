@@ -13,6 +13,8 @@ from bytebrew.conversation.turn import Turn
 from bytebrew.store import turn_results, turns
 from bytebrew.store.configuration import schemas
 from bytebrew.store.database.database import Database
+from bytebrew.store.queries import spawned_turns
+from bytebrew.store.queries.spawned_turns import Spawned
 
 
 async def spawn(db: Database, runner: Runner, call: Call, agent: str, message: str, limits: SpawnLimits) -> str:
@@ -21,11 +23,11 @@ async def spawn(db: Database, runner: Runner, call: Call, agent: str, message: s
     Raises ToolError if the agent fails, and EngineError if it cannot start: in a spawn cycle, or above the limits.
     """
     parent = runner.turns[call.turn_id]
-    child: Turn | turns.Spawned | None
+    child: Turn | Spawned | None
     try:
         async with parent.spawn_lock:
             child = next((turn for turn in runner.turns.values() if _is_spawned_by(turn, call)), None)
-            child = child or await db.read(turns.spawned, call.turn_id, call.call_id)
+            child = child or await db.read(spawned_turns.spawned, call.turn_id, call.call_id)
             child = child or await _begin(db, runner, parent, call, agent, message, limits)
         if isinstance(child, Turn):
             await _wait(child, parent)

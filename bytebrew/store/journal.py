@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
-from bytebrew.base.errors import Draining, EngineError, Fenced, NotFound, StorageError
+from bytebrew.base.errors import Draining, EngineError, NotFound, StorageError
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.events import Event
 from bytebrew.store.database.database import Database, Work
@@ -135,13 +135,6 @@ class Log:
             self._bytes += len(self._frames[-1])
         if self.last > self.committed:
             self.commit(self.last)
-
-    def drop(self) -> None:
-        """Removes the uncommitted events, which no client has seen: another node goes on with the session."""
-        while self.last > self.committed:
-            self._bytes -= len(self._frames.pop())
-            self.last -= 1
-        self.notify()
 
     def fail(self, error: Exception) -> None:
         """Marks the uncommitted events as lost; every further use of the log raises the error."""
@@ -291,9 +284,6 @@ class Journal:
         for session_id, (log, number) in taken.items():
             if (error := refused.get(session_id)) is None:
                 log.commit(number)
-            elif isinstance(error, Fenced):
-                self._unqueue(log)
-                log.drop()
             else:
                 self._end(log, error)
         if self._tell is not None and len(taken) > len(refused):
@@ -321,10 +311,6 @@ class Journal:
 
     def _end(self, log: Log, error: Exception) -> None:
         log.fail(error)
-        self._unqueue(log)
-
-    def _unqueue(self, log: Log) -> None:
-        """Drops the events of a log that no transaction has taken yet."""
         if self._writers.get(log.session_id) is log:
             del self._writers[log.session_id]
             self._waiting = [row for row in self._waiting if row[0] != log.session_id]

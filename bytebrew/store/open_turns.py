@@ -8,7 +8,8 @@ from bytebrew.base.formats import now, struct_of
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.messages import Message, ResponseFormat, ToolSpec, Usage
 from bytebrew.store import idempotency, messages, turns
-from bytebrew.store.turns import CLOSE_QUESTIONS, COUNTS
+from bytebrew.store.queries.spawned_turns import COUNTS
+from bytebrew.store.turns import CLOSE_QUESTIONS
 
 _SUM = ", ".join(
     f"sum({name})" if name == "cost_usd" else f"coalesce(sum({name}), 0)" for name in Usage.__struct_fields__

@@ -12,7 +12,8 @@ from bytebrew.contract.events import Event, FinishReason, form_of
 from bytebrew.contract.messages import Usage
 from bytebrew.store import forks, messages, sessions
 from bytebrew.store.queries.events import PACKED, last_number, read_events, unpacked
-from bytebrew.store.turns import COUNTS, Status
+from bytebrew.store.queries.spawned_turns import COUNTS
+from bytebrew.store.turns import Status
 
 ALL = 2**62
 """A number above that of every event."""

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Struct, field
 from msgspec.structs import astuple, replace
 
-from bytebrew.base.errors import Conflict, NotFound, Unprocessable
+from bytebrew.base.errors import Conflict, NotFound
 from bytebrew.base.formats import now
 from bytebrew.contract.auth import VISITOR, Actor, account
 from bytebrew.contract.connection import Connection, Row
@@ -17,6 +17,8 @@ from bytebrew.contract.route import Key
 from bytebrew.contract.tool import SpawnLimits
 from bytebrew.store import confirmations, forks, idempotency, imported_turns, messages, sessions
 from bytebrew.store.confirmations import Confirmation
+from bytebrew.store.queries import spawned_turns
+from bytebrew.store.queries.spawned_turns import COUNTS
 from bytebrew.store.sessions import ForkedFrom
 
 Status = Literal["queued", "running", "completed", "failed", "cancelled"]
@@ -94,18 +96,8 @@ class Unsaved(Struct, frozen=True):
     settlements: list[Callable[[Connection], None]] = field(default_factory=list)
 
 
-class Spawned(Struct, frozen=True):
-    """A turn that a tool call has spawned."""
-
-    id: str
-    session_id: str
-    status: str
-    usage: Usage
-
-
 CLOSE_QUESTIONS = """update confirmations set status = case status when 'pending' then 'cancelled' else status end
   where turn_id = ?"""
-COUNTS = ", ".join(Usage.__struct_fields__)
 _OF_CALL = ", ".join(Spent.__struct_fields__[2:])
 
 
@@ -113,7 +105,7 @@ def admit(conn: Connection, new: NewTurn, first_event: int | None) -> None:
     """Stores a turn, and its session if that is new; with the number of its first event the turn is running."""
     moment = new.created_at or now()
     if new.parent and new.limits:
-        _check_limits(conn, new, new.parent, new.limits)
+        spawned_turns.check_limits(conn, new.parent.root_turn_id, new.parent.turn_id, len(new.lineage), new.limits)
     sql = "select owner, schema, parent_id, id in (select session_id from removals) as going from sessions where id = ?"
     row = conn.execute(sql, (new.session_id,)).fetchone()
     if row is None:
@@ -189,17 +181,6 @@ def admit(conn: Connection, new: NewTurn, first_event: int | None) -> None:
     conn.execute("update schemas set chat_last_fired_at = ? where name = ?", (moment, new.schema))
     if new.key is not None:
         idempotency.keep_turn(conn, new.key, new.id)
-
-
-def _check_limits(conn: Connection, new: NewTurn, parent: Parent, limits: SpawnLimits) -> None:
-    total, children = spawned_in(conn, parent.root_turn_id, parent.turn_id)
-    for what, count, most in (
-        ("levels of agents", len(new.lineage), limits.depth),
-        ("agents spawned by one turn", children + 1, limits.children),
-        ("agents spawned for one message", total + 1, limits.total),
-    ):
-        if count > most:
-            raise Unprocessable(f"{most} {what} are the limit", code="spawn_limit")
 
 
 def status(conn: Connection, turn_id: str) -> str | None:
@@ -379,22 +360,3 @@ def tool_calls(conn: Connection, turn_id: str) -> list[Row]:
     """The records of a turn's tool calls, in the order in which they started."""
     sql = "select call_id, tool, input, output, status from tool_calls where turn_id = ? order by asked_at, call_id"
     return conn.execute(sql, (turn_id,)).fetchall()
-
-
-def spawned(conn: Connection, turn_id: str, call_id: str) -> Spawned | None:
-    """The turn that a tool call spawned."""
-    row = conn.execute(
-        f"""select id, session_id, status, {COUNTS} from turns where parent_turn_id = ? and parent_call_id = ?""",
-        (turn_id, call_id),
-    ).fetchone()
-    if row is None:
-        return None
-    return Spawned(row["id"], row["session_id"], row["status"], Usage(*(row[name] for name in Usage.__struct_fields__)))
-
-
-def spawned_in(conn: Connection, root_turn_id: str, turn_id: str) -> tuple[int, int]:
-    """The number of turns spawned below a root, and of those spawned by one turn."""
-    sql = """select count(*), count(*) filter (where parent_turn_id = ?) from turns
-      where root_turn_id = ? and parent_turn_id is not null"""
-    row = conn.execute(sql, (turn_id, root_turn_id)).fetchone()
-    return row[0], row[1]

@@ -21,6 +21,7 @@ from bytebrew.contract.provider import ProviderEvent
 from bytebrew.contract.route import ANYONE
 from bytebrew.engine import Engine
 from bytebrew.store import open_turns, tasks, turns
+from bytebrew.store.queries import spawned_turns
 from bytebrew.store.queries.events import read_events
 from bytebrew.store.sqlite.pragmas import connect
 from bytebrew.testing import (
@@ -418,7 +419,7 @@ async def test_a_message_that_waits_behind_a_turn_that_the_file_did_not_take_is_
 @pytest.mark.parametrize(
     "work",
     [
-        lambda conn: turns.spawned_in(conn, "root", "turn"),
+        lambda conn: spawned_turns.spawned_in(conn, "root", "turn"),
         lambda conn: turns.finish(conn, turns.Unsaved("a", "s", "s"), "turn", "session", "failed", 1, Usage(), 503),
         open_turns.left_open,
         lambda conn: open_turns.spent(conn, "turn"),
