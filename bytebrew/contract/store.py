@@ -87,6 +87,15 @@ class Driver(Protocol):
     def may_pass(self, error: Exception) -> bool:
         """Whether the same transaction, run again at once, may succeed: a deadlock, a failed read."""
 
+    def away(self, error: Exception) -> bool:
+        """Whether the database cannot be reached or takes no writes for now, so that waiting may help."""
+
+    def unsettled(self, error: Exception) -> bool:
+        """Whether a commit failed so that it is not known whether it is stored; `is_stored` tells."""
+
+    def is_stored(self, conn: Connection) -> bool:
+        """Whether the commit that was unsettled is stored; raises an `error` while the database cannot tell."""
+
     def interrupted(self, error: Exception) -> bool:
         """Whether the error is that of an interrupted statement."""
 

@@ -26,6 +26,7 @@ from bytebrew.conversation.waiting_turns import OnBusy
 from bytebrew.store import notifications, turns
 from bytebrew.store.configuration import schemas
 from bytebrew.store.database.database import Database
+from bytebrew.store.database.outage import patient
 from bytebrew.store.journal import Journal
 
 log = logging.getLogger(__name__)
@@ -200,6 +201,7 @@ class Runner:
 
     async def _drive(self, session_id: str, lane: Lane) -> None:
         """Runs the turns of a session until its queue is empty."""
+        patient.set(True)
         try:
             while True:
                 if await lane.current.admitted:

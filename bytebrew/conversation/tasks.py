@@ -28,6 +28,7 @@ from bytebrew.nodes.node import Node
 from bytebrew.store import notifications, sessions, task_approvals, task_changes, task_queue, tasks, turn_results, turns
 from bytebrew.store.configuration import schemas
 from bytebrew.store.database.database import Database
+from bytebrew.store.database.outage import patient
 from bytebrew.store.open_turns import unfinished_tools
 from bytebrew.store.tasks import Claim
 from bytebrew.store.turn_results import Outcome
@@ -208,6 +209,7 @@ class Tasks(engine.Tasks):
             turn.cancel("cancelled")
 
     async def _take(self) -> None:
+        patient.set(True)
         while not self._runner.draining:
             self._woken = anyio.Event()
             try:
@@ -247,6 +249,7 @@ class Tasks(engine.Tasks):
     async def _attend(self, claim: Claim, begin: bool) -> None:
         """Runs an attempt until its end is recorded; one that a shutdown interrupts resumes at the next start."""
         failure: Outcome | None = None
+        patient.set(True)
         try:
             if begin:
                 failure = await self._try_to_begin(claim)

@@ -329,7 +329,13 @@ class Journal:
                 reached = log.committed if event_range.last is None else min(log.committed, event_range.last)
                 chunk = log.between(at, reached)
                 if chunk is None:
-                    rows = await self._db.read(read_events, log.session_id, at, reached)
+                    try:
+                        rows = await self._db.read(read_events, log.session_id, at, reached)
+                    except StorageError:
+                        if not await self._db.outage.passes(HEARTBEAT_SECONDS):
+                            raise
+                        yield PING
+                        continue
                     if not rows or rows[0][0] != at + 1:  # the removal of a session deletes its first events first
                         raise NotFound("The session was deleted")
                     chunk = b"".join([frame(n, name, data, self._form) for n, name, data, _ in rows])

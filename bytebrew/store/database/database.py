@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, closing, contextmanager
 from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -13,9 +13,10 @@ from bytebrew.base.errors import BootError, Fenced, StorageError, TooSlow
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.store import Driver
 from bytebrew.store.database.aiosqlite_fixes import WorkConnection, open_connection
+from bytebrew.store.database.outage import PAUSE, Outage, patient
 from bytebrew.store.database.scans import SCAN_SECONDS, SCANNERS, scan_forever
-from bytebrew.store.database.transactions import again_if_may_pass, each_of, reading, transact
-from bytebrew.store.database.write_queue import Owner, Pending, RowSource
+from bytebrew.store.database.transactions import Unsettled, again_if_may_pass, each_of, reading, transact
+from bytebrew.store.database.write_queue import Owner, Pending, Rows, RowSource
 
 log = logging.getLogger(__name__)
 
@@ -43,12 +44,13 @@ class Database:
         self._works, self._running = list[Pending](), list[Pending]()
         self._looks, self._scans = asyncio.Queue[Pending](), asyncio.Queue[Pending]()
         self._waiting_since = deque[float]()  # enqueue times of the waiting reads
-        self.reading: list[asyncio.Task[None]] = []
+        self._reading: list[asyncio.Task[None]] = []
         self._source: RowSource | None = None
         self._wake = asyncio.Event()
         self._writing: asyncio.Task[None] | None = None
         self._examining: asyncio.Task[None] | None = None
         self.fault: StorageError | None = None
+        self.outage = Outage()
         self._since: dict[str, float] = {}
         self.lost = asyncio.Event()
         """Set if a thread of the database has died: no more reads or writes."""
@@ -63,9 +65,9 @@ class Database:
             opened.pop_all()
         loops = {f"reader {n}": self._read_forever(one, f"reader {n}") for n, one in enumerate(self._readers, 1)}
         loops |= {f"scanner {n}": self._scan_forever(one, f"scanner {n}") for n, one in enumerate(self._scanners, 1)}
-        self.reading = [asyncio.create_task(loop, name=f"database {name}") for name, loop in loops.items()]
+        self._reading = [asyncio.create_task(loop, name=f"database {name}") for name, loop in loops.items()]
         self._writing = asyncio.create_task(self._write_forever(), name="database writer")
-        for task in (self._writing, *self.reading):
+        for task in (self._writing, *self._reading):
             task.add_done_callback(self._ended)
         return self
 
@@ -78,7 +80,7 @@ class Database:
             self._writing.cancel()
             barrier.cancel()
             await asyncio.wait([barrier, self._writing])
-        reading, self.reading = [*self.reading, *filter(None, [self._examining])], []
+        reading, self._reading = [*self._reading, *filter(None, [self._examining])], []
         for task in reading:
             task.cancel()
         await asyncio.gather(*reading, return_exceptions=True)
@@ -124,23 +126,28 @@ class Database:
             raise
 
     async def _look(self, queue: "asyncio.Queue[Pending]", work: Callable[[Connection], T]) -> T:
-        if not self.reading:
-            raise RuntimeError("the database is closed")
-        self._check()
-        done: asyncio.Future[T] = _future()
-        queue.put_nowait(Pending(work, done))
-        if queue is self._looks:
-            self._waiting_since.append(time.monotonic())
-        try:
-            return await done
-        except (self.driver.error, MemoryError) as error:
-            if self.driver.wrote(error):  # which is a bug of the work
-                raise
-            if self.driver.interrupted(error):
-                raise TooSlow(self._scan_seconds) from error
-            if (fault := self._as_fault(error)) is error:
-                raise
-            raise fault from error
+        while True:
+            if not self._reading:
+                raise RuntimeError("the database is closed")
+            self._check()
+            await self.outage.over()
+            done: asyncio.Future[T] = _future()
+            queue.put_nowait(Pending(work, done))
+            if queue is self._looks:
+                self._waiting_since.append(time.monotonic())
+            try:
+                return await done
+            except (self.driver.error, MemoryError) as error:
+                if self.driver.wrote(error):  # which is a bug of the work
+                    raise
+                if self.driver.interrupted(error):
+                    raise TooSlow(self._scan_seconds) from error
+                if self.driver.away(error):
+                    self._away(error)
+                    continue
+                if (fault := self._as_fault(error)) is error:
+                    raise
+                raise fault from error
 
     async def _read_forever(self, reader: WorkConnection, name: str) -> None:
         while True:
@@ -178,22 +185,25 @@ class Database:
         committed even if the caller is cancelled. Raises StorageError if the database rejects it; the next write tries
         again.
         """
-        result: T = await self._put(Pending(lambda conn: work(conn, *args, **kwargs), _future()))
+        result: T = await self._put(Pending(lambda conn: work(conn, *args, **kwargs), _future(), waits=patient.get()))
         return result
 
     async def write_for(self, owner: Owner, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """As `write`, in one transaction with the owner's rows; raises the owner's error if some of them were lost."""
         run, session_id = lambda conn: work(conn, *args, **kwargs), owner.session_id
-        result: T = await self._put(Pending(run, _future(), owner, session_id))
+        result: T = await self._put(Pending(run, _future(), owner, session_id, waits=True))
         return result
 
     async def write_in(self, session_id: str, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """As `write`, for work that writes to the rows of one session alone: other nodes write meanwhile."""
-        result: T = await self._put(Pending(lambda conn: work(conn, *args, **kwargs), _future(), None, session_id))
+        run = partial(_called, work, args, kwargs)
+        result: T = await self._put(Pending(run, _future(), None, session_id, waits=patient.get()))
         return result
 
     async def _put(self, pending: Pending) -> Any:
         self._check()
+        if self.outage.fault is not None and not pending.waits:
+            raise self.outage.fault
         self._works.append(pending)
         self._wake.set()
         return await pending.done
@@ -230,19 +240,13 @@ class Database:
             works = self._running = list(self._due())
             rows = self._source.take() if self._source else ()
             earliest = now() + GATHER_SECONDS if rows and rows[0][0] != rows[-1][0] else 0.0
-            changes = self._writer.total_changes if self.fault else 0
             try:
-                with self._at_work("writer"):
-                    work = partial(transact, self.driver, works, self._source, rows)
-                    outcomes, refused = await self._writer.run(partial(again_if_may_pass, self.driver, work))
-            except (self.driver.error, MemoryError) as failure:
-                level = logging.DEBUG if self.fault else logging.ERROR  # once per outage
-                log.log(level, "a transaction of %d works and %d rows failed: %r", len(works), len(rows), failure)
-                fault = self._remember(self.driver.fault(failure) or _unknown(failure))
+                outcomes, refused = await self._commit(works, rows)
+            except StorageError as fault:
+                if isinstance(fault, Fenced):
+                    self.end(fault)
                 outcomes, refused = [fault] * len(works), {row[0]: fault for row in rows}
             else:
-                if self.fault and not self.fault.lasting and self._writer.total_changes > changes:
-                    self.fault = None
                 self.commits += 1
                 self.committed_works += len(works)
                 self.committed_rows += sum(row[0] not in refused for row in rows) if refused else len(rows)
@@ -250,6 +254,53 @@ class Database:
                 self._source.settled({key: self._as_fault(error) for key, error in refused.items()})
             for one, outcome in zip(works, outcomes, strict=True):
                 _settle(one.done, self._as_fault(outcome) if isinstance(outcome, Exception) else outcome)
+
+    async def _commit(self, works: list[Pending], rows: Rows) -> tuple[list[Any], Mapping[Any, Exception]]:
+        """Commits one transaction, with what waits for the end of an outage after it; works that do not wait fail.
+
+        Raises StorageError for a fault of the database that waiting does not help against.
+        """
+        unsettled: Unsettled | None = None
+        while True:
+            changes = self._writer.total_changes if self.fault else 0
+            try:
+                with self._at_work("writer"):
+                    if unsettled and await self._writer.run(self.driver.is_stored):
+                        done = unsettled.outcomes, unsettled.refused
+                    else:
+                        work = partial(transact, self.driver, works, self._source, rows)
+                        done = await self._writer.run(partial(again_if_may_pass, self.driver, work))
+            except Unsettled as failure:
+                unsettled = failure
+                await self._wait(failure.__cause__ or failure, [])
+            except (self.driver.error, MemoryError) as failure:
+                level = logging.DEBUG if self.fault else logging.ERROR  # once per outage
+                log.log(level, "a transaction of %d works and %d rows failed: %r", len(works), len(rows), failure)
+                if not self.driver.away(failure):
+                    raise self._remember(self.driver.fault(failure) or _unknown(failure)) from failure
+                await self._wait(failure, [] if unsettled else works)
+            else:
+                wrote = self.driver.shared or self._writer.total_changes > changes
+                if self.fault and not self.fault.lasting and wrote:
+                    self.fault = None
+                self.outage.end()
+                return done
+
+    async def _wait(self, error: BaseException, works: list[Pending]) -> None:
+        """Goes on with an outage; works that do not wait for its end, of these and of the queued ones, fail."""
+        fault = self._away(error)
+        for queue in (works, self._works):
+            for one in [one for one in queue if not one.waits]:
+                queue.remove(one)
+                _settle(one.done, fault)
+        await asyncio.sleep(PAUSE)
+
+    def _away(self, error: BaseException) -> StorageError:
+        """The fault of a database that is away, which the writer tries to reach from now on."""
+        fault = self._remember((isinstance(error, Exception) and self.driver.fault(error)) or _unknown(error))
+        self.outage.begin(fault)
+        self._wake.set()
+        return fault
 
     def _due(self) -> Iterator[Pending]:
         """The queued works; those whose owner has lost rows fail at once."""
@@ -329,10 +380,14 @@ def _settle(done: asyncio.Future[Any], outcome: Any) -> None:
         done.set_result(outcome)
 
 
-def _unknown(error: Exception) -> StorageError:
+def _unknown(error: BaseException) -> StorageError:
     fault = StorageError(f"The database has failed: {error}")
     fault.__cause__ = error
     return fault
+
+
+def _called(work: Callable[..., T], args: Sequence[Any], kwargs: Mapping[str, Any], conn: Connection) -> T:
+    return work(conn, *args, **kwargs)
 
 
 def _future() -> asyncio.Future[Any]:

@@ -13,6 +13,13 @@ from bytebrew.store.database.write_queue import Pending, Rows, RowSource
 T = TypeVar("T")
 
 
+class Unsettled(Exception):
+    """A commit of which it is not known whether it is stored, with what `transact` returns if it is."""
+
+    def __init__(self, outcomes: list[Any], refused: Mapping[Any, Exception]) -> None:
+        self.outcomes, self.refused = outcomes, refused
+
+
 @contextmanager
 def transaction(driver: Driver, conn: Connection) -> Iterator[None]:
     """Commits the block's changes, or rolls them back if it raises."""
@@ -67,7 +74,7 @@ def transact(
 
     If anything fails, all of it runs again with a savepoint for each: a failure in a session's rows, or in the works
     that belong to them, rolls back all of these; a failure of any other work rolls back that work. A fault of the
-    database or of memory rolls back everything and is raised.
+    database or of memory rolls back everything and is raised. Raises Unsettled if only the commit may have failed.
     """
     sessions = _sessions(works, rows)
     driver.begin(conn, sessions)
@@ -85,6 +92,8 @@ def transact(
         driver.commit(conn)
     except BaseException as error:
         clear_frames(error.__traceback__)
+        if isinstance(error, Exception) and driver.unsettled(error):
+            raise Unsettled(outcomes, refused) from error
         driver.roll_back(conn)
         raise
     return outcomes, refused

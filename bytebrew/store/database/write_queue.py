@@ -36,10 +36,11 @@ class Owner(Protocol):
 class Pending(NamedTuple):
     """A queued work; one with an owner runs only if none of the owner's rows is lost.
 
-    It writes to the rows of the session alone, to any without one.
+    It writes to the rows of the session alone, to any without one. If it `waits`, it outlasts an outage.
     """
 
     work: Callable[[Connection], Any]
     done: asyncio.Future[Any]
     owner: Owner | None = None
     session_id: str | None = None
+    waits: bool = False

@@ -78,6 +78,15 @@ class SQLiteDriver(Driver):
         """Whether the file seems damaged: SQLite reports a failed read of the disk the same way."""
         return isinstance(error, sqlite3.DatabaseError) and storage_errors.is_damage(error)
 
+    def away(self, error: Exception) -> bool:
+        return False
+
+    def unsettled(self, error: Exception) -> bool:
+        return False
+
+    def is_stored(self, conn: Connection) -> bool:
+        raise NotImplementedError("a commit to the file is settled")
+
     def interrupted(self, error: Exception) -> bool:
         return storage_errors.code(error) == sqlite3.SQLITE_INTERRUPT
 
