@@ -47,7 +47,7 @@ def _engine(folder: Path, data: Path) -> Engine:
 def opened(data: Path) -> Iterator[Connection]:
     """A connection of its own to the database, outside of a transaction."""
     if ON_POSTGRESQL:
-        from bytebrew_postgres.connection import Options, PostgresConnection  # type: ignore[import-not-found]
+        from bytebrew_postgres.connection import Options, PostgresConnection
 
         with closing(PostgresConnection(Options(databases.url_of(data)))) as conn:
             yield conn

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, contextmanager
 from hashlib import blake2b
@@ -16,7 +15,7 @@ from bytebrew import BootError, Connection, Driver, Fenced, Migration, SettingsE
 
 from . import migrate
 from .connection import Options, PostgresConnection
-from .errors import UnknownOutcome, advice, fault, is_lost, may_pass
+from .errors import UnknownOutcome, advice, fault, is_away, is_lost, may_pass
 from .migrate import Migrations
 from .signals import PostgresSignals
 
@@ -28,8 +27,6 @@ MOST_LOCKS = 256
 """A transaction that writes to more sessions takes the lock alone: the server's table of locks is small."""
 IDLE_SECONDS = 5
 """After this the server ends a transaction whose node runs no statement, such as a stopped process."""
-OUTCOME_SECONDS = 10.0
-"""How long a lost commit waits for a database that can tell whether it was stored."""
 RETRY_SECONDS = 0.2
 _DEFAULTS = {
     "connect_timeout": "5",
@@ -85,20 +82,42 @@ class PostgresDriver(Driver):
         _begun(_own(conn), _SNAPSHOT)
 
     def commit(self, conn: Connection) -> None:
-        """Commits; raises an error unless all of it is stored, also if the connection is lost meanwhile."""
+        """Commits; raises UnknownOutcome if the connection is lost meanwhile."""
         own = _own(conn)
         try:
             status = own.script("commit")
         except psycopg.Error as error:
             if not (own.native.closed or is_lost(error)):
                 raise
-            if not self._is_stored(own, error):
-                raise
-            return
+            raise UnknownOutcome("the connection was lost in a commit") from error
         finally:
             own.began = False
         if status != "COMMIT":  # PostgreSQL rolls back a transaction with a failed statement
             raise errors.InFailedSqlTransaction("the transaction has failed before its commit")
+
+    def unsettled(self, error: Exception) -> bool:
+        """Whether the error is an UnknownOutcome of a registered node, which `is_stored` can settle."""
+        return isinstance(error, UnknownOutcome) and self.node is not None
+
+    def is_stored(self, conn: Connection) -> bool:
+        """Whether the last transaction was committed although its connection was lost.
+
+        The lock that is taken waits for the end of the lost connection's transaction. Fenced if another node has ended
+        this one.
+        """
+        own = _own(conn)
+        _begun(own, f"begin; {self._idle_limit()}{_ALONE}")
+        try:
+            row = own.execute("select n from node_commits where node = ?", (self.node,)).fetchone()
+        finally:
+            self.roll_back(own)
+        if row is None:
+            raise Fenced
+        return bool(row[0] == self._commits)
+
+    def away(self, error: Exception) -> bool:
+        """Whether the server cannot be reached, or is a standby, which a failover makes the primary."""
+        return is_away(error)
 
     def roll_back(self, conn: Connection) -> None:
         """Rolls back an open transaction; a failure is only logged."""
@@ -216,26 +235,6 @@ class PostgresDriver(Driver):
         if self.node is None:
             return ""
         return f"; update node_commits set n = {self._commits} where node = {self.node}"
-
-    def _is_stored(self, conn: PostgresConnection, error: Exception) -> bool:
-        """Whether the last transaction was committed although its connection was lost."""
-        if self.node is None:
-            raise UnknownOutcome("the connection was lost in a commit") from error
-        until = time.monotonic() + OUTCOME_SECONDS
-        while time.monotonic() < until:
-            try:
-                conn.reopen()  # the lost one's transaction holds the lock until it has ended
-                conn.script(f"begin; {_ALONE}")
-                row = conn.execute("select n from node_commits where node = ?", (self.node,)).fetchone()
-                conn.script("rollback")
-            except psycopg.Error as failure:
-                log.warning("whether a commit was stored is not known yet: %s", failure)
-                time.sleep(RETRY_SECONDS)
-            else:
-                if row is None:
-                    raise Fenced from error
-                return bool(row[0] == self._commits)
-        raise UnknownOutcome("the connection was lost in a commit, and the database is away") from error
 
 
 _IDLE_LIMIT = f"idle_in_transaction_session_timeout={IDLE_SECONDS * 1000}"

@@ -30,7 +30,7 @@ _STATES = {
 
 
 class UnknownOutcome(psycopg.OperationalError):
-    """The connection was lost in a commit, and the database did not tell in time whether it was stored."""
+    """The connection was lost in a commit: whether it was stored is not known."""
 
 
 def advice(error: Exception) -> str | None:
@@ -57,6 +57,11 @@ def fault(error: Exception) -> StorageError | None:
 def is_lost(error: Exception) -> bool:
     """Whether the connection is gone, so that another one may do better."""
     return advice(error) is _AWAY and not isinstance(error, UnknownOutcome)
+
+
+def is_away(error: Exception) -> bool:
+    """Whether the server cannot be reached or takes no writes, for now."""
+    return advice(error) in (_AWAY, _READ_ONLY, _FULL)
 
 
 def may_pass(error: Exception) -> bool:

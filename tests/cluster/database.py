@@ -70,7 +70,7 @@ class Server:
 
     async def start(self) -> Store:
         """Starts it with an empty database."""
-        from bytebrew_postgres.connection import Options, PostgresConnection  # type: ignore[import-not-found]
+        from bytebrew_postgres.connection import Options, PostgresConnection
 
         await asyncio.to_thread(self._postgres.start)
         await asyncio.to_thread(self._postgres.execute, f"create database {NAME} owner bytebrew")
