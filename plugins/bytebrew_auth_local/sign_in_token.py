@@ -16,43 +16,66 @@ NAME = "local-session.token"
 
 
 class SignInToken:
-    """The only valid token; replaced at each start and after each use."""
+    """The only valid token, which several workers share; replaced at each start and after each use."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / NAME
         try:
-            self.token = self._written()
+            self._write()
         except OSError as error:
             raise BootError(f"{self.path} cannot be written: {error.strerror}") from error
+
+    @property
+    def token(self) -> str:
+        """The token; empty while a request takes it."""
+        return _read(self.path)
 
     @contextmanager
     def taken(self, token: str) -> Iterator[bool]:
         """Yields whether this is the token, and replaces it afterwards, unless the block fails."""
-        if not self.token or not secrets.compare_digest(token.encode("latin-1", "replace"), self.token.encode()):
+        claimed = self.path.with_name(f".{NAME}.{secrets.token_hex(8)}")
+        if not _equal(token, self.token) or not self._claim(token, claimed):
             yield False
             return
-        kept, self.token = self.token, ""
         try:
             yield True
-            self.token = self._renewed()
-        finally:
-            self.token = self.token or kept
-
-    def _renewed(self) -> str:
+        except BaseException:
+            claimed.rename(self.path)
+            raise
         try:
-            return self._written()
+            self._write()
+            claimed.unlink()
         except OSError as error:  # a full disk must not lock out the operator
             log.warning("%s cannot be written, so its token stays good: %s", self.path, error)
-            return ""
+            claimed.rename(self.path)
 
-    def _written(self) -> str:
-        token = secrets.token_urlsafe(32)
+    def _claim(self, token: str, claimed: Path) -> bool:
+        """Whether the file was moved, which one request alone can do, and still held this token."""
+        try:
+            self.path.rename(claimed)
+        except FileNotFoundError:
+            return False
+        if not (same := _equal(token, _read(claimed))):
+            claimed.rename(self.path)
+        return same
+
+    def _write(self) -> None:
         handle, part = tempfile.mkstemp(prefix=f".{NAME}.", dir=self.path.parent)  # with mode 0600
         try:
             with os.fdopen(handle, "w") as file:
-                file.write(f"{token}\n")
+                file.write(f"{secrets.token_urlsafe(32)}\n")
             Path(part).replace(self.path)
         except OSError:
             Path(part).unlink(missing_ok=True)
             raise
-        return token
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        return ""
+
+
+def _equal(token: str, known: str) -> bool:
+    return bool(known) and secrets.compare_digest(token.encode("latin-1", "replace"), known.encode())

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from bytebrew_auth_local.sign_in_token import SignInToken
 
 from bytebrew.contract.connection import Connection
 from bytebrew.engine import Engine
@@ -67,6 +68,21 @@ async def test_a_start_makes_a_new_one(tmp_path: Path) -> None:
     async with served_engine(data=tmp_path) as (_, client):
         assert (await client.post(SESSION, headers=old)).status_code == 403
         assert (await client.post(SESSION, headers=proof_of(tmp_path))).status_code == 200
+
+
+async def test_processes_that_share_a_data_folder_have_one_token(
+    served: tuple[Engine, httpx.AsyncClient],
+) -> None:
+    engine, client = served
+    first = proof_of(engine.data_dir)
+    other = SignInToken(engine.data_dir)
+    assert (await client.post(SESSION, headers=first)).status_code == 403
+    second = proof_of(engine.data_dir)
+    with other.taken(other.token) as by_other:
+        assert by_other
+        assert (await client.post(SESSION, headers=second)).status_code == 403
+    assert (await client.post(SESSION, headers=second)).status_code == 403
+    assert (await client.post(SESSION, headers=proof_of(engine.data_dir))).status_code == 200
 
 
 async def test_it_proves_the_person_through_any_proxy_and_under_any_name(
