@@ -72,10 +72,18 @@ log = logging.getLogger(__name__)
 
 
 class Engine:
-    """An engine; `async with` opens its database, starts its plugins and resumes its turns."""
+    """An engine; `async with` opens its database, starts its plugins and resumes its turns.
+
+    `worker` is its number if other engines of this machine run on the same data folder.
+    """
 
     def __init__(
-        self, environment: Mapping[str, str], extra: Iterable[tuple[str, object]] = (), *, http: Http | None = None
+        self,
+        environment: Mapping[str, str],
+        extra: Iterable[tuple[str, object]] = (),
+        *,
+        http: Http | None = None,
+        worker: int = 0,
     ) -> None:
         early = settings.read(environment, [Core], whole=False).core
         self.plugins = Plugins()
@@ -85,11 +93,11 @@ class Engine:
         self.clock = WallClock()
         core = self.settings.core
 
-        self.folder = DataFolder(core.data_dir)
+        self.folder = DataFolder(core.data_dir, worker)
         self.data_dir, self.secrets = self.folder.path, self.folder.secrets
         self.driver = self._driver(core)
         self.db = Database(self.driver)
-        self.node = Node(self.db, self.data_dir)
+        self.node = Node(self.db, self.folder.own)
         self.duties = Duties(self.node)
         self.lock = Locks(self.db, self.node).held
         self.journal = Journal(self.db)

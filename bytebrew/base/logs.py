@@ -25,18 +25,20 @@ _MARGIN = "\n    | "
 class Line(logging.Formatter):
     """Formats a record as one line, `text` or `json`; line ends are escaped, also in tracebacks.
 
-    With `terminal` a traceback has its own lines.
+    With `terminal` a traceback has its own lines. `worker` names this process among several, if it is not empty.
     """
 
-    def __init__(self, form: str) -> None:
+    def __init__(self, form: str, worker: str = "") -> None:
         super().__init__()
         self.form = form
+        self._worker = {"worker": worker} if worker else {}
 
     def format(self, record: logging.LogRecord) -> str:
         """Formats a record."""
         values = {
             "time": now(),
             "level": record.levelname.lower(),
+            **self._worker,
             "logger": record.name,
             "trace": trace_id.get(),
             "message": redact(record.getMessage()),
@@ -69,11 +71,11 @@ def terminal() -> TextIO | None:
     return sys.stderr
 
 
-def start(level: str, form: str) -> None:
-    """Sends all log records to standard error, also warnings and uncaught exceptions."""
+def start(level: str, form: str, worker: str = "") -> None:
+    """Sends all log records to standard error, also warnings and uncaught exceptions; `worker` as in `Line`."""
     target = logging.StreamHandler(sys.stderr)
     on_terminal = form == "text" and sys.stderr is not None and sys.stderr.isatty()
-    target.setFormatter(Line("terminal" if on_terminal else form))
+    target.setFormatter(Line("terminal" if on_terminal else form, worker))
     logging.basicConfig(level=level.upper(), handlers=[target], force=True)
     logging.captureWarnings(True)
     sys.excepthook = _on_exception

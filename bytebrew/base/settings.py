@@ -33,6 +33,11 @@ class Core(Struct, frozen=True, kw_only=True):
     database_url: Annotated[
         str, _help("a database that holds the data in place of the SQLite file, such as postgresql://user@host/name")
     ] = ""
+    workers: Annotated[
+        int,
+        Meta(ge=1, le=256),
+        _help("processes that share the port and the cores of this machine, with a PostgreSQL database alone"),
+    ] = 1
     config: Annotated[Path | None, _help("a configuration file to take in at every boot")] = None
     public_url: Annotated[
         str,

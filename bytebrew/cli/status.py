@@ -16,15 +16,20 @@ from bytebrew.cli.setup import Setup, counted
 def show_status(setup: Setup, as_json: bool) -> None:
     """Show how the engine on the data folder is: health, turns, queues, models, plugins and disk.
 
-    It is for the engine's own user and takes no token. Exit code 1 where the engine is not well or none runs.
+    With workers it shows each of them. It is for the engine's own user and takes no token. Exit code 1 where the
+    engine or one of its workers is not well, or none runs.
     """
-    status = status_socket.fetch(setup.core().data_dir)
+    data = setup.core().data_dir
+    workers = status_socket.fetch_workers(data)
+    statuses = workers.workers if workers else (status_socket.fetch(data),)
     if as_json:
-        click.echo(msgspec.json.encode(status).decode())
+        click.echo(msgspec.json.encode(workers or statuses[0]).decode())
     else:
-        for name, text in _lines(status):
-            click.echo(f"{name:<10} {text}")
-    if status.status not in ("ok", "overloaded"):
+        for number, status in enumerate(statuses, 1):
+            lines = _lines(status) if status else (("engine", "does not answer; its supervisor starts it again"),)
+            for name, text in [("worker", f"{number} of {len(statuses)}")] * bool(workers) + [*lines]:
+                click.echo(f"{name:<10} {text}")
+    if any(status is None or status.status not in ("ok", "overloaded") for status in statuses):
         sys.exit(1)
 
 

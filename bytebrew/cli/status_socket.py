@@ -20,6 +20,7 @@ from bytebrew.base.errors import BootError, EngineError
 from bytebrew.base.formats import uptime
 from bytebrew.contract.connection import Connection
 from bytebrew.engine import Engine
+from bytebrew.store.sqlite.data_folder import worker_folders
 from bytebrew.store.sqlite.epoch import log_of
 from bytebrew.version import __version__
 from bytebrew.web.http_state import http_state
@@ -139,7 +140,7 @@ async def serve_status(engine: Engine) -> AsyncIterator[None]:
 
     If the disk does not support sockets, it logs a warning and serves nothing.
     """
-    path = engine.data_dir / SOCKET
+    path = engine.folder.own / SOCKET
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -168,6 +169,29 @@ async def serve_status(engine: Engine) -> AsyncIterator[None]:
         if served is not None:
             served.close()
             path.unlink(missing_ok=True)
+
+
+class Workers(Struct, frozen=True, kw_only=True):
+    """The workers of a data folder in their order, null for one that does not answer."""
+
+    workers: tuple[Status | None, ...]
+
+
+def fetch_workers(data: Path) -> Workers | None:
+    """The status of each worker; None unless the engine of a data folder has workers, and BootError if none answers."""
+    if not (data / SOCKET).exists() and (folders := worker_folders(data)):
+        answers = [_fetch_or_error(folder) for folder in folders]
+        if all(isinstance(answer, BootError) for answer in answers):
+            raise BootError(f"no engine runs on {data}: {answers[0]}")
+        return Workers(workers=tuple(answer if isinstance(answer, Status) else None for answer in answers))
+    return None
+
+
+def _fetch_or_error(folder: Path) -> Status | BootError:
+    try:
+        return fetch(folder)
+    except BootError as error:
+        return error
 
 
 def fetch(data: Path) -> Status:

@@ -98,7 +98,7 @@ class Admission:
     """
 
     def __init__(self, most: int, upstreams: int, turns: Mapping[str, Turn], delay: Callable[[], float]) -> None:
-        self.most = min(most or default_turns(), upstreams)
+        self.most = min(most, upstreams)
         self._cure = "the limit of descriptors (ulimit -n)" if self.most == upstreams else "BYTEBREW_MAX_TURNS"
         self.crowd = ""
         self.limit = Limit()
@@ -162,9 +162,9 @@ class Admission:
             self._timer = None
 
 
-def default_turns() -> int:
-    """The limit of turns for half of this process's memory."""
-    return max(LEAST, min(MOST, memory() // 2 // TURN_BYTES))
+def default_turns(processes: int = 1) -> int:
+    """The limit of turns for half of this process's memory, which is a share of the machine's."""
+    return max(LEAST, min(MOST, memory(processes) // 2 // TURN_BYTES))
 
 
 class BodyMemory:
@@ -286,6 +286,6 @@ class BodyReader:
         return PayloadTooLarge(f"The body is larger than {self._limit} bytes")
 
 
-def default_body_memory(longest: int, most: int) -> BodyMemory:
+def default_body_memory(longest: int, most: int, processes: int = 1) -> BodyMemory:
     """The memory for bodies: an eighth of all memory, within `most`, but at least two of the longest bodies."""
-    return BodyMemory(max(2 * longest, min(most, memory() // 8)))
+    return BodyMemory(max(2 * longest, min(most, memory(processes) // 8)))

@@ -6,7 +6,7 @@ from bytebrew.contract.engine import TRAFFIC, StateKey, Traffic
 from bytebrew.engine import Engine
 from bytebrew.web import cors
 from bytebrew.web.access import Access
-from bytebrew.web.admission import MOST_BODIES, MOST_PUBLIC_BODIES, Admission, default_body_memory
+from bytebrew.web.admission import MOST_BODIES, MOST_PUBLIC_BODIES, Admission, default_body_memory, default_turns
 from bytebrew.web.refusals import Refusals
 from bytebrew.web.server.trusted_proxies import TrustedProxies
 from bytebrew.web.tickets import Tickets
@@ -17,9 +17,10 @@ class HttpState:
 
     def __init__(self, engine: Engine) -> None:
         core = engine.settings.core
-        self.admission = Admission(core.max_turns, descriptors.share().upstreams, engine.runner.turns, engine.db.delay)
-        self.bodies = default_body_memory(core.max_upload_bytes, MOST_BODIES)
-        self.public_bodies = default_body_memory(core.max_body_bytes, MOST_PUBLIC_BODIES)
+        most = core.max_turns or default_turns(core.workers)
+        self.admission = Admission(most, descriptors.share().upstreams, engine.runner.turns, engine.db.delay)
+        self.bodies = default_body_memory(core.max_upload_bytes, MOST_BODIES, core.workers)
+        self.public_bodies = default_body_memory(core.max_body_bytes, MOST_PUBLIC_BODIES, core.workers)
         self.refusals = Refusals()
         self.proxies = TrustedProxies(core.trusted_proxies) if core.trusted_proxies else None
         self.tickets = Tickets(engine.secrets)

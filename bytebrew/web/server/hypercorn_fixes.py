@@ -35,11 +35,11 @@ HEAD_SECONDS = 15.0
 class ServerState(WorkerContext):
     """State that all connections of a server share."""
 
-    def __init__(self, admission: Admission, refusal: Refusal) -> None:
+    def __init__(self, admission: Admission, refusal: Refusal, processes: int) -> None:
         super().__init__(None)
         self.admission = admission
         self.refusal = refusal
-        self.answers = Answers(memory() // 8)
+        self.answers = Answers(memory(processes) // 8)
 
 
 class _Idle(AsyncioSingleTask):

@@ -6,6 +6,8 @@ import math
 import os
 import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import copy
 from functools import partial
 
@@ -15,6 +17,7 @@ from hypercorn.config import Config
 from bytebrew.base.errors import BootError
 from bytebrew.base.machine import descriptors
 from bytebrew.base.machine.memory import memory
+from bytebrew.base.settings import Core
 from bytebrew.engine import Engine
 from bytebrew.web.app import CROWDED, SECURITY, Application
 from bytebrew.web.http_state import http_state
@@ -24,6 +27,8 @@ from bytebrew.web.server.shedding import Refusal
 
 log = logging.getLogger(__name__)
 
+BACKLOG = 1024
+"""Connections that wait to be accepted."""
 KEEP_ALIVE_SECONDS = 75.0
 """Keep-alive timeout of an idle connection."""
 CROWDED_SECONDS = 2.0
@@ -43,15 +48,43 @@ CLOSING_SECONDS = 2.0
 
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket; BootError if the address is in use or not local."""
-    try:
-        sock = socket.create_server((host, port), family=_family(host), backlog=1024)
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else error  # str(error) repeats the address
-        raise BootError(f"cannot listen on {host}:{port}: {reason}; choose another BYTEBREW_PORT") from error
+    sock = bind(host, port)
+    with _refusing(host, port):
+        sock.listen(BACKLOG)
+    return sock
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that is bound and does not listen yet; BootError if the address is in use or not local."""
+    with _refusing(host, port):
+        sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        try:
+            if os.name == "posix":
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if sock.family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind((host, port))
+        except BaseException:
+            sock.close()
+            raise
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it; asyncio leaves it off
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(UNREAD_SECONDS * 1000))
     return sock
+
+
+@contextmanager
+def _refusing(host: str, port: int) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else error  # str(error) repeats the address
+        raise BootError(f"cannot listen on {host}:{port}: {reason}; choose another BYTEBREW_PORT") from error
+
+
+def url(host: str, sock: socket.socket) -> str:
+    """The address at which clients reach a socket that is bound to this host."""
+    return f"http://{f'[{host}]' if ':' in host else host}:{sock.getsockname()[1]}"
 
 
 async def serve(engine: Engine, sock: socket.socket, stop: asyncio.Event) -> None:
@@ -65,17 +98,17 @@ async def serve(engine: Engine, sock: socket.socket, stop: asyncio.Event) -> Non
     config.max_app_queue_size = 3
     config.h2_max_concurrent_streams = 1000
     config.h2_max_header_list_size = 32_768  # per request; HTTP/1.1 takes half of that
-    admission = http_state(engine).admission
+    admission, core = http_state(engine).admission, engine.settings.core
     application = Application(engine)
     served = ASGIWrapper(application)  # type: ignore[arg-type]
-    shared = ServerState(admission, Refusal(admission, engine.runner, application.routes, SECURITY))
+    shared = ServerState(admission, Refusal(admission, engine.runner, application.routes, SECURITY), core.workers)
     loop = asyncio.get_running_loop()
     connections: dict[asyncio.Task[None], Connection] = {}
     brief = copy(config)
     brief.keep_alive_timeout = CROWDED_SECONDS
     share = descriptors.share()
     last_full, reaping = -math.inf, False
-    most, full = _most(share, engine.settings.core.max_connections)
+    most, full = _most(share, core)
 
     def connect(crowded: bool, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal last_full, reaping
@@ -115,7 +148,7 @@ async def serve(engine: Engine, sock: socket.socket, stop: asyncio.Event) -> Non
         sock, lambda crowded: ClientStreams(asyncio.StreamReader(), partial(connect, crowded)), most, further
     )
     await stop.wait()
-    seconds = engine.settings.core.drain_seconds
+    seconds = core.drain_seconds
     log.info("draining for up to %g s", seconds)
     await engine.drain(seconds)
     admission.close()
@@ -132,19 +165,16 @@ async def serve(engine: Engine, sock: socket.socket, stop: asyncio.Event) -> Non
     await asyncio.gather(*connections, return_exceptions=True)
 
 
-def _most(share: descriptors.Share, wanted: int) -> tuple[int, str]:
+def _most(share: descriptors.Share, core: Core) -> tuple[int, str]:
     """The limit of connections, and the error message above it."""
     bounds = [(share.clients, f"its limit of {share.all} descriptors", "the limit (ulimit -n, LimitNOFILE of systemd)")]
-    if wanted:
-        bounds.append((wanted, "BYTEBREW_MAX_CONNECTIONS", "it"))
+    if core.max_connections:
+        bounds.append((core.max_connections, "BYTEBREW_MAX_CONNECTIONS", "it"))
     else:
-        bounds.append((memory() // 4 // CONNECTION_BYTES, "a quarter of its memory", "BYTEBREW_MAX_CONNECTIONS"))
-    most, room, cure = min(bounds)
+        room = memory(core.workers) // 4 // CONNECTION_BYTES
+        bounds.append((room, "a quarter of its memory", "BYTEBREW_MAX_CONNECTIONS"))
+    most, source, cure = min(bounds)
     return (
         most,
-        f"The engine has {most} connections, all that {room} has room for; try again in a moment, or raise {cure}",
+        f"The engine has {most} connections, all that {source} has room for; try again in a moment, or raise {cure}",
     )
-
-
-def _family(host: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in host else socket.AF_INET
