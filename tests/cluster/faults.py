@@ -4,10 +4,22 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import NamedTuple
 
 from tests.cluster.database import Server
 from tests.cluster.history import History
 from tests.cluster.nodes import Node, Nodes
+
+
+class Deed(NamedTuple):
+    """What a script has done: after how many seconds, what, to which node, and for how long."""
+
+    at: float
+    what: str
+    node: int
+    seconds: float
+
 
 STOPPED_SECONDS = 20.0
 """How long a stopped node sleeps: twice its lease."""
@@ -35,19 +47,22 @@ class World:
                 if time.monotonic() >= until or not free:
                     continue
                 act = self.dice.choices([one for one, _ in acts], [weight for _, weight in acts])[0]
-                group.create_task(self._done(act, self.dice.choice(free)))
+                group.create_task(self._done(act.__name__, act, self.dice.choice(free)))
 
-    async def play(self, script: Sequence[tuple[float, str, int]]) -> None:
-        """Does what a script says: after how many seconds, what, to which node."""
+    async def play(self, script: Sequence[Deed]) -> None:
+        """Does what a script says."""
         began = time.monotonic()
         async with asyncio.TaskGroup() as group:
-            for seconds, name, number in script:
-                await asyncio.sleep(began + seconds - time.monotonic())
-                group.create_task(self._done(getattr(self, name), self.nodes[number]))
+            for one in script:
+                await asyncio.sleep(began + one.at - time.monotonic())
+                act = partial(getattr(self, one.what), seconds=one.seconds)
+                group.create_task(self._done(one.what, act, self.nodes[one.node]))
 
-    async def _done(self, act: Callable[[Node], Awaitable[None]], node: Node) -> None:
+    async def _done(self, name: str, act: Callable[[Node], Awaitable[None]], node: Node) -> None:
+        while node.number in self._busy:
+            await asyncio.sleep(0.1)
         self._busy.add(node.number)
-        one = self.history.disturb(f"{act.__name__} of node {node.number}")
+        one = self.history.disturb(f"{name} of node {node.number}")
         print(f"{self.history.now:6.1f} s: {one.what}", flush=True)
         try:
             await act(node)
@@ -64,10 +79,11 @@ class World:
                     self.history.violation(f"node {node.number} ended by itself: {node.log()[-1500:]}")
                     return
 
-    async def kill(self, node: Node) -> None:
+    async def kill(self, node: Node, seconds: float | None = None) -> None:
         """SIGKILL, and a start at once or after the lease."""
         await self.nodes.kill(node)
-        await asyncio.sleep(self.dice.choice((0.0, 1.0, self.dice.uniform(0, 20))))
+        away = self.dice.choice((0.0, 1.0, self.dice.uniform(0, 20)))
+        await asyncio.sleep(away if seconds is None else seconds)
         await self.nodes.run(node)
 
     async def stop(self, node: Node) -> None:
@@ -77,10 +93,10 @@ class World:
         self.history.check(code == 0, f"node {node.number} ended with {code} on SIGTERM")
         await self.nodes.run(node)
 
-    async def sleep(self, node: Node) -> None:
+    async def sleep(self, node: Node, seconds: float | None = None) -> None:
         """SIGSTOP for longer than the lease, and SIGCONT."""
         node.pause()
-        await asyncio.sleep(STOPPED_SECONDS if len(self.nodes) > 1 else 2.0)
+        await asyncio.sleep(seconds or (STOPPED_SECONDS if len(self.nodes) > 1 else 2.0))
         node.go_on()
 
     async def cut_clients(self, node: Node) -> None:

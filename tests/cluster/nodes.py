@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+import random
 import shutil
 import signal
+import socket
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -18,16 +20,26 @@ START_SECONDS = 60.0
 """How long a start may take on a machine that is busy with other nodes."""
 
 
+def free_port() -> int:
+    """A port that nobody listens on, below those that systems give to outgoing connections."""
+    while True:
+        port = random.randrange(20000, 32000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
 class Node:
     """One engine after the other on one data folder; `link` is its way to the database."""
 
     def __init__(self, number: int, folder: Path, settings: Mapping[str, str], link: Link | None) -> None:
         self.number, self.link = number, link
         self.data = folder / f"node-{number}"
-        self.port = 0
+        self.port = free_port()
+        """The same for each engine: one that has lost its lease begins anew in its process."""
         self.alive = False
         self._log = folder / f"node-{number}.log"
-        self._settings = {"BYTEBREW_DATA_DIR": str(self.data), **settings}
+        self._settings = {"BYTEBREW_DATA_DIR": str(self.data), "BYTEBREW_PORT": str(self.port), **settings}
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -53,7 +65,6 @@ class Node:
         if " is ready at " not in line:
             await self.kill()
             return False
-        self.port = int(line.rsplit(":", 1)[1])
         self.alive = True
         return True
 
@@ -104,7 +115,6 @@ class Nodes(Sequence[Node]):
         self.balancer = Balancer(seed)
         self._nodes: list[Node] = []
         self._settings = {
-            "BYTEBREW_PORT": "0",
             "BYTEBREW_BOOTSTRAP_ADMIN_TOKEN": ADMIN,
             "BYTEBREW_DRAIN_SECONDS": "1",
             "BYTEBREW_TASK_RETRIES": "1",

@@ -5,6 +5,7 @@ import shutil
 import tempfile
 import time
 import traceback
+from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 from tests.cluster import administration, checker, database, delays
 from tests.cluster.client import Client
 from tests.cluster.conversations import Talker
-from tests.cluster.faults import World
+from tests.cluster.faults import Deed, World
 from tests.cluster.history import History
 from tests.cluster.nodes import Nodes
 from tests.cluster.outside import Outside
@@ -37,8 +38,10 @@ class Plan:
     nodes: int = 1
     sessions: int = 20
     faults: bool = True
-    script: tuple[tuple[float, str, int], ...] = ()
-    """What is done in the place of what the dice say: after how many seconds, what, to which node."""
+    script: Sequence[Deed] = ()
+    """What is done in the place of what the dice say."""
+    keep: bool = True
+    """Whether the folder stays if there are violations."""
     postgresql: bool = False
     code: dict[int, Path] = field(default_factory=dict)
     """Copies of the engine's code that nodes run, by their numbers."""
@@ -64,7 +67,7 @@ async def run(plan: Plan) -> History:
     finally:
         for one in nodes:
             one.kill_now()
-    if history.violations:
+    if history.violations and plan.keep:
         (folder / "violations.txt").write_text("\n".join(history.violations))
         print(f"seed {plan.seed}: data and logs are kept in {folder}", flush=True)
     else:
