@@ -60,6 +60,7 @@ class Server:
     def __init__(self, folder: Path) -> None:
         from bytebrew.testing.postgres import Server as Postgres
 
+        folder.parent.chmod(0o711)  # the server's programs run as nobody where this is root
         self._postgres = Postgres(folder, DURABLE)
         self._lock = asyncio.Lock()
 

@@ -31,7 +31,10 @@ def text_of(message: str) -> str:
 
 def _call(dice: random.Random, mark: str) -> Step:
     tool = dice.choices(("count", "look", "sign"), (5, 3, 2))[0]
-    return [tool, {"mark": mark, "seconds": round(dice.choice((0.0, dice.uniform(0.05, 1.0), dice.uniform(0.5, 3.0))), 3)}]
+    return [
+        tool,
+        {"mark": mark, "seconds": round(dice.choice((0.0, dice.uniform(0.05, 1.0), dice.uniform(0.5, 3.0))), 3)},
+    ]
 
 
 def _text(dice: random.Random, mark: str, pieces: int) -> Step:
