@@ -145,8 +145,16 @@ create table node_commits (
   node bigint primary key,
   n bigint not null
 ) with (fillfactor = 20);
+create table node_locks (
+  name text collate "C" primary key,
+  node bigint not null
+);
+create table section_changes (
+  section text collate "C" primary key,
+  n bigint not null
+);
 """
-"""The nodes that share the database; `seen` is in seconds by the clock of the database.
+"""The nodes that share the database, the names that they lock, and how often sections of the configuration changed.
 
-Of each node `n` is the number of its last committed transaction.
+`seen` is in seconds by the clock of the database. Of each node `n` is the number of its last committed transaction.
 """
