@@ -1,5 +1,6 @@
 """PostgreSQL databases of the shared server, one for each data folder, so that an engine finds its own again."""
 
+import atexit
 import hashlib
 import os
 from collections.abc import Callable
@@ -51,6 +52,7 @@ class _Databases:
         import psycopg  # which only those have who test on PostgreSQL
 
         self._conn: psycopg.Connection[Any] = psycopg.connect(self._server.local_url(user="postgres"), autocommit=True)
+        atexit.register(self._conn.close)
         self.folders: dict[Path, bool] = {}
         """Data folders, and whether each was there once: one that is gone needs its database no more."""
 
@@ -59,7 +61,7 @@ class _Databases:
         return row.fetchone() is not None
 
     def copy(self, template: str, name: str) -> None:
-        """Copies a database in 12 ms; to write its pages to the log instead of copying files takes 33 ms."""
+        """Copies a database by its files, in a third of the time that it takes to write its pages to the log."""
         options = f"template {template} owner {USER} strategy file_copy"
         self._conn.execute(f"create database {name} {options}".encode())
 

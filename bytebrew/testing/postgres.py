@@ -30,6 +30,8 @@ from typing import Any
 USER = "bytebrew"
 """The role of engines; as with a hosted database, it is no superuser."""
 START_SECONDS = 60
+MEMORY = 2 << 30
+"""Bytes that databases of a test run may take: 12 MB each, and up to 1 GB of log."""
 IN_MEMORY = {
     "fsync": "off",
     "full_page_writes": "off",
@@ -292,7 +294,10 @@ def _locked(address: Path) -> Iterator[Path]:
 
 def _own(address: Path) -> None:
     """Runs a server until no process is connected to the control socket any more."""
-    with tempfile.TemporaryDirectory(prefix="postgres-") as folder, socket.socket(socket.AF_UNIX) as control:
+    with (
+        tempfile.TemporaryDirectory(prefix="postgres-", dir=_in_memory()) as folder,
+        socket.socket(socket.AF_UNIX) as control,
+    ):
         made = Server(_reachable(Path(folder)) / "server", IN_MEMORY).start()
         try:
             control.bind(f"{folder}/control")
@@ -309,6 +314,14 @@ def _own(address: Path) -> None:
                         address.unlink()
         finally:
             made.end(signal.SIGQUIT)
+
+
+def _in_memory() -> str | None:
+    """A folder in memory, where a database is copied in 15 ms instead of 300; None if it is small, as in containers."""
+    memory = Path("/dev/shm")  # noqa: S108  # the folder made there is private
+    if memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > MEMORY:
+        return str(memory)
+    return None
 
 
 def _serve(control: socket.socket) -> None:
