@@ -1,8 +1,9 @@
-"""Several engine processes on one machine, which accept connections from one listening socket.
+"""Several engine processes on one machine, which share a port.
 
-The supervisor binds the socket, forks the workers, starts another for one that dies, and ends all. It has no event
-loop and no threads, so that it can fork at any time. The kernel gives a connection to a worker that waits for one; with
-a socket for each worker (SO_REUSEPORT) those in the queue of a dead one would wait for its successor.
+The supervisor binds a socket for each worker to the port (SO_REUSEPORT), forks the workers, starts another for one that
+dies, and ends all. It has no event loop and no threads, so that it can fork at any time. The kernel spreads connections
+over the sockets: of one socket that all listen on, the first worker to wake takes all that come at once. A socket is
+kept while its worker is replaced, so that its clients wait and lose nothing.
 """
 
 import gc
@@ -39,7 +40,7 @@ END_SECONDS = 15.0
 
 
 class Worker:
-    """What a worker has of its supervisor: the bound socket, and a pipe in each direction."""
+    """What a worker has of its supervisor: a bound socket, and a pipe in each direction."""
 
     def __init__(self, number: int, sock: socket.socket, life: int, report: int) -> None:
         self.number = number
@@ -48,7 +49,7 @@ class Worker:
         self._sock, self._report = sock, report
 
     def listen(self) -> socket.socket:
-        """The listening socket: clients can connect from when the first worker calls this."""
+        """The socket, which listens from now on."""
         self._sock.listen(server.BACKLOG)
         return self._sock
 
@@ -66,24 +67,27 @@ def supervise(core: Core) -> Worker:
             "set BYTEBREW_DATABASE_URL to a PostgreSQL database, or BYTEBREW_WORKERS to 1"
         )
     make_private(core.data_dir)
-    with held_folder(core.data_dir), server.bind(core.host, core.port) as sock:
+    with held_folder(core.data_dir):
+        with server.bind(core.host, core.port) as probe:  # it shares the port with no other engine
+            port = probe.getsockname()[1]
         wanted = [worker_folder(core.data_dir, number) for number in range(1, core.workers + 1)]
         for folder in wanted:
             make_private(folder)
         for folder in worker_folders(core.data_dir)[core.workers :]:
             shutil.rmtree(folder)
-        return _Supervisor(core, sock).run()
+        return _Supervisor(core, port).run()
 
 
 class _Place:
-    """A worker's number, and the process that has it."""
+    """A worker's number, its socket, and the process that has them."""
 
-    def __init__(self, number: int) -> None:
-        self.number = number
+    def __init__(self, number: int, sock: socket.socket) -> None:
+        self.number, self.sock = number, sock
         self.pid = 0
         self.report = -1
         """The pipe on which the process reports that it listens; -1 once it has."""
-        self.has_listened = False
+        self.listens = self.has_listened = False
+        """Whether this process has reported, and whether any of this place has."""
         self.started = 0.0
         self.due = math.inf
         """When a process is to be started."""
@@ -93,9 +97,9 @@ class _Place:
 class _Supervisor:
     """Starts the first worker alone: it makes the tables, and what prevents its start is printed once."""
 
-    def __init__(self, core: Core, sock: socket.socket) -> None:
-        self._core, self._sock = core, sock
-        self._places = [_Place(number) for number in range(1, core.workers + 1)]
+    def __init__(self, core: Core, port: int) -> None:
+        self._core, self._port = core, port
+        self._places = [_Place(number, self._bind()) for number in range(1, core.workers + 1)]
         self._life = os.pipe()
         self._wakeups = os.pipe()
         for end in self._wakeups:
@@ -120,6 +124,9 @@ class _Supervisor:
                 if self._signals > 1 or time.monotonic() >= self._kill_at:
                     self._kill()
         sys.exit(self._code)
+
+    def _bind(self) -> socket.socket:
+        return server.bind(self._core.host, self._port, shared=True)
 
     @contextmanager
     def _handled_signals(self) -> Iterator[None]:
@@ -146,9 +153,13 @@ class _Supervisor:
                     others = [one.report for one in self._places if one.report >= 0]
                     for end in (self._life[1], *self._wakeups, reports, *others):
                         os.close(end)
-                    return Worker(place.number, self._sock.dup(), self._life[0], report)
+                    for other in self._places:
+                        if other is not place:
+                            other.sock.close()
+                    return Worker(place.number, place.sock, self._life[0], report)
                 os.close(report)
                 place.pid, place.report, place.started, place.due = pid, reports, time.monotonic(), math.inf
+                place.listens = False
         return None
 
     def _wait(self) -> None:
@@ -178,6 +189,7 @@ class _Supervisor:
                     self._listens(place, greeting)
 
     def _listens(self, place: _Place, greeting: str) -> None:
+        place.listens = True
         if place.has_listened:
             log.info("worker %d listens again, as process %d", place.number, place.pid)
             return
@@ -188,7 +200,7 @@ class _Supervisor:
         if all(one.has_listened for one in self._places):
             form = self._core.log_format
             click.echo(logs.printed(form, greeting.removesuffix("\n")), err=True)
-            url = server.url(self._core.host, self._sock)
+            url = server.url(self._core.host, place.sock)
             count = len(self._places)
             click.echo(logs.printed(form, f"ByteBrew {__version__} with {count} workers is ready at {url}"))
 
@@ -209,6 +221,9 @@ class _Supervisor:
                 place.deaths = place.deaths + 1 if soon else 0
                 place.due = time.monotonic() + pause
                 how = f"with exit code {code}" if code >= 0 else f"by {signal.Signals(-code).name}"
+                if not place.listens:  # its clients shall go to others until one does
+                    place.sock.close()
+                    place.sock = self._bind()
                 text = "worker %d, process %d, ended %s; the next starts in %g s"
                 log.log(logging.WARNING if code else logging.INFO, text, place.number, pid, how, pause)
 
@@ -217,9 +232,9 @@ class _Supervisor:
         self._code = code
         self._kill_at = time.monotonic() + self._core.drain_seconds + END_SECONDS
         os.close(self._life[1])
-        self._sock.close()
         for place in self._places:
             place.due = math.inf
+            place.sock.close()
 
     def _kill(self) -> None:
         """Ends the workers at once: committed data is safe."""

@@ -54,13 +54,18 @@ def listen(host: str, port: int) -> socket.socket:
     return sock
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """A socket that is bound and does not listen yet; BootError if the address is in use or not local."""
+def bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """A socket that is bound and does not listen yet; BootError if the address is in use or not local.
+
+    Sockets that are `shared` may have one address; the kernel gives a connection to one of those that listen.
+    """
     with _refusing(host, port):
         sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         try:
             if os.name == "posix":
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if shared:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             if sock.family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             sock.bind((host, port))
