@@ -1,0 +1,287 @@
+"""The driver of PostgreSQL: transactions, locks, the lease, lost connections, errors."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+
+import psycopg
+import pytest
+from bytebrew_postgres.connection import PostgresConnection
+from bytebrew_postgres.driver import IDLE_SECONDS, PostgresDriver
+from bytebrew_postgres.errors import UnknownOutcome
+
+from bytebrew.base.errors import BootError, Fenced, SettingsError
+from bytebrew.contract.migration import Migration
+from bytebrew.testing.postgres import USER, Server
+
+pytestmark = pytest.mark.postgresql
+
+
+@pytest.fixture
+def driver(shared: Server) -> Iterator[PostgresDriver]:
+    shared.execute(f"create database driver_of_test owner {USER}")
+    made = PostgresDriver(shared.url("driver_of_test"))
+    with made.migrated({"core": made.core_migrations()}, lambda conn: None) as conn:
+        conn.execute("create table notes (id bigint primary key, text text)")
+    yield made
+    shared.execute("drop database driver_of_test with (force)")
+
+
+@pytest.fixture
+def conn(driver: PostgresDriver) -> Iterator[PostgresConnection]:
+    with closing(driver.open()) as made:
+        yield made
+
+
+def join(driver: PostgresDriver, conn: PostgresConnection) -> None:
+    """Registers the driver's node."""
+    columns, values = "(name, version, started_at, seen)", "('one', '1', '', 0)"
+    driver.node = conn.execute(f"insert into nodes {columns} values {values} returning id").fetchone()[0]
+    conn.execute("insert into node_commits values (?, 0)", (driver.node,))
+
+
+def note(driver: PostgresDriver, conn: PostgresConnection, number: int) -> None:
+    driver.begin(conn, None)
+    conn.execute("insert into notes values (?, 'x')", (number,))
+    driver.commit(conn)
+
+
+def notes(conn: PostgresConnection) -> list[int]:
+    return [row["id"] for row in conn.execute("select id from notes order by id")]
+
+
+def kill(shared: Server, conn: PostgresConnection) -> None:
+    """Ends the server's process of a connection."""
+    shared.execute(f"select pg_terminate_backend({conn.native.info.backend_pid}, 5000)")
+
+
+def test_what_is_committed_is_there_and_what_is_rolled_back_is_not(
+    driver: PostgresDriver, conn: PostgresConnection
+) -> None:
+    note(driver, conn, 1)
+    driver.begin(conn, None)
+    assert conn.in_transaction
+    conn.execute("insert into notes values (2, 'x')")
+    driver.roll_back(conn)
+    assert not conn.in_transaction
+    assert notes(conn) == [1]
+
+
+def test_a_transaction_with_a_failed_statement_is_not_taken_for_committed(
+    driver: PostgresDriver, conn: PostgresConnection
+) -> None:
+    driver.begin(conn, None)
+    conn.execute("insert into notes values (1, 'x')")
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        conn.execute("insert into notes values (1, 'x')")
+    with pytest.raises(psycopg.Error):
+        driver.commit(conn)
+    assert notes(conn) == []
+
+
+def test_a_rollback_to_a_savepoint_ends_a_failure(driver: PostgresDriver, conn: PostgresConnection) -> None:
+    driver.begin(conn, None)
+    conn.execute("insert into notes values (1, 'x')")
+    conn.execute("savepoint work")
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        conn.execute("insert into notes values (1, 'x')")
+    conn.execute("rollback to work")
+    conn.execute("release work")
+    driver.commit(conn)
+    assert notes(conn) == [1]
+
+
+def blocked(driver: PostgresDriver, sessions: list[str] | None) -> bool:
+    """Whether another transaction waits, for half a second at least."""
+    begun = threading.Event()
+
+    def run() -> None:
+        with closing(driver.open()) as other:
+            driver.begin(other, sessions)
+            begun.set()
+            driver.roll_back(other)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    waits = not begun.wait(0.5)
+    _joining.append(thread)
+    return waits
+
+
+_joining: list[threading.Thread] = []
+
+
+@pytest.mark.parametrize(
+    ("held", "wanted", "waits"),
+    [
+        (None, None, True),
+        (None, ["a"], True),
+        (["a"], None, True),
+        (["a"], ["a", "b"], True),
+        (["a"], ["b"], False),
+        ([], ["b"], False),
+        ([], None, True),
+    ],
+)
+def test_writes_to_sessions_of_their_own_run_at_once_and_others_alone(
+    driver: PostgresDriver, conn: PostgresConnection, held: list[str] | None, wanted: list[str] | None, waits: bool
+) -> None:
+    driver.begin(conn, held)
+    assert blocked(driver, wanted) == waits
+    driver.roll_back(conn)
+    while _joining:
+        _joining.pop().join(10)
+
+
+def test_a_node_whose_lease_has_ended_commits_nothing(driver: PostgresDriver, conn: PostgresConnection) -> None:
+    join(driver, conn)
+    note(driver, conn, 1)
+    conn.execute("delete from node_commits")
+    with pytest.raises(Fenced):
+        note(driver, conn, 2)
+    assert not conn.in_transaction
+    assert notes(conn) == [1]
+
+
+def test_a_lost_connection_is_opened_again_at_the_next_begin(
+    driver: PostgresDriver, conn: PostgresConnection, shared: Server
+) -> None:
+    driver.begin(conn, None)
+    conn.execute("insert into notes values (1, 'x')")
+    kill(shared, conn)
+    with pytest.raises(psycopg.Error) as lost:
+        conn.execute("insert into notes values (2, 'x')")
+    assert driver.breaks(lost.value)
+    assert driver.may_pass(lost.value)
+    fault = driver.fault(lost.value)
+    assert fault is not None
+    assert "cannot be reached" in fault.message
+    driver.roll_back(conn)
+    note(driver, conn, 3)
+    kill(shared, conn)
+    note(driver, conn, 4)
+    kill(shared, conn)
+    driver.begin_read(conn)
+    assert notes(conn) == [3, 4]
+
+
+def broken_at_commit(shared: Server, conn: PostgresConnection, *, before: bool) -> Callable[[str], str]:
+    """`script`, but the connection ends before or after the commit."""
+    script = conn.script
+
+    def run(sql: str) -> str:
+        if sql != "commit":
+            return script(sql)
+        conn.script = script  # type: ignore[method-assign]
+        if not before:
+            script(sql)
+        kill(shared, conn)
+        return script("select 1")
+
+    return run
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_the_outcome_of_a_commit_is_known_after_its_connection_is_lost(
+    driver: PostgresDriver, conn: PostgresConnection, shared: Server, before: bool
+) -> None:
+    join(driver, conn)
+    note(driver, conn, 1)
+    conn.script = broken_at_commit(shared, conn, before=before)  # type: ignore[method-assign]
+    if before:
+        with pytest.raises(psycopg.Error) as lost:
+            note(driver, conn, 2)
+        assert driver.may_pass(lost.value)
+    else:
+        note(driver, conn, 2)
+    assert notes(conn) == ([1] if before else [1, 2])
+    note(driver, conn, 3)
+
+
+def test_an_outcome_that_cannot_be_known_is_no_reason_to_try_again(
+    driver: PostgresDriver, conn: PostgresConnection, shared: Server
+) -> None:
+    conn.script = broken_at_commit(shared, conn, before=True)  # type: ignore[method-assign]
+    with pytest.raises(UnknownOutcome) as unknown:
+        note(driver, conn, 1)
+    assert driver.breaks(unknown.value)
+    assert not driver.may_pass(unknown.value)
+
+
+def test_a_transaction_that_does_nothing_is_ended_so_that_others_go_on(
+    driver: PostgresDriver, conn: PostgresConnection
+) -> None:
+    with closing(driver.open()) as stopped:
+        driver.begin(stopped, None)
+        begun = time.monotonic()
+        note(driver, conn, 1)
+        assert time.monotonic() - begun < IDLE_SECONDS + 20
+        with pytest.raises(psycopg.Error):
+            stopped.execute("insert into notes values (2, 'x')")
+
+
+def test_a_read_cannot_write(driver: PostgresDriver) -> None:
+    with closing(driver.open(read_only=True)) as reader:
+        driver.begin_read(reader)
+        with pytest.raises(psycopg.Error) as refused:
+            reader.execute("insert into notes values (1, 'x')")
+        assert driver.wrote(refused.value)
+
+
+def test_an_interrupt_ends_the_running_statement(driver: PostgresDriver, conn: PostgresConnection) -> None:
+    threading.Timer(0.2, conn.interrupt).start()
+    with pytest.raises(psycopg.Error) as interrupted:
+        conn.execute("select pg_sleep(20)")
+    assert driver.interrupted(interrupted.value)
+    assert driver.fault(interrupted.value) is None
+
+
+def test_one_node_migrates_and_others_wait(driver: PostgresDriver) -> None:
+    slow = driver.text(Migration(1, "", postgres="select pg_sleep(0.5); create table slow (id bigint);"))
+    owners = {"core": driver.core_migrations(), "slow": [(1, slow)]}
+    failures: list[Exception] = []
+
+    def run() -> None:
+        try:
+            with driver.migrated(owners, lambda conn: None):
+                pass
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert failures == []
+
+
+def migrate(driver: PostgresDriver, *texts: str) -> None:
+    steps = [(number, driver.text(Migration(number, text))) for number, text in enumerate(texts, 1)]
+    with driver.migrated({"core": driver.core_migrations(), "demo": steps}, lambda conn: None):
+        pass
+
+
+def test_a_database_that_is_newer_or_was_made_by_edited_migrations_is_refused(driver: PostgresDriver) -> None:
+    first, second = "create table one (id integer primary key) strict;", "alter table one add column n integer;"
+    migrate(driver, first, second)
+    with pytest.raises(BootError, match="newer than this demo: it has migration 2, known is 1"):
+        migrate(driver, first)
+    with pytest.raises(BootError, match="migration 2 of demo was edited"):
+        migrate(driver, first, "alter table one add column m integer;")
+    with pytest.raises(BootError, match="migration 3 of demo failed"):
+        migrate(driver, first, second, "create table two (id integer primary key); create table one (id integer);")
+    migrate(driver, first, second, "create table two (id integer primary key);")
+
+
+def test_an_address_is_named_without_its_password(shared: Server) -> None:
+    driver = PostgresDriver("postgresql://somebody:hush@127.0.0.1:1/nowhere")
+    assert "hush" not in driver.place
+    with pytest.raises(BootError) as away, driver.migrated({}, lambda conn: None):
+        pass
+    assert "hush" not in str(away.value)
+    assert "cannot be reached" in str(away.value)
+    with pytest.raises(SettingsError) as invalid:
+        PostgresDriver("postgresql://somebody:hush@host:port/x y=?")
+    assert "hush" not in str(invalid.value)
