@@ -188,7 +188,7 @@ def test_the_outcome_of_a_commit_is_known_after_its_connection_is_lost(
 ) -> None:
     join(driver, conn)
     note(driver, conn, 1)
-    conn.script = broken_at_commit(shared, conn, before=before)  # type: ignore[method-assign]
+    conn.script = broken_at_commit(shared, conn, before=before)  # type: ignore[method-assign, assignment]
     if before:
         with pytest.raises(psycopg.Error) as lost:
             note(driver, conn, 2)
@@ -202,7 +202,7 @@ def test_the_outcome_of_a_commit_is_known_after_its_connection_is_lost(
 def test_an_outcome_that_cannot_be_known_is_no_reason_to_try_again(
     driver: PostgresDriver, conn: PostgresConnection, shared: Server
 ) -> None:
-    conn.script = broken_at_commit(shared, conn, before=True)  # type: ignore[method-assign]
+    conn.script = broken_at_commit(shared, conn, before=True)  # type: ignore[method-assign, assignment]
     with pytest.raises(UnknownOutcome) as unknown:
         note(driver, conn, 1)
     assert driver.breaks(unknown.value)

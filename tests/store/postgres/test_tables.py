@@ -132,13 +132,8 @@ def test_their_indexes_are_the_same(sqlite: sqlite3.Connection, postgres: psycop
 def words(sql: str) -> list[str]:
     """The names in an index's definition; PostgreSQL writes conditions in its own way."""
     columns = sql.lower().partition(" on ")[2].partition(" where ")[0]
-    text = (
-        columns.replace("public.", "")
-        .replace("using btree", "")
-        .replace("::numeric", "")
-        .replace("::double precision", "")
-    )
-    return [piece for piece in split(text) if piece.isidentifier() and piece != "numeric"]
+    text = re.sub(r"\bpublic\.|\busing btree\b|::(numeric|double precision)|\"", "", columns)
+    return [piece for piece in split(text) if piece.isidentifier()]
 
 
 def test_a_text_is_ordered_by_its_bytes_in_any_database(postgres: psycopg.Connection[Any]) -> None:
