@@ -283,8 +283,8 @@ class Engine:
             stack.push_async_callback(self.http.aclose)
             stack.enter_context(self.folder.held())
             served = self.driver.served(self.db, self.migrations, self.folder.check_new_key)
-            self.journal.begin(await stack.enter_async_context(served))
-            await self.node.join()
+            self.journal.begin(epoch := await stack.enter_async_context(served))
+            await self.node.join(epoch)
             stack.push_async_callback(self.node.leave)
             await self.db.write(versions.keep_all, self, self.sections, versions.ENGINE)
             if self.settings.core.config is not None:

@@ -197,10 +197,10 @@ class StorageError(EngineError):
 
 
 class Fenced(StorageError):
-    """Another node has ended this one, which may commit nothing more."""
+    """This engine may commit nothing more: another node has ended it, or the database has lost what it holds."""
 
-    def __init__(self) -> None:
-        super().__init__("Another node has taken over the work of this one, which starts anew", lasting=True)
+    def __init__(self, message: str = "Another node has taken over the work of this one, which starts anew") -> None:
+        super().__init__(message, lasting=True)
 
 
 class NotRecorded(EngineError):

@@ -43,9 +43,12 @@ class Node:
         self.led = asyncio.Event()
         """Set as soon as it leads."""
         self._seen: dict[int, tuple[float, float]] = {}
+        self._epoch = 1
+        self._away = False
 
-    async def join(self) -> None:
-        """Becomes a node with a new id, before anything else is written."""
+    async def join(self, epoch: int) -> None:
+        """Becomes a node with a new id, before anything else is written; `epoch` is that of the history."""
+        self._epoch = epoch
         if not self._db.driver.shared:
             self.led.set()
             return
@@ -78,25 +81,35 @@ class Node:
             try:
                 connection = await open_connection(driver.open, driver.error)
             except (driver.error, MemoryError) as error:
-                log.warning("the database is away: %s", driver.fault(error) or error)
-                self._seen.clear()
+                self._missed(error)
                 await asyncio.sleep(BEAT_SECONDS)
                 continue
             try:
                 await self._beat_forever(connection, adopt)
             except driver.error as error:
-                log.warning("the lease could not be renewed: %s", driver.fault(error) or error)
-                self._seen.clear()  # the others could not either
+                self._missed(error)
             finally:
                 with suppress(driver.error), anyio.CancelScope(shield=True):
                     await connection.close()
 
+    def _missed(self, error: Exception) -> None:
+        """Notes that the lease was not renewed: the others may have had no database either."""
+        self._seen.clear()
+        if not self._away:  # once per outage
+            self._away = True
+            log.warning("the lease is not renewed: %s", self._db.driver.fault(error) or error)
+
     async def _beat_forever(self, connection: WorkConnection, adopt: Callable[[], Awaitable[None]]) -> None:
         while self.id is not None:
             begun = time.monotonic()
-            self._look(await connection.run(partial(_beat, self.id)))
+            rows, epoch = await connection.run(partial(_beat, self.id))
+            self._look(rows)
+            self._away = False
             if self.id not in {one.id for one in self.all}:
                 self._db.end(Fenced())
+                return
+            if epoch != self._epoch:
+                self._db.end(Fenced("The history has a new epoch, as after a failover; this node starts anew"))
                 return
             if await self._end_lost() or await self._take_orphans(connection):
                 await adopt()
@@ -141,5 +154,5 @@ class Node:
         return file.read_text()
 
 
-def _beat(node: int, conn: Connection) -> list[NodeRow]:
+def _beat(node: int, conn: Connection) -> tuple[list[NodeRow], int]:
     return nodes.beat(conn, node)

@@ -61,10 +61,10 @@ def has_orphans(conn: Connection) -> bool:
     return conn.execute(f"select 1 from turns where {_OPEN} and node is null limit 1").fetchone() is not None
 
 
-def beat(conn: Connection, node: int) -> list[NodeRow]:
-    """Says that a node lives; all nodes, the one with the lowest id first: without this one if it was ended."""
+def beat(conn: Connection, node: int) -> tuple[list[NodeRow], int]:
+    """Says that a node lives; all nodes by id, without this one if it was ended, and the epoch of the history."""
     conn.execute(f"update nodes set seen = {_CLOCK} where id = ?", (node,))
-    return list_all(conn)
+    return list_all(conn), conn.execute("select epoch from history").fetchone()[0]
 
 
 def list_all(conn: Connection) -> list[NodeRow]:

@@ -57,9 +57,18 @@ class PostgresDriver(Driver):
         self._parameters: Mapping[str, Any] = _DEFAULTS | given
         self._pooler = pooler
         self.place = f"postgresql://{given.get('host', 'localhost')}/{given.get('dbname', '')}"
-        self.node: int | None = None
-        self._commits = 0
+        self._node: int | None = None
+        self._commits = self._stored = 0
         self._signals = PostgresSignals(self._options())
+
+    @property
+    def node(self) -> int | None:
+        """The node whose lease each write transaction checks, None for no check."""
+        return self._node
+
+    @node.setter
+    def node(self, node: int | None) -> None:
+        self._node, self._commits, self._stored = node, 0, 0
 
     def open(self, *, read_only: bool = False) -> PostgresConnection:
         """A connection; a `read_only` one refuses to write."""
@@ -74,7 +83,7 @@ class PostgresDriver(Driver):
         script = f"begin; {self._idle_limit()}{_locks(sessions)}{self._lease()}"
         status = _begun(own, script)
         if self.node is not None and status != "UPDATE 1":
-            self.roll_back(own)
+            self._number(own)
             raise Fenced
 
     def begin_read(self, conn: Connection) -> None:
@@ -94,6 +103,7 @@ class PostgresDriver(Driver):
             own.began = False
         if status != "COMMIT":  # PostgreSQL rolls back a transaction with a failed statement
             raise errors.InFailedSqlTransaction("the transaction has failed before its commit")
+        self._stored = self._commits
 
     def unsettled(self, error: Exception) -> bool:
         """Whether the error is an UnknownOutcome of a registered node, which `is_stored` can settle."""
@@ -107,13 +117,10 @@ class PostgresDriver(Driver):
         """
         own = _own(conn)
         _begun(own, f"begin; {self._idle_limit()}{_ALONE}")
-        try:
-            row = own.execute("select n from node_commits where node = ?", (self.node,)).fetchone()
-        finally:
-            self.roll_back(own)
-        if row is None:
-            raise Fenced
-        return bool(row[0] == self._commits)
+        stored = self._number(own) == self._commits
+        if stored:
+            self._stored = self._commits
+        return stored
 
     def away(self, error: Exception) -> bool:
         """Whether the server cannot be reached, or is a standby, which a failover makes the primary."""
@@ -234,7 +241,25 @@ class PostgresDriver(Driver):
     def _lease(self) -> str:
         if self.node is None:
             return ""
-        return f"; update node_commits set n = {self._commits} where node = {self.node}"
+        return f"; update node_commits set n = {self._commits} where node = {self.node} and n = {self._stored}"
+
+    def _number(self, conn: PostgresConnection) -> int:
+        """The number of this node's last commit that the database has; ends the transaction. Fenced if it has none.
+
+        If a failover has lost commits, clients may have seen events that are gone: the history gets a new epoch, and
+        this node is fenced as it holds what was lost.
+        """
+        row = conn.execute("select n from node_commits where node = ?", (self.node,)).fetchone()
+        self.roll_back(conn)
+        if row is None:
+            raise Fenced
+        if row[0] < self._stored:
+            _begun(conn, f"begin; {_ALONE}")
+            epoch = conn.execute("update history set epoch = epoch + 1 returning epoch").fetchone()[0]
+            conn.script("commit")
+            log.error("the database lacks commits of this node, as after a failover; the history's epoch is %d", epoch)
+            raise Fenced("The database has lost commits, as after a failover; this node starts anew")
+        return int(row[0])
 
 
 _IDLE_LIMIT = f"idle_in_transaction_session_timeout={IDLE_SECONDS * 1000}"
