@@ -233,7 +233,10 @@ class PostgresDriver(Driver):
             return Options(make_conninfo(**self._parameters), pooler=True)
         limits = "-c default_transaction_read_only=on" if read_only else f"-c {_IDLE_LIMIT}"
         options = f"{self._parameters.get('options', '')} {limits} -c jit=off".strip()
-        return Options(make_conninfo(**{**self._parameters, "options": options}))
+        parameters = {**self._parameters, "options": options}
+        if read_only and parameters.get("target_session_attrs") == "read-write":
+            parameters["target_session_attrs"] = "primary"  # libpq would not take a session that refuses to write
+        return Options(make_conninfo(**parameters))
 
     def _idle_limit(self) -> str:
         return f"set local {_IDLE_LIMIT}; " if self._pooler else ""
