@@ -25,11 +25,17 @@ _ORPHANED = "The turn that spawned this agent has ended"
 _NO_PROGRESS = f"The engine was stopped {MOST_RESUMES} times in the middle of this step; send the message again"
 
 
-async def recover(db: Database, journal: Journal, runner: Runner, publish: Subscriber, node: int | None) -> list[Turn]:
-    """The turns of a node that can be resumed, spawned ones within their parents; the others end with an error."""
+async def recover(
+    db: Database, journal: Journal, runner: Runner, publish: Subscriber, node: int | None, *, queued: bool = False
+) -> list[Turn]:
+    """The turns of a node that can be resumed, spawned ones within their parents; the others end with an error.
+
+    With `queued` they are the messages alone that other nodes have stored for this one.
+    """
     resumed: dict[str, Turn] = {}
+    known = {*runner.turns}  # one of them may end during the read
     for left in await db.read(open_turns.left_open, node):
-        if left.id in runner.turns:
+        if left.id in known or left.id in runner.turns or (queued and left.status != "queued"):
             continue
         try:
             if left.parent_turn_id is not None and left.parent_turn_id not in resumed:
@@ -43,6 +49,8 @@ async def recover(db: Database, journal: Journal, runner: Runner, publish: Subsc
             log.warning(line, left.id, left.session_id, error.code, error, left.agent)
             if before := [turn for turn in resumed.values() if turn.session_id == left.session_id]:
                 before[-1].unresumable.append((left.id, error))
+            elif lane := runner.lanes.get(left.session_id):
+                [lane.current, *lane.waiting][-1].unresumable.append((left.id, error))
             else:
                 await fail_now(journal, publish, left.session_id, left.id, error)
     return list(resumed.values())
@@ -64,7 +72,7 @@ async def _resume(db: Database, journal: Journal, runner: Runner, left: open_tur
     turn = runner.turn(_turn(left, entrance.agent.name), entrance)
     turn.size = left.size  # its message is only in the database
     turn.log = await journal.log(left.session_id)
-    turn.steer_event = left.steer_event
+    turn.steer_event, turn.on_busy = left.steer_event, left.on_busy
     if left.steers and left.steer_event is None:  # its event shows the message
         turn.new = replace(turn.new, message=await db.read(turns.message, left.id))
     if left.status == "running":

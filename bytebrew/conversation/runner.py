@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 
 import anyio
 from anyio.abc import TaskGroup
@@ -20,14 +21,20 @@ from bytebrew.contract.notifications import Subscriber
 from bytebrew.conversation import failed_turns, waiting_turns
 from bytebrew.conversation.agent_loop import AgentLoop
 from bytebrew.conversation.model_calls import BoundModel, Models
+from bytebrew.conversation.remote import admission
+from bytebrew.conversation.remote.remote_turns import RemoteTurn, Removed
 from bytebrew.conversation.spending import payer_of
-from bytebrew.conversation.turn import Lane, Notify, Turn
-from bytebrew.conversation.waiting_turns import OnBusy
+from bytebrew.conversation.turn import Lane, Notify, OnBusy, Turn
+from bytebrew.nodes import session_requests
+from bytebrew.nodes.node import Node
+from bytebrew.nodes.session_requests import SessionRequest
+from bytebrew.nodes.signals import SignalCentre
 from bytebrew.store import notifications, turns
 from bytebrew.store.configuration import schemas
 from bytebrew.store.database.database import Database
 from bytebrew.store.database.outage import patient
-from bytebrew.store.journal import Journal
+from bytebrew.store.journal import Journal, Log
+from bytebrew.store.queries import waiting_messages
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +54,12 @@ class Runner:
         notify: Notify,
         publish: Subscriber,
         on_hold: Callable[[], None],
+        node: Node,
+        signals: SignalCentre,
     ) -> None:
         self._db = db
+        self._node, self._signals = node, signals
+        self.remote = RemoteTurns(db, journal, node, signals)
         self._journal = journal
         self._models = models
         self._agent_loop = agent_loop
@@ -56,6 +67,7 @@ class Runner:
         self._notify, self._publish = notify, publish
         self._on_hold = on_hold
         self.lanes: dict[str, Lane] = {}
+        journal.own = self.lanes.keys()
         self._group: TaskGroup | None = None
         self.turns: dict[str, Turn] = {}
         self.draining = False
@@ -65,7 +77,7 @@ class Runner:
         self._group = group
 
     async def adopt(self, recovered: Sequence[Turn]) -> None:
-        """Goes on with turns that another engine has left open, in sessions that have no lane here."""
+        """Goes on with turns that another engine has left open, or has taken the messages of."""
         assert self._group is not None
         lanes: dict[str, Lane] = {}
         for turn in recovered:
@@ -73,8 +85,11 @@ class Runner:
             turn.steering = turn.new.steers is not None
             self.turns[turn.id] = turn
             if lane := self.lanes.get(turn.session_id):
-                lane.waiting.append(turn)
+                turn.steers_stored = turn.on_busy != "steer" or turn.steering
+                interrupted = waiting_turns.insert(lane, turn, "queue" if turn.steering else turn.on_busy)
                 await self._steer(lane.current, turn)
+                for other in interrupted:
+                    other.cancel("cancelled")
             else:
                 lane = self.lanes[turn.session_id] = lanes[turn.session_id] = Lane(turn)
             turn.lane = lane
@@ -102,8 +117,16 @@ class Runner:
             turn.cancel("stopped")
         self._on_hold()
 
-    async def submit(self, turn: Turn, on_busy: OnBusy = "queue", *, bounded: bool = False) -> None:
+    async def find(self, turn_id: str) -> Turn | RemoteTurn | None:
+        """An open turn, of this node or of another; None if there is none of this id."""
+        return self.turns.get(turn_id) or await self.remote.turn(turn_id)
+
+    async def submit(
+        self, turn: Turn, on_busy: OnBusy = "queue", *, bounded: bool = False
+    ) -> Turn | RemoteTurn:
         """Stores a turn and starts it, or queues it after others of its session; Conflict if it may not wait.
+
+        Where another node runs the session it is queued there: the result is the turn as this node sees it.
 
         A `bounded` turn that would have to wait is rejected if too many turns or bytes wait already.
         """
@@ -117,7 +140,8 @@ class Runner:
         lane = self.lanes.get(turn.session_id)
         idle = lane is None
         if lane and bounded and on_busy != "reject":
-            waiting_turns.check_room(self._core, self.turns.values(), lane, turn)
+            waiting = [other for other in self.turns.values() if other.status == "queued"]
+            waiting_turns.check_room(self._core, len(lane.waiting), waiting, turn.new)
         interrupted = waiting_turns.enter(lane, turn, on_busy) if lane else []
         if lane is None:
             lane = self.lanes[turn.session_id] = Lane(turn)
@@ -127,19 +151,17 @@ class Runner:
             try:
                 before = turn.new.events_before
                 turn.log = await self._journal.log(turn.session_id, new=before if turn.new.begins else None)
-                if idle:  # it starts at once, so its first event is stored with it
-                    self._begin(turn)
-                await self._db.write(turns.admit, turn.new, turn.first)
-                admitted = True
-                if not idle:
-                    await self._steer(lane.current, turn)
-                    waiting_turns.drop_message(turn)
-                for other in interrupted:
-                    other.cancel("cancelled")
-                with suppress(StorageError):  # the turn is admitted, and runs or fails on its own
-                    turn.log = await self._journal.log(
-                        turn.session_id
-                    )  # a new log if the session was deleted and created again
+                admitted = not await self._admit(turn, on_busy, begins=idle, bounded=bounded)
+                if admitted:
+                    if not idle:
+                        await self._steer(lane.current, turn)
+                        waiting_turns.drop_message(turn)
+                    for other in interrupted:
+                        other.cancel("cancelled")
+                    with suppress(StorageError):  # the turn is admitted, and runs or fails on its own
+                        turn.log = await self._journal.log(
+                            turn.session_id
+                        )  # a new log if the session was deleted and created again
             finally:
                 if not admitted:
                     del self.turns[turn.id]
@@ -149,6 +171,25 @@ class Runner:
                 turn.admitted.set_result(admitted)
                 if idle:  # even if it was not admitted: others may wait
                     self._group.start_soon(self._drive, turn.session_id, lane)
+            return turn if admitted else await self.remote.queued(turn.id, turn.session_id)
+
+    async def _admit(self, turn: Turn, on_busy: OnBusy, *, begins: bool, bounded: bool) -> bool:
+        """Stores a turn, with the number of its first event if it begins at once; True if another node has it now."""
+        core = self._core if bounded else None
+        write = self._db.write if turn.new.fork else partial(self._db.write_in, turn.session_id)
+        while True:
+            if begins:
+                self._begin(turn)
+            try:
+                return await write(admission.admit, turn.new, turn.first, self._node.id, on_busy, core)
+            except admission.StaleLog:
+                turn.log = await self._fresh(turn.log)
+
+    async def _fresh(self, log: Log) -> Log:
+        """The log of a session with the events that other nodes have appended meanwhile."""
+        await self._journal.flush(log)
+        await self._journal.refresh({log.session_id})
+        return await self._journal.log(log.session_id)
 
     async def _steer(self, current: Turn, turn: Turn) -> None:
         """Lets a stored turn steer the running one if it was sent for that and it still runs."""
@@ -161,12 +202,24 @@ class Runner:
         if lane := self.lanes.get(session_id):
             (turn := lane.current).cancel("cancelled")
             await turn.wait_recorded(raise_storage_error=True)
+        else:
+            await self.remote.cancel(session_id)
+
+    async def cancel_turn(self, turn_id: str) -> None:
+        """Cancels a turn, which need not have ended when this returns."""
+        if turn := self.turns.get(turn_id):
+            turn.cancel("cancelled")
+        else:
+            await self.remote.cancel_turn(turn_id)
 
     async def remove_waiting(self, session_id: str, turn_id: str, record: waiting_turns.Recording) -> None:
         """Removes a message that waits; NotFound if the session has none of this id, Conflict if a turn has it."""
         turn = self.turns.get(turn_id)
+        if turn is None and self._node.id is not None:
+            await self.remote.remove(session_id, turn_id, record)
+            return
         if turn is None or turn.session_id != session_id or turn.spawned:
-            raise NotFound(f"No message of the session waits for a turn '{turn_id[:255]}'")
+            raise waiting_messages.none_waits(turn_id)
         await waiting_turns.remove(self._db, turn.lane.waiting, turn, record)
         del self.turns[turn_id]
 
@@ -176,6 +229,34 @@ class Runner:
             for turn in (lane.current, *lane.waiting):
                 turn.cancel("cancelled")
             await lane.current.wait_recorded(raise_storage_error=True)
+        await self.remote.stop_session(session_id)
+
+    async def carry_out(self) -> bool:
+        """Does what other nodes have asked of the sessions of this node; whether there are messages for it."""
+        if self._node.id is None:
+            return False
+        known = {*self.turns}
+        work = await self._db.read(session_requests.work, self._node.id)
+        done = [one.n for one in work.requests if self._carry_out(one)]
+        if done:
+            await self._db.write(session_requests.done, done)
+        return not {*work.queued} <= known | self.turns.keys()
+
+    def _carry_out(self, request: SessionRequest) -> bool:
+        """Carries out a request about a session of this node; False for one of another's."""
+        lane = self.lanes.get(request.session_id)
+        if lane is None or not lane.current.admitted.done():
+            return False
+        for turn in (lane.current, *lane.waiting):
+            if request.turn_id not in ("", turn.id):
+                continue
+            if request.kind != "removed":
+                turn.cancel("cancelled")
+            elif turn in lane.waiting:
+                lane.waiting.remove(turn)
+                del self.turns[turn.id]
+                waiting_turns.removed(turn)
+        return True
 
     async def drain(self, seconds: float) -> None:
         """Rejects new turns; waits for the running ones, and stops the rest, which resume at the next start.
@@ -230,6 +311,8 @@ class Runner:
                 await failed_turns.end_later(self._db, self._journal, self._notify, self._publish, turn, failure)
             for turn_id, failure in turn.unresumable:
                 await failed_turns.fail(self._db, self._journal, self._publish, turn.session_id, turn_id, failure)
+        except Removed as error:
+            turn.failure, turn.status, turn.last = error, "cancelled", (turn.first or 1) - 1
         except EngineError as error:  # shutdown, or the session was deleted
             turn.failure = error
             await self._journal.close(turn.log, error)
@@ -252,9 +335,8 @@ class Runner:
                 raise Draining(_LATER)
             earlier, turn.log = turn.log, await self._journal.log(turn.session_id)  # the earlier log may have failed
             earlier.notify()
-            self._begin(turn)
             try:
-                turn.new = await self._db.write(turns.start, turn.new, turn.first or 0)
+                turn.new = await self._start(turn)
             except NotFound:
                 earlier, turn.log = turn.log, earlier  # the new log is of another session with this id
                 earlier.notify()
@@ -270,6 +352,17 @@ class Runner:
             raise Draining(_LATER)
         await self._record_end(turn, end)
         await self._notify("turn_finished", turn=turn)
+
+    async def _start(self, turn: Turn) -> turns.NewTurn:
+        """Begins a queued turn; returns it with its message."""
+        while True:
+            self._begin(turn)
+            try:
+                return await self._db.write_in(
+                    turn.session_id, admission.start, turn.new, turn.first or 0, self._node.id
+                )
+            except admission.StaleLog:
+                turn.log = await self._fresh(turn.log)
 
     async def _last_event(self, turn: Turn) -> Event | None:
         """Runs the turn; returns its last event, None if it was stopped and resumes at the next start."""

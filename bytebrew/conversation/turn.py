@@ -33,6 +33,7 @@ from bytebrew.store.sessions import ForkedFrom
 
 P = ParamSpec("P")
 T = TypeVar("T")
+OnBusy = Literal["queue", "interrupt", "reject", "steer"]
 _LONGEST_WAIT = 1e9
 
 
@@ -84,6 +85,8 @@ class Turn:
         self.urgent = self.steering = False  # its place among the waiting: interrupting, steering, others
         self.steers: list[Turn] = []  # stored messages that it absorbs at its next boundary
         self.steer_event: int | None = None  # of a message that steers another turn
+        self.steers_stored = True  # False: of a message of another node that may steer
+        self.on_busy: OnBusy = "queue"  # how a stored message enters the queue
         self.absorbed: list[Turn] = []
         self.absorbed_by: Turn | None = None
         self.lane: Lane

@@ -1,5 +1,7 @@
 """Turns that were open when the engine stopped, and their state at that time."""
 
+from typing import Literal
+
 import msgspec
 from msgspec import Struct
 from msgspec.structs import astuple
@@ -20,6 +22,7 @@ class OpenTurn(Struct, frozen=True, kw_only=True):
     """A turn that was open when the engine stopped.
 
     `task_agent` is the agent of its task, and `subject` sent its message: an admin may, in the session of its owner.
+    `on_busy` is how a message that another node has stored enters the queue.
     """
 
     id: str
@@ -49,6 +52,7 @@ class OpenTurn(Struct, frozen=True, kw_only=True):
     steers: str | None
     steer_event: int | None
     instructions: str | None
+    on_busy: Literal["queue", "interrupt", "steer"]
 
 
 class ResumePoint(Struct, frozen=True):
@@ -107,6 +111,7 @@ def left_open(conn: Connection, node: int | None = None) -> list[OpenTurn]:
         s.parent_id as parent_session_id,
         t.root_turn_id, t.lineage, t.response_format, t.first_event, t.status, t.steers, t.steer_event,
         t.instructions,
+        coalesce((select q.kind from session_requests q where q.turn_id = t.id), 'queue') as on_busy,
         k.agent as task_agent, k.completed_at is not null as task_ended, case when
           'pending' in (select c.status from confirmations c where c.turn_id = t.id)
           or exists (select 1 from turns o where o.parent_turn_id = t.id and o.status in ('queued', 'running'))

@@ -101,8 +101,11 @@ CLOSE_QUESTIONS = """update confirmations set status = case status when 'pending
 _OF_CALL = ", ".join(Spent.__struct_fields__[2:])
 
 
-def admit(conn: Connection, new: NewTurn, first_event: int | None) -> None:
-    """Stores a turn, and its session if that is new; with the number of its first event the turn is running."""
+def admit(conn: Connection, new: NewTurn, first_event: int | None, node: int | None = None) -> None:
+    """Stores a turn, and its session if that is new; with the number of its first event the turn is running.
+
+    `node` is the one that runs it, None if there is only one.
+    """
     moment = new.created_at or now()
     if new.parent and new.limits:
         spawned_turns.check_limits(conn, new.parent.root_turn_id, new.parent.turn_id, len(new.lineage), new.limits)
@@ -145,8 +148,8 @@ def admit(conn: Connection, new: NewTurn, first_event: int | None) -> None:
     conn.execute(  # a trigger updates the session's `status` and `updated_at`
         """insert into turns (id, session_id, message, attachments, size, own_key, subagents, time_limit,
         parent_turn_id, parent_call_id, root_turn_id, lineage, response_format, status, first_event, created_at,
-        started_at, agent_version, traceparent, steers, client_tools, instructions, face_key, kept, subject)
-        values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+        started_at, agent_version, traceparent, steers, client_tools, instructions, face_key, kept, subject,
+        node) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
         (
             new.id,
             new.session_id,
@@ -174,6 +177,7 @@ def admit(conn: Connection, new: NewTurn, first_event: int | None) -> None:
             new.face_key or None,
             new.kept,
             "" if new.actor.subject == (row["owner"] if row else new.owner) else new.actor.subject,
+            node,
         ),
     )
     if first_event is not None:
@@ -218,6 +222,12 @@ def start(conn: Connection, new: NewTurn, first_event: int) -> NewTurn:
     new = replace(new, message=row["message"], attachments=attachments)
     messages.append(conn, new.session_id, new.id, [Message("user", new.message, attachments=new.attachments)])
     return new
+
+
+def steer(conn: Connection, turn_id: str, steered: str) -> bool:
+    """Lets a message that waits steer a running turn; False if it waits no more."""
+    sql = "update turns set steers = ? where id = ? and status = 'queued'"
+    return conn.execute(sql, (steered, turn_id)).rowcount == 1
 
 
 def announced(conn: Connection, turn_id: str, steer_event: int) -> None:

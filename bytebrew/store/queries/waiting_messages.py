@@ -3,6 +3,7 @@
 import msgspec
 from msgspec import Struct
 
+from bytebrew.base.errors import NotFound
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.messages import Attachment
 
@@ -36,6 +37,23 @@ def of_session(conn: Connection, session_id: str) -> dict[str, WaitingMessage]:
         )
         for row in conn.execute(sql, (session_id,))
     }
+
+
+def none_waits(turn_id: str) -> NotFound:
+    """The refusal of an id that no waiting message has."""
+    return NotFound(f"No message of the session waits for a turn '{turn_id[:255]}'")
+
+
+def status(conn: Connection, session_id: str, turn_id: str) -> str | None:
+    """The status of a person's turn in a session, `taken` if it waits and a running turn has its message."""
+    row = conn.execute(
+        """select t.status, t.steer_event is not null or s.status = 'running' as taken from turns t
+        left join turns s on s.id = t.steers where t.id = ? and t.session_id = ? and t.parent_turn_id is null""",
+        (turn_id, session_id),
+    ).fetchone()
+    if row is None:
+        return None
+    return "taken" if row["status"] == "queued" and row["taken"] else str(row["status"])
 
 
 def remove(conn: Connection, turn_id: str) -> None:

@@ -21,8 +21,7 @@ from bytebrew.contract.messages import Attachment, ResponseFormat
 from bytebrew.contract.route import Reply, Request, Route, Stream
 from bytebrew.conversation import waiting_turns
 from bytebrew.conversation.model_calls import BoundModel
-from bytebrew.conversation.turn import Turn, chat_turn
-from bytebrew.conversation.waiting_turns import OnBusy
+from bytebrew.conversation.turn import OnBusy, Turn, chat_turn
 from bytebrew.engine import Engine
 from bytebrew.store import sessions, turn_results
 from bytebrew.store.configuration import schemas

@@ -1,0 +1,1 @@
+"""Sessions that other nodes run: their turns as seen from here, and what is asked of the nodes."""

@@ -1,0 +1,65 @@
+"""Admits turns where other nodes may run their sessions, in the transaction that stores them."""
+
+from msgspec.structs import replace
+
+from bytebrew.base.errors import Conflict
+from bytebrew.base.settings import Core
+from bytebrew.contract.connection import Connection
+from bytebrew.conversation import waiting_turns
+from bytebrew.conversation.remote.remote_turns import Removed
+from bytebrew.conversation.turn import OnBusy
+from bytebrew.nodes import session_requests, turn_states
+from bytebrew.store import sessions, turns
+from bytebrew.store.queries.events import last_number
+
+
+class StaleLog(Exception):
+    """Another node has appended events to the session, which the log here lacks."""
+
+
+def admit(
+    conn: Connection, new: turns.NewTurn, first_event: int | None, node: int | None, on_busy: OnBusy, core: Core | None
+) -> bool:
+    """Stores a turn as `turns.admit`; True if another node runs its session: it is queued there.
+
+    `core` has the limits of messages that wait, unless it is unbounded. StaleLog if its first event is not the next of
+    its session.
+    """
+    if node is None:
+        turns.admit(conn, new, first_event)
+        return False
+    other = turn_states.elsewhere(conn, new.session_id, node)
+    if other is None:
+        turns.admit(conn, new, first_event, node)
+        if first_event is not None and first_event != last_number(conn, new.session_id) + 1:
+            raise StaleLog
+    else:
+        turns.admit(conn, replace(new, steers=None), None, other.node)
+        _check(conn, new, on_busy, core)
+    if on_busy in ("interrupt", "steer") and (other or first_event is None):
+        session_requests.add(conn, new.session_id, new.id, "steer" if on_busy == "steer" else "interrupt")
+    return other is not None
+
+
+def _check(conn: Connection, new: turns.NewTurn, on_busy: OnBusy, core: Core | None) -> None:
+    """Raises what refuses a message that would wait on another node."""
+    if on_busy == "reject":
+        raise waiting_turns.busy()
+    if new.own_key:
+        message = "Another node answers a message of the session, and a key of one's own does not wait: try again later"
+        raise Conflict(message, code="session_busy")
+    if core is not None:
+        others = turn_states.waiting(conn, new.id)
+        in_session = sum(one.session_id == new.session_id for one in others)
+        waiting_turns.check_room(core, in_session, others, new)
+
+
+def start(conn: Connection, new: turns.NewTurn, first_event: int, node: int | None) -> turns.NewTurn:
+    """Starts a turn as `turns.start`; StaleLog as `admit`, Removed if another node has removed its message."""
+    if node is not None:
+        if turns.status(conn, new.id) != "queued" and sessions.owner(conn, new.session_id) is not None:
+            raise Removed
+        if first_event != last_number(conn, new.session_id) + 1:
+            raise StaleLog
+        session_requests.entered(conn, [new.id])
+    return turns.start(conn, new, first_event)

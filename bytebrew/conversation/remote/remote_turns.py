@@ -1,0 +1,200 @@
+"""Turns that other nodes run, as requests and followers at this node need them."""
+
+from collections.abc import Callable, Collection
+from typing import Any
+from weakref import WeakValueDictionary
+
+import anyio
+
+from bytebrew.base.errors import Conflict, EngineError, NotFound
+from bytebrew.contract.connection import Connection
+from bytebrew.nodes import session_requests, turn_states
+from bytebrew.nodes.node import Node
+from bytebrew.nodes.session_requests import Kind
+from bytebrew.nodes.signals import Ids, SignalCentre
+from bytebrew.nodes.turn_states import TurnState
+from bytebrew.store import sessions
+from bytebrew.store.database.database import Database
+from bytebrew.store.journal import Journal, Log
+from bytebrew.store.queries import waiting_messages
+from bytebrew.store.turns import Status
+
+STOP_SECONDS = 30.0
+"""How long to wait until another node has stopped a session."""
+
+
+class Removed(Conflict):
+    """A message was removed before its turn began."""
+
+    def __init__(self) -> None:
+        super().__init__("The message was removed before its turn began", code="message_removed")
+
+
+class RemoteTurn:
+    """A turn that another node runs; its attributes follow what is stored, and its log is notified of changes."""
+
+    storage_error: EngineError | None = None
+    holds = 0
+
+    def __init__(self, state: TurnState, log: Log) -> None:
+        self.id, self.session_id, self.log = state.id, state.session_id, log
+        self.status: Status = state.status
+        self.first: int | None = None
+        self.last: int | None = None
+        self.recorded = False
+        self.failure: EngineError | None = None
+        self.position, self.needs_input = 0, False
+        self.absorbed_by: str | None = None
+        self.take(state)
+
+    def take(self, state: TurnState) -> None:
+        """Takes what is stored now."""
+        self.status, self.first, self.last = state.status, state.first, state.last
+        self.position, self.needs_input = state.position, state.needs_input
+        self.absorbed_by = state.absorbed_by
+        self.recorded = state.last is not None
+        if state.failure is not None and self.recorded:
+            self.failure = _Failed(state.failure, state.code)
+        self.log.notify()
+
+    def end(self, error: EngineError) -> None:
+        """Ends it with an error: it is not stored any more."""
+        self.status, self.failure, self.recorded = "cancelled", error, True
+        self.log.notify()
+
+    @property
+    def answering(self) -> "RemoteTurn":
+        """The turn that answers its message: its state has the end of the one that has absorbed it."""
+        return self
+
+    async def wait_recorded(self, *, raise_storage_error: bool = False) -> None:
+        """Waits until its end is stored; raises the error of a log that has ended."""
+        while not self.recorded:
+            if raise_storage_error and self.log.error is not None:
+                raise self.log.error
+            await self.log.changed()
+
+
+class _Failed(EngineError):
+    def __init__(self, status: int, code: str) -> None:
+        super().__init__("The turn failed on another node", code=code)
+        self.status = status  # type: ignore[misc]  # that of its class is in the other node
+
+
+class RemoteTurns:
+    """The turns of other nodes that requests of this node are about, and what this node asks of those nodes."""
+
+    def __init__(self, db: Database, journal: Journal, node: Node, signals: SignalCentre) -> None:
+        self._db, self._journal, self._node, self._signals = db, journal, node, signals
+        self._turns: WeakValueDictionary[str, RemoteTurn] = WeakValueDictionary()
+        signals.on("events", self.refresh)
+
+    async def turn(self, turn_id: str) -> RemoteTurn | None:
+        """An open turn that another node runs; None if there is none of this id."""
+        if self._node.id is None:
+            return None
+        state = (await self._db.read(turn_states.states, [turn_id])).get(turn_id)
+        return None if state is None or state.last is not None else await self._follow(state)
+
+    async def queued(self, turn_id: str, session_id: str) -> RemoteTurn:
+        """A turn that this node has just queued for the one that runs its session."""
+        self._signals.tell("requests", session_id)
+        self._signals.tell("events", session_id)
+        state = (await self._db.read(turn_states.states, [turn_id])).get(turn_id)
+        if state is None:
+            raise Removed
+        return await self._follow(state)
+
+    async def _follow(self, state: TurnState) -> RemoteTurn:
+        log = await self._journal.log(state.session_id)
+        await self._journal.refresh({state.session_id})
+        if (turn := self._turns.get(state.id)) is None or turn.log is not log:
+            turn = self._turns[state.id] = RemoteTurn(state, log)
+        await self.refresh({state.session_id})  # it may have changed since it was read
+        return turn
+
+    async def refresh(self, session_ids: Ids) -> None:
+        """Takes the states of the turns in sessions, in all without ids."""
+        every = [*self._turns.values()]
+        turns = [one for one in every if not one.recorded and (session_ids is None or one.session_id in session_ids)]
+        if not turns:
+            return
+        found = await self._db.read(turn_states.states, [one.id for one in turns])
+        for turn in turns:
+            if state := found.get(turn.id):
+                turn.take(state)
+            else:
+                there = await self._db.read(sessions.owner, turn.session_id) is not None
+                turn.end(Removed() if there else NotFound("The session was deleted"))
+
+    async def queue(self, session_id: str) -> list[str]:
+        """The ids of the turns that wait in a session, in their order, if another node runs it."""
+        return [] if self._node.id is None else await self._db.read(turn_states.queue, session_id)
+
+    async def cancel(self, session_id: str) -> None:
+        """Cancels the running turn of a session that another node runs, and returns once its end is stored."""
+        if self._node.id is not None and (turn_id := await self._db.read(turn_states.running, session_id)):
+            await self.cancel_turn(turn_id)
+
+    async def cancel_turn(self, turn_id: str, *, wait: bool = True) -> None:
+        """Cancels a turn that another node runs; with `wait` it returns once its end is stored."""
+        if (turn := await self.turn(turn_id)) is not None:
+            n = await self._ask(turn.session_id, turn_id, "cancel")
+            if wait:
+                await self._done(n, turn.wait_recorded)
+
+    async def stop_session(self, session_id: str) -> None:
+        """Ends all turns of a session that other nodes run; Conflict if that takes too long."""
+        if (node := self._node.id) is None:
+            return
+        with anyio.move_on_after(STOP_SECONDS):
+            while turn_ids := (await self._db.read(turn_states.open_elsewhere, [session_id], node)).get(session_id):
+                n = await self._ask(session_id, "", "stop")
+                turns = [turn for one in turn_ids if (turn := await self.turn(one))]
+
+                async def ended(turns: Collection[RemoteTurn] = turns) -> None:
+                    for turn in turns:
+                        await turn.wait_recorded()
+
+                await self._done(n, ended)
+            return
+        message = f"Another node has not stopped the session within {STOP_SECONDS:g} s; try again in a moment"
+        raise Conflict(message, code="session_busy")
+
+    async def remove(self, session_id: str, turn_id: str, record: Callable[[Connection], None]) -> None:
+        """Removes a message that waits on another node; NotFound if there is none, Conflict once a turn has it."""
+
+        def remove(conn: Connection) -> None:
+            status = waiting_messages.status(conn, session_id, turn_id)
+            if status not in ("queued", "running", "taken"):
+                raise waiting_messages.none_waits(turn_id)
+            if status != "queued":
+                raise Conflict("The message does not wait any more: a turn has it", code="message_taken")
+            waiting_messages.remove(conn, turn_id)
+            session_requests.entered(conn, [turn_id])
+            session_requests.add(conn, session_id, turn_id, "removed")
+            record(conn)
+
+        await self._db.write(remove)
+        self._signals.tell("requests", session_id)
+        self._signals.tell("events", session_id)
+        await self.refresh({session_id})
+
+    async def open_in(self, session_ids: Collection[str]) -> Collection[str]:
+        """Those of the sessions that other nodes run."""
+        if (node := self._node.id) is None:
+            return ()
+        return await self._db.read(turn_states.open_elsewhere, session_ids, node)
+
+    async def _ask(self, session_id: str, turn_id: str, kind: Kind) -> int:
+        n = await self._db.write_in(session_id, session_requests.add, session_id, turn_id, kind)
+        self._signals.tell("requests", session_id)
+        return n
+
+    async def _done(self, n: int, wait: Callable[[], Any]) -> None:
+        """Waits for the effect of a request, and takes it back where nobody has carried it out."""
+        try:
+            await wait()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._db.write(session_requests.done, [n])

@@ -1,0 +1,118 @@
+"""SQL that reads the open turns of other nodes: who runs a session, what waits in it, how a turn is."""
+
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+from msgspec import Struct
+
+from bytebrew.contract.connection import Connection, placeholders
+from bytebrew.store.turns import Status
+
+_OPEN = "status in ('queued', 'running')"
+_PLACE = """left join session_requests q on q.turn_id = t.id and q.kind in ('interrupt', 'steer')
+  where t.session_id = ? and t.status = 'queued'
+  order by case q.kind when 'interrupt' then 0 when 'steer' then 1 else 2 end, t.seq"""
+
+
+class Runs(NamedTuple):
+    """Another node runs a session; None is one that has ended, whose turns wait for the next."""
+
+    node: int | None
+
+
+class TurnState(Struct, frozen=True, kw_only=True):
+    """A turn as it is stored; one that another turn has absorbed has the status and the end of that one.
+
+    `position` is the number of turns before one that waits; `needs_input` says that its session waits for a person.
+    """
+
+    id: str
+    session_id: str
+    status: Status
+    first: int | None
+    last: int | None
+    absorbed_by: str | None
+    failure: int | None
+    code: str
+    position: int
+    needs_input: bool
+
+
+class Waiting(NamedTuple):
+    """A message that waits, in any session."""
+
+    session_id: str
+    subject: str
+    size: int
+
+
+def elsewhere(conn: Connection, session_id: str, node: int) -> Runs | None:
+    """The other node that has open turns of a session."""
+    row = conn.execute(
+        f"select node from turns where session_id = ? and {_OPEN} and node is distinct from ? order by seq limit 1",
+        (session_id, node),
+    ).fetchone()
+    return Runs(row["node"]) if row else None
+
+
+def open_elsewhere(conn: Connection, session_ids: Collection[str], node: int) -> dict[str, list[str]]:
+    """The open turns of other nodes in sessions, by session."""
+    found: dict[str, list[str]] = {}
+    if session_ids:
+        rows = conn.execute(
+            f"""select session_id, id from turns where session_id in ({placeholders(session_ids)}) and {_OPEN}
+            and node is distinct from ? order by seq""",
+            (*session_ids, node),
+        )
+        for row in rows:
+            found.setdefault(row["session_id"], []).append(row["id"])
+    return found
+
+
+def running(conn: Connection, session_id: str) -> str | None:
+    """The turn that runs in a session."""
+    sql = "select id from turns where session_id = ? and status = 'running' order by seq limit 1"
+    row = conn.execute(sql, (session_id,)).fetchone()
+    return row["id"] if row else None
+
+
+def queue(conn: Connection, session_id: str) -> list[str]:
+    """The turns that wait in a session, in their order."""
+    return [row["id"] for row in conn.execute(f"select t.id from turns t {_PLACE}", (session_id,))]
+
+
+def waiting(conn: Connection, but: str) -> list[Waiting]:
+    """The messages that wait in all sessions, without one of them."""
+    rows = conn.execute(
+        """select t.session_id, coalesce(nullif(t.subject, ''), s.owner) as subject, t.size
+        from turns t join sessions s on s.id = t.session_id where t.status = 'queued' and t.id <> ?""",
+        (but,),
+    )
+    return [Waiting(*row) for row in rows]
+
+
+def states(conn: Connection, turn_ids: Sequence[str]) -> dict[str, TurnState]:
+    """How turns are; one that does not exist any more is missing."""
+    rows = conn.execute(
+        f"""select t.id, t.session_id, coalesce(a.status, t.status) as status, t.first_event as first,
+        coalesce(a.last_event, t.last_event) as last, a.id as absorbed_by, coalesce(a.failure, t.failure) as failure,
+        coalesce(a.code, t.code, '') as code from turns t
+        left join turns a on a.id = t.steers and t.status = 'absorbed'
+        where t.id in ({placeholders(turn_ids)}) and t.session_id not in (select session_id from removals)""",
+        (*turn_ids,),
+    ).fetchall()
+    waits = {row["session_id"]: queue(conn, row["session_id"]) for row in rows if row["status"] == "queued"}
+    asks = {one: _needs_input(conn, one) for one in waits}
+    return {
+        row["id"]: TurnState(
+            **dict(row),
+            position=waits[row["session_id"]].index(row["id"]) + 1 if row["status"] == "queued" else 0,
+            needs_input=asks.get(row["session_id"], False),
+        )
+        for row in rows
+    }
+
+
+def _needs_input(conn: Connection, session_id: str) -> bool:
+    sql = "select 1 from confirmations where session_id = ? and status = 'pending' limit 1"
+    return conn.execute(sql, (session_id,)).fetchone() is not None
