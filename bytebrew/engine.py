@@ -55,6 +55,7 @@ from bytebrew.conversation.tools.tool_calls import ToolCalls, ToolSources
 from bytebrew.nodes.duties import Duties
 from bytebrew.nodes.locks import Locks
 from bytebrew.nodes.node import Node
+from bytebrew.nodes.signals import Ids, SignalCentre
 from bytebrew.observers import Observers
 from bytebrew.plugins import CORE, Plugins, Registry
 from bytebrew.store import retention
@@ -100,7 +101,10 @@ class Engine:
         self.node = Node(self.db, self.folder.own)
         self.duties = Duties(self.node)
         self.lock = Locks(self.db, self.node).held
-        self.journal = Journal(self.db)
+        self.signals = SignalCentre(self.driver.signals())
+        self.journal = Journal(self.db, partial(self.signals.tell, "events") if self.signals.used else None)
+        self.signals.on("events", self.journal.refresh)
+        self.signals.on("requests", self._carry_out)
         share = descriptors.share()
         self.http = http or Http(core, upstreams=share.upstreams, idle=share.idle)
 
@@ -127,7 +131,16 @@ class Engine:
         calls = ToolCalls(self.db, self.journal, questions, sources, core, self.notify)
         loop = AgentLoop(self.db, self.journal, self.models, calls, most_events=core.turn_events)
         self.runner = Runner(
-            self.db, self.journal, self.models, loop, core, self.notify, self.publish, lambda: self.tasks.wake()
+            self.db,
+            self.journal,
+            self.models,
+            loop,
+            core,
+            self.notify,
+            self.publish,
+            lambda: self.tasks.wake(),
+            self.node,
+            self.signals,
         )
         self.turns: Mapping[str, Turn] = self.runner.turns
         self._call_requests = CallRequests(
@@ -139,6 +152,7 @@ class Engine:
 
         self._declare_config()
         self.started, self.started_at = time.monotonic(), now()
+        self._adopting = anyio.Lock()
         self._living: anyio.CancelScope
         self._leading: anyio.CancelScope
         self._clearing: anyio.CancelScope
@@ -296,6 +310,8 @@ class Engine:
             self.runner.run(group)
             self.tasks.run(group)
             await self._adopt()
+            self.signals.run(group)
+            stack.callback(self.signals.stop)
             self._living, self._leading = anyio.CancelScope(), anyio.CancelScope()
             group.start_soon(self.node.run, self._living, self._adopt)
             group.start_soon(self.duties.run, self._leading)
@@ -307,12 +323,20 @@ class Engine:
             self._stack = stack.pop_all()
         return self
 
-    async def _adopt(self) -> None:
-        """Goes on with what this engine, or a lost node, has left open."""
-        if not self.draining:
-            left = await recover(self.db, self.journal, self.runner, self.publish, self.node.id)
-            await self.runner.adopt(left)
-            await self.tasks.adopt()
+    async def _adopt(self, *, messages: bool = False) -> None:
+        """Goes on with what this engine or a lost node has left open, or with `messages` that others have stored."""
+        async with self._adopting:
+            if not self.draining:
+                node = self.node.id
+                left = await recover(self.db, self.journal, self.runner, self.publish, node, queued=messages)
+                await self.runner.adopt(left)
+            if not (self.draining or messages):
+                await self.tasks.adopt()
+
+    async def _carry_out(self, _: Ids) -> None:
+        """Does what other nodes ask of this one."""
+        if await self.runner.carry_out():
+            await self._adopt(messages=True)
 
     async def __aexit__(self, *exc: object) -> None:
         await self.drain(0)

@@ -22,7 +22,7 @@ from bytebrew.conversation import failed_turns, waiting_turns
 from bytebrew.conversation.agent_loop import AgentLoop
 from bytebrew.conversation.model_calls import BoundModel, Models
 from bytebrew.conversation.remote import admission
-from bytebrew.conversation.remote.remote_turns import RemoteTurn, Removed
+from bytebrew.conversation.remote.remote_turns import RemoteTurn, RemoteTurns, Removed
 from bytebrew.conversation.spending import payer_of
 from bytebrew.conversation.turn import Lane, Notify, OnBusy, Turn
 from bytebrew.nodes import session_requests
@@ -121,14 +121,17 @@ class Runner:
         """An open turn, of this node or of another; None if there is none of this id."""
         return self.turns.get(turn_id) or await self.remote.turn(turn_id)
 
-    async def submit(
-        self, turn: Turn, on_busy: OnBusy = "queue", *, bounded: bool = False
-    ) -> Turn | RemoteTurn:
+    async def running(self, session_id: str) -> str | None:
+        """The id of the turn that runs in a session, on this node or on another."""
+        if lane := self.lanes.get(session_id):
+            return lane.current.id
+        return await self.remote.running(session_id)
+
+    async def submit(self, turn: Turn, on_busy: OnBusy = "queue", *, bounded: bool = False) -> Turn | RemoteTurn:
         """Stores a turn and starts it, or queues it after others of its session; Conflict if it may not wait.
 
-        Where another node runs the session it is queued there: the result is the turn as this node sees it.
-
-        A `bounded` turn that would have to wait is rejected if too many turns or bytes wait already.
+        A `bounded` turn that would have to wait is rejected if too many turns or bytes wait already. If another node
+        runs the session it is queued there; the result is the turn as this node sees it.
         """
         if self._group is None or self.draining:
             raise Draining
@@ -171,17 +174,19 @@ class Runner:
                 turn.admitted.set_result(admitted)
                 if idle:  # even if it was not admitted: others may wait
                     self._group.start_soon(self._drive, turn.session_id, lane)
-            return turn if admitted else await self.remote.queued(turn.id, turn.session_id)
+        return turn if await turn.admitted else await self.remote.queued(turn.id, turn.session_id)
 
     async def _admit(self, turn: Turn, on_busy: OnBusy, *, begins: bool, bounded: bool) -> bool:
         """Stores a turn, with the number of its first event if it begins at once; True if another node has it now."""
         core = self._core if bounded else None
-        write = self._db.write if turn.new.fork else partial(self._db.write_in, turn.session_id)
         while True:
             if begins:
                 self._begin(turn)
+            admit = partial(admission.admit, first_event=turn.first, node=self._node.id, on_busy=on_busy, core=core)
             try:
-                return await write(admission.admit, turn.new, turn.first, self._node.id, on_busy, core)
+                if turn.new.fork:  # which writes to another session too
+                    return await self._db.write(admit, turn.new)
+                return await self._db.write_in(turn.session_id, admit, turn.new)
             except admission.StaleLog:
                 turn.log = await self._fresh(turn.log)
 
@@ -210,7 +215,7 @@ class Runner:
         if turn := self.turns.get(turn_id):
             turn.cancel("cancelled")
         else:
-            await self.remote.cancel_turn(turn_id)
+            await self.remote.ask_to_cancel(turn_id)
 
     async def remove_waiting(self, session_id: str, turn_id: str, record: waiting_turns.Recording) -> None:
         """Removes a message that waits; NotFound if the session has none of this id, Conflict if a turn has it."""

@@ -22,6 +22,7 @@ from bytebrew.contract.hookspecs import Action
 from bytebrew.contract.notifications import Subscriber
 from bytebrew.contract.route import Record, unrecorded
 from bytebrew.contract.tool import Tool
+from bytebrew.conversation.remote.remote_turns import RemoteTurn
 from bytebrew.conversation.runner import Runner
 from bytebrew.conversation.turn import Turn, owner_alone
 from bytebrew.nodes.node import Node
@@ -77,7 +78,7 @@ class Tasks(engine.Tasks):
         self._core = core
         self._record_action = record_action
         self._publish = publish
-        self._running: dict[str, Turn | None] = {}
+        self._running: dict[str, Turn | RemoteTurn | None] = {}
         self._woken = anyio.Event()
         self._looked = datetime.max.replace(tzinfo=UTC)
         self._group: TaskGroup | None = None
@@ -171,7 +172,7 @@ class Tasks(engine.Tasks):
             return [turn_id for turn_id in cancelled.values() if turn_id]
 
         for turn_id in await self._db.write(cancel):
-            self._stop(turn_id)
+            await self._runner.cancel_turn(turn_id)
         self.wake()
 
     async def move(
@@ -200,13 +201,9 @@ class Tasks(engine.Tasks):
 
         task, turn_id = await self._db.write(move)
         if turn_id is not None and turn_id != within:
-            self._stop(turn_id)
+            await self._runner.cancel_turn(turn_id)
         self.wake()
         return task
-
-    def _stop(self, turn_id: str) -> None:
-        if turn := self._runner.turns.get(turn_id):
-            turn.cancel("cancelled")
 
     async def _take(self) -> None:
         patient.set(True)
@@ -279,18 +276,17 @@ class Tasks(engine.Tasks):
         self._running[turn.id] = turn
         with suppress(StorageError):  # recorded only if the task is still claimed
             if not await self._db.read(tasks.is_claimed, claim.task.id, turn.id):  # it ended before it had a turn
-                turn.cancel("cancelled")
+                await self._runner.cancel_turn(turn.id)
         return None
 
-    async def _begin(self, claim: Claim) -> Turn:
+    async def _begin(self, claim: Claim) -> Turn | RemoteTurn:
         task = claim.task
         entrance = await self._db.read(schemas.member, task.schema, task.agent)
         message = task_message(task)
         if await self._db.read(tasks.was_delivered, task.session_id, message):
             message = f"The attempt before failed: {task.error}. Go on with the task."
         turn = self._runner.turn(_turn(claim, message, self._core.task_timeout), entrance)
-        await self._runner.submit(turn)
-        return turn
+        return await self._runner.submit(turn)
 
     async def _record_end(self, claim: Claim, failure: Outcome | None) -> bool:
         """Records the outcome of an attempt; False if the database rejects it for now."""

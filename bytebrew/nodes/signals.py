@@ -62,7 +62,7 @@ class SignalCentre:
         self._inboxes: dict[Kind, list[_Inbox]] = {}
         self._unsent: dict[Kind, dict[str, None]] = {}
         self._filled = asyncio.Event()
-        self._running = anyio.CancelScope()
+        self._running: anyio.CancelScope | None = None
 
     @property
     def used(self) -> bool:
@@ -80,17 +80,19 @@ class SignalCentre:
             self._unsent.setdefault(kind, {}).update(dict.fromkeys(ids))
             self._filled.set()
 
-    async def run(self, group: TaskGroup) -> None:
+    def run(self, group: TaskGroup) -> None:
         """Starts to send and to receive in the task group, until `stop`."""
         if self._signals is not None:
-            group.start_soon(self._run, self._signals)
+            self._running = anyio.CancelScope()
+            group.start_soon(self._run, self._signals, self._running)
 
     def stop(self) -> None:
         """Ends what `run` has started."""
-        self._running.cancel()
+        if self._running is not None:
+            self._running.cancel()
 
-    async def _run(self, signals: Signals) -> None:
-        with self._running:
+    async def _run(self, signals: Signals, scope: anyio.CancelScope) -> None:
+        with scope:
             async with anyio.create_task_group() as group:
                 group.start_soon(self._send, signals)
                 group.start_soon(self._receive, signals)

@@ -11,6 +11,7 @@ from bytebrew.contract.connection import Connection, placeholders
 from bytebrew.contract.events import Event, FinishReason, form_of
 from bytebrew.contract.messages import Usage
 from bytebrew.store import forks, messages, sessions
+from bytebrew.store.open_turns import spent
 from bytebrew.store.queries.events import PACKED, last_number, read_events, unpacked
 from bytebrew.store.queries.spawned_turns import COUNTS
 from bytebrew.store.turns import Status
@@ -68,11 +69,18 @@ class TurnResult(Struct, frozen=True, kw_only=True):
 
 
 def result(
-    conn: Connection, turn_id: str, forms: Mapping[str, type[Event]], *, whole: bool = True, fork: str | None = None
+    conn: Connection,
+    turn_id: str,
+    forms: Mapping[str, type[Event]],
+    *,
+    whole: bool = True,
+    so_far: bool = False,
+    fork: str | None = None,
 ) -> TurnResult | None:
     """A turn as it is stored, None if its session was deleted; with `whole` its events are read too.
 
-    `fork` is the session in whose history it is, where another one holds it, which may be deleted.
+    With `so_far` one that has not ended has its text and usage until now. `fork` is the session in whose history it is,
+    where another one holds it, which may be deleted.
     """
     sql = f"""select session_id, status, first_event, last_event, failure, steers, agent_version, {COUNTS} from turns
       where id = ?"""
@@ -80,9 +88,10 @@ def result(
     if row is None or (fork is None and sessions.owner(conn, row["session_id"]) is None):
         return None
     if row["status"] == "absorbed":
-        end = result(conn, row["steers"], forms, whole=whole, fork=fork)
+        end = result(conn, row["steers"], forms, whole=whole, so_far=so_far, fork=fork)
         return replace(end, first=row["first_event"]) if end else None
     first, last = row["first_event"], row["last_event"]
+    through = last_number(conn, row["session_id"]) if so_far and last is None and first is not None else last
     deltas: list[str] = []
     code = message = ""
     retry_after: int | None = None
@@ -90,7 +99,9 @@ def result(
     form: dict[str, Any] | None = None
     value: Any = UNSET
     at = (first or 1) - 1
-    while whole and last is not None and at < last and (events := read_events(conn, row["session_id"], at, last)):
+    while (
+        whole and through is not None and at < through and (events := read_events(conn, row["session_id"], at, through))
+    ):
         at = events[-1][0]
         for _, name, data, _ in events:
             if name in forms:
@@ -114,7 +125,7 @@ def result(
         first=first,
         last=last,
         text="".join(deltas),
-        usage=Usage(*(row[name] for name in Usage.__struct_fields__)),
+        usage=Usage(*(row[name] for name in Usage.__struct_fields__)) if last or not so_far else spent(conn, turn_id),
         failure=row["failure"],
         code=code,
         message=message,

@@ -130,9 +130,9 @@ async def call_frames(
 
 async def cancel(request: Request[Any], turn: FaceTurn) -> None:
     """Cancels a turn if it runs; one that waits for others of its session is left."""
-    running = request.engine.turns.get(turn.id)
-    if running is not None and running.status == "running":
-        await request.engine.state[CONVERSATIONS].cancel(request, turn.session_id)
+    chats = request.engine.state[CONVERSATIONS]
+    if (await chats.turn(request, turn.id)).status == "running":  # on this node or on another
+        await chats.cancel(request, turn.session_id)
 
 
 async def answered(request: Request[Any], turn: FaceTurn) -> frozenset[str]:

@@ -442,8 +442,4 @@ async def test_open_turns_are_found_by_an_index_however_many_have_ended() -> Non
         assert await running.db.read(open_turns.left_open) == []
         with closing(connect(running.folder.database)) as conn:
             plan = plans(conn, open_turns.left_open)
-<<<<<<< HEAD
     assert "USING INDEX turns_node" in plan[0]
-=======
-    assert "USING INDEX turns_" in plan[0]
->>>>>>> b076dd53 (Let any node answer requests about a session that another one runs)

@@ -48,7 +48,7 @@ async def test_signals_of_one_turn_of_the_loop_are_sent_together_and_once_each()
     wire = Wire()
     centre = SignalCentre(wire)
     async with anyio.create_task_group() as group:
-        await centre.run(group)
+        centre.run(group)
         wire.may_send.clear()
         centre.tell("events", "a")
         centre.tell("events", "b", "a")
@@ -68,7 +68,7 @@ async def test_a_text_that_is_full_is_followed_by_another() -> None:
     centre = SignalCentre(wire)
     ids = [f"{n:036d}" for n in range(1000)]
     async with anyio.create_task_group() as group:
-        await centre.run(group)
+        centre.run(group)
         centre.tell("requests", "x")
         centre.tell("events", *ids)
         while not wire.sent:
@@ -88,7 +88,7 @@ async def test_receivers_are_called_with_the_ids_of_their_kind_and_with_none_if_
     centre.on("events", events)
     centre.on("requests", others)
     async with anyio.create_task_group() as group:
-        await centre.run(group)
+        centre.run(group)
         wire.texts.put_nowait("events a b\nunknown z\nrequests c")
         assert await events.calls.get() == {"a", "b"}
         assert await others.calls.get() == {"c"}
@@ -104,5 +104,5 @@ async def test_without_other_nodes_nothing_runs() -> None:
     centre.tell("events", "a")
     before = asyncio.all_tasks()
     async with anyio.create_task_group() as group:
-        await centre.run(group)
+        centre.run(group)
         assert asyncio.all_tasks() == before

@@ -1,6 +1,6 @@
 """Turns that other nodes run, as requests and followers at this node need them."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -8,15 +8,17 @@ import anyio
 
 from bytebrew.base.errors import Conflict, EngineError, NotFound
 from bytebrew.contract.connection import Connection
+from bytebrew.contract.events import Event
 from bytebrew.nodes import session_requests, turn_states
 from bytebrew.nodes.node import Node
 from bytebrew.nodes.session_requests import Kind
 from bytebrew.nodes.signals import Ids, SignalCentre
 from bytebrew.nodes.turn_states import TurnState
-from bytebrew.store import sessions
+from bytebrew.store import sessions, turn_results
 from bytebrew.store.database.database import Database
 from bytebrew.store.journal import Journal, Log
 from bytebrew.store.queries import waiting_messages
+from bytebrew.store.turn_results import TurnResult
 from bytebrew.store.turns import Status
 
 STOP_SECONDS = 30.0
@@ -36,7 +38,8 @@ class RemoteTurn:
     storage_error: EngineError | None = None
     holds = 0
 
-    def __init__(self, state: TurnState, log: Log) -> None:
+    def __init__(self, db: Database, state: TurnState, log: Log) -> None:
+        self._db = db
         self.id, self.session_id, self.log = state.id, state.session_id, log
         self.status: Status = state.status
         self.first: int | None = None
@@ -66,6 +69,12 @@ class RemoteTurn:
     def answering(self) -> "RemoteTurn":
         """The turn that answers its message: its state has the end of the one that has absorbed it."""
         return self
+
+    async def result(self, forms: Mapping[str, type[Event]]) -> TurnResult:
+        """Its outcome, or what there is of it; raises the error of one that is not stored any more."""
+        if found := await self._db.scan(turn_results.result, self.id, forms, so_far=True):
+            return found
+        raise self.failure or NotFound("The session was deleted")
 
     async def wait_recorded(self, *, raise_storage_error: bool = False) -> None:
         """Waits until its end is stored; raises the error of a log that has ended."""
@@ -109,7 +118,7 @@ class RemoteTurns:
         log = await self._journal.log(state.session_id)
         await self._journal.refresh({state.session_id})
         if (turn := self._turns.get(state.id)) is None or turn.log is not log:
-            turn = self._turns[state.id] = RemoteTurn(state, log)
+            turn = self._turns[state.id] = RemoteTurn(self._db, state, log)
         await self.refresh({state.session_id})  # it may have changed since it was read
         return turn
 
@@ -131,17 +140,24 @@ class RemoteTurns:
         """The ids of the turns that wait in a session, in their order, if another node runs it."""
         return [] if self._node.id is None else await self._db.read(turn_states.queue, session_id)
 
+    async def running(self, session_id: str) -> str | None:
+        """The id of the turn that runs in a session of another node."""
+        return None if self._node.id is None else await self._db.read(turn_states.running, session_id)
+
     async def cancel(self, session_id: str) -> None:
         """Cancels the running turn of a session that another node runs, and returns once its end is stored."""
-        if self._node.id is not None and (turn_id := await self._db.read(turn_states.running, session_id)):
+        if turn_id := await self.running(session_id):
             await self.cancel_turn(turn_id)
 
-    async def cancel_turn(self, turn_id: str, *, wait: bool = True) -> None:
-        """Cancels a turn that another node runs; with `wait` it returns once its end is stored."""
+    async def cancel_turn(self, turn_id: str) -> None:
+        """Cancels a turn that another node runs, and returns once its end is stored."""
         if (turn := await self.turn(turn_id)) is not None:
-            n = await self._ask(turn.session_id, turn_id, "cancel")
-            if wait:
-                await self._done(n, turn.wait_recorded)
+            await self._done(await self._ask(turn.session_id, turn_id, "cancel"), turn.wait_recorded)
+
+    async def ask_to_cancel(self, turn_id: str) -> None:
+        """Cancels a turn that another node runs, which need not have ended when this returns."""
+        if (turn := await self.turn(turn_id)) is not None:
+            await self._ask(turn.session_id, turn_id, "cancel")
 
     async def stop_session(self, session_id: str) -> None:
         """Ends all turns of a session that other nodes run; Conflict if that takes too long."""

@@ -14,6 +14,7 @@ from bytebrew.contract.entities import Agent, Schema
 from bytebrew.contract.face import FaceSchema, FaceTurn, NewChat, OpenCall, PrecedingTurn, TurnEvent
 from bytebrew.contract.route import Record, Request, Route
 from bytebrew.conversation import waiting_turns
+from bytebrew.conversation.remote.remote_turns import RemoteTurn
 from bytebrew.conversation.turn import Turn
 from bytebrew.engine import Engine
 from bytebrew.store import confirmations, face_turns, forks, idempotency, sessions
@@ -108,12 +109,12 @@ class Conversations:
         request.body = chat_body(new, None if fork else session_id)
         turn = await chat.start(engine, self._models, request, entrance, owner, fork, more)
         request.body = None
-        if new.history:
+        if isinstance(turn, Turn) and new.history:
             turn.new = replace(turn.new, history=())
         stored = StoredTurn(
             id=turn.id,
             session_id=turn.session_id,
-            owner=turn.new.owner,
+            owner=owner or request.actor.subject,
             schema=entrance.schema,
             view=entrance.view,
             created_at=created,
@@ -210,14 +211,14 @@ class Conversations:
 
     async def _respond(self, request: Request[Any], session_id: str, answer: SessionAnswer) -> None:
         await self._enter(request, session_id)
-        lane, key = self._engine.runner.lanes.get(session_id), request.key
-        if key is None or key.turn_id is not None or lane is None:
+        turn_id, key = await self._engine.runner.running(session_id), request.key
+        if key is None or key.turn_id is not None or turn_id is None:
             await self._run(request, "POST", f"{_SESSION}/respond", session_id, answer)
             return
-        key = replace(key, turn_id=lane.current.id)
+        key = replace(key, turn_id=turn_id)
 
         def keep(conn: Connection, body: Any) -> None:
-            idempotency.keep_turn(conn, key, lane.current.id)
+            idempotency.keep_turn(conn, key, turn_id)
 
         await self._run(request, "POST", f"{_SESSION}/respond", session_id, answer, keep)
         request.key, request.recorded = key, True  # it names the turn now
@@ -278,7 +279,7 @@ class Conversations:
 
     async def _shown(self, request: Request[Any], stored: StoredTurn) -> "_Turn":
         self._set_view(request, stored.view)
-        running = self._engine.runner.turns.get(stored.id)
+        running = None if stored.last is not None else await self._engine.runner.find(stored.id)
         if running is None and stored.last is None:  # it has ended since it was read
             ended = await self._engine.db.glance(face_turns.get, stored.id)
             stored = ended or stored
@@ -288,7 +289,7 @@ class Conversations:
         """The turns of its session before one; None if they take more than a megabyte."""
         return await self._engine.db.scan(face_turns.before, stored)
 
-    def frames(self, stored: StoredTurn, running: Turn | None) -> AsyncGenerator[bytes, None]:
+    def frames(self, stored: StoredTurn, running: Turn | RemoteTurn | None) -> AsyncGenerator[bytes, None]:
         """The frames of a turn from its first event to its last."""
         engine = self._engine
         if running is not None and running.first is None:
@@ -306,7 +307,7 @@ class Conversations:
         async for chunk in self._engine.journal.follow(log, OpenEventRange(stored.first, last)):
             yield chunk
 
-    async def so_far(self, stored: StoredTurn, running: Turn | None) -> AsyncGenerator[bytes, None]:
+    async def so_far(self, stored: StoredTurn, running: Turn | RemoteTurn | None) -> AsyncGenerator[bytes, None]:
         """The frames of the events that a turn has now."""
         first = stored.first if running is None else running.first
         if first is None:
@@ -322,7 +323,9 @@ class Conversations:
 class _Turn:
     """A turn as `bytebrew.FaceTurn` describes it."""
 
-    def __init__(self, chats: Conversations, stored: StoredTurn, running: Turn | None, *, public: bool) -> None:
+    def __init__(
+        self, chats: Conversations, stored: StoredTurn, running: Turn | RemoteTurn | None, *, public: bool
+    ) -> None:
         self._chats, self._stored, self._running, self._public = chats, stored, running, public
         self.id, self.session_id, self.schema = stored.id, stored.session_id, stored.schema
         self.created_at, self.ended_at, self.message = stored.created_at, stored.ended_at, stored.message

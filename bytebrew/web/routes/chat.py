@@ -21,6 +21,7 @@ from bytebrew.contract.messages import Attachment, ResponseFormat
 from bytebrew.contract.route import Reply, Request, Route, Stream
 from bytebrew.conversation import waiting_turns
 from bytebrew.conversation.model_calls import BoundModel
+from bytebrew.conversation.remote.remote_turns import RemoteTurn
 from bytebrew.conversation.turn import OnBusy, Turn, chat_turn
 from bytebrew.engine import Engine
 from bytebrew.store import sessions, turn_results
@@ -148,7 +149,7 @@ async def start(
     owner: str | None,
     fork: ForkedFrom | None = None,
     more: Callable[[NewTurn], NewTurn] = lambda new: new,
-) -> Turn:
+) -> Turn | RemoteTurn:
     """Begins the turn of a chat's body; `more` adds what the body does not have."""
     body: ChatRequest = request.body
     check_schema(request.actor, entrance.schema)
@@ -184,9 +185,9 @@ async def start(
     turn.headers = {name: value for name, value in {**passed, **request.headers}.items() if name not in models.private}
     if request.place is not None:
         request.place.free()  # from now on the turn itself is counted
-    await engine.runner.submit(turn, body.on_busy, bounded=True)
+    submitted = await engine.runner.submit(turn, body.on_busy, bounded=True)
     request.recorded = True  # the turn stores the key
-    return turn
+    return submitted
 
 
 def disabled(schema: str) -> Forbidden:
@@ -195,7 +196,11 @@ def disabled(schema: str) -> Forbidden:
 
 
 async def _answer(
-    engine: Engine, request: Request[ChatRequest], turn: Turn, arrived: float, event_range: EventRange | None = None
+    engine: Engine,
+    request: Request[ChatRequest],
+    turn: Turn | RemoteTurn,
+    arrived: float,
+    event_range: EventRange | None = None,
 ) -> Stream | Reply:
     if request.body.stream:
         begun = (
@@ -208,6 +213,8 @@ async def _answer(
         return Stream(frames=frames, headers=headers)
     if (place := await waiting_turns.wait_ended(engine.db, engine.runner.lanes, turn)) is not None:
         return _asking(await so_far(engine.db, turn.answering, place))
+    if isinstance(turn, RemoteTurn):
+        return await _whole(engine.db, await turn.result(engine.forms))
     turn = turn.answering
     result = turn.result()
     resumed = turn.resume_point is not None and turn.last is not None
@@ -239,7 +246,7 @@ async def again(engine: Engine, request: Request[Any], turn_id: str, arrived: fl
     """The answer of a turn that the key started before: from its first event, or after `Last-Event-ID`."""
     if request.place is not None:
         request.place.free()  # the turn is counted already, or has ended
-    if (turn := engine.runner.turns.get(turn_id)) is not None:
+    if (turn := await engine.runner.find(turn_id)) is not None:
         return await _answer(engine, request, turn, arrived, await _unseen(engine.journal, request, turn.log, turn))
     look = engine.db.read if request.body.stream else engine.db.scan  # a stream reads its events page by page
     result = await look(turn_results.result, turn_id, engine.forms, whole=not request.body.stream)

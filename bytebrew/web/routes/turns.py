@@ -14,6 +14,7 @@ from bytebrew.contract.events import Event, FinishReason
 from bytebrew.contract.messages import Usage
 from bytebrew.contract.route import Request, Route
 from bytebrew.conversation import waiting_turns
+from bytebrew.conversation.remote.remote_turns import RemoteTurn
 from bytebrew.conversation.turn import Turn
 from bytebrew.conversation.waiting_turns import Place
 from bytebrew.engine import Engine
@@ -98,19 +99,20 @@ async def whole(db: Database, end: TurnResult) -> ChatAnswer:
     )
 
 
-async def so_far(db: Database, turn: Turn, place: Place) -> ChatAnswer:
+async def so_far(db: Database, turn: Turn | RemoteTurn, place: Place) -> ChatAnswer:
     """A turn that has not ended."""
+    part = turn.result() if isinstance(turn, Turn) else await turn.result({})
     return ChatAnswer(
-        session_id=turn.session_id,
-        turn_id=turn.id,
-        message="".join(turn.text),
-        tool_calls=await db.read(_calls, turn.id),
-        usage=turn.usage,
+        session_id=part.session_id,
+        turn_id=part.id,
+        message=part.text,
+        tool_calls=await db.read(_calls, part.id),
+        usage=part.usage,
         status="queued" if place.position else "needs_input" if place.questions else "running",
         questions=[confirmations.shown(one) for one in place.questions if one.kind != "client_tool"],
         client_calls=client_calls(place.questions),
         position=place.position,
-        agent_version=turn.new.agent_version,
+        agent_version=part.agent_version,
     )
 
 
@@ -148,7 +150,7 @@ async def get_turn(engine: Engine, request: Request[None]) -> ChatAnswer:
     """A turn as it is now, without waiting for its end."""
     session_id, turn_id = request.path["id"], request.path["turn_id"]
     sessions.check_owner(request.actor, await engine.db.read(sessions.owner, session_id), session_id)
-    turn = engine.runner.turns.get(turn_id)
+    turn = await engine.runner.find(turn_id)
     if turn is None or turn.session_id != session_id:
         end = await engine.db.scan(_stored, session_id, turn_id, engine.forms)
         if end is None:
@@ -169,7 +171,7 @@ async def list_queue(engine: Engine, request: Request[None]) -> list[WaitingMess
     sessions.check_owner(request.actor, await engine.db.read(sessions.owner, session_id), session_id)
     stored = await engine.db.scan(waiting_messages.of_session, session_id)
     lane = engine.runner.lanes.get(session_id)
-    waiting = [one.id for one in lane.waiting] if lane else []
+    waiting = [one.id for one in lane.waiting] if lane else await engine.runner.remote.queue(session_id)
     return [replace(stored[one], position=n) for n, one in enumerate(waiting, 1) if one in stored]
 
 
