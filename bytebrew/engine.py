@@ -102,7 +102,7 @@ class Engine:
         self.duties = Duties(self.node)
         self.lock = Locks(self.db, self.node).held
         self.signals = SignalCentre(self.driver.signals())
-        self.journal = Journal(self.db, partial(self.signals.tell, "events") if self.signals.used else None)
+        self.journal = Journal(self.db, partial(self.signals.send, "events") if self.signals.used else None)
         self.signals.on("events", self.journal.refresh)
         self.signals.on("requests", self._carry_out)
         share = descriptors.share()

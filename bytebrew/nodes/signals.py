@@ -74,7 +74,7 @@ class SignalCentre:
         if self._signals is not None:
             self._inboxes.setdefault(kind, []).append(_Inbox(receiver))
 
-    def tell(self, kind: Kind, *ids: str) -> None:
+    def send(self, kind: Kind, *ids: str) -> None:
         """Signals a change that is committed; all of one turn of the event loop are sent together."""
         if self._signals is not None:
             self._unsent.setdefault(kind, {}).update(dict.fromkeys(ids))

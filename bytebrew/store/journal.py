@@ -178,13 +178,13 @@ def _give_up(waiter: "asyncio.Future[bool]") -> None:
 class Journal:
     """The logs of all sessions, with group commit: pending events of all sessions share the next transaction.
 
-    If other nodes share the database, `tell` is called with the ids of the sessions that have new events, or are
+    If other nodes share the database, `changed` is called with the ids of the sessions that have new events, or are
     deleted; `refresh` takes the events of other nodes.
     """
 
-    def __init__(self, db: Database, tell: Callable[..., None] | None = None) -> None:
+    def __init__(self, db: Database, changed: Callable[..., None] | None = None) -> None:
         self._db = db
-        self._tell = tell
+        self._changed = changed
         self.own: Collection[str] = ()
         """The ids of the sessions that this node runs."""
         self._logs: WeakValueDictionary[str, Log] = WeakValueDictionary()
@@ -214,7 +214,7 @@ class Journal:
 
     async def newest(self, log: Log, number: int) -> int:
         """The number of the newest committed event; a reader may see event `number` in the file before the log does."""
-        if number > log.committed and self._tell is not None:
+        if number > log.committed and self._changed is not None:
             await self.refresh({log.session_id})
         return log.committed if number <= log.committed else await self._db.read(last_number, log.session_id)
 
@@ -286,8 +286,8 @@ class Journal:
                 log.commit(number)
             else:
                 self._end(log, error)
-        if self._tell is not None and len(taken) > len(refused):
-            self._tell(*(taken.keys() - refused.keys()))
+        if self._changed is not None and len(taken) > len(refused):
+            self._changed(*(taken.keys() - refused.keys()))
 
     async def refresh(self, session_ids: Set[str] | None) -> None:
         """Takes what other nodes have appended to sessions that are followed here; None: to any of them."""
@@ -359,8 +359,8 @@ class Journal:
 
     def forget(self, session_id: str) -> None:
         """Ends the followers of a deleted session, on all nodes."""
-        if self._tell is not None:
-            self._tell(session_id)
+        if self._changed is not None:
+            self._changed(session_id)
         if session_id in self._logs:
             self._end(self._logs[session_id], NotFound("The session was deleted"))
 

@@ -50,12 +50,12 @@ async def test_signals_of_one_turn_of_the_loop_are_sent_together_and_once_each()
     async with anyio.create_task_group() as group:
         centre.run(group)
         wire.may_send.clear()
-        centre.tell("events", "a")
-        centre.tell("events", "b", "a")
-        centre.tell("requests", "c")
+        centre.send("events", "a")
+        centre.send("events", "b", "a")
+        centre.send("requests", "c")
         await wire.sends.wait()
-        centre.tell("events", "d")
-        centre.tell("events", "d", "e")
+        centre.send("events", "d")
+        centre.send("events", "d", "e")
         wire.may_send.set()
         while len(wire.sent) < 2:
             await anyio.sleep(0)
@@ -69,8 +69,8 @@ async def test_a_text_that_is_full_is_followed_by_another() -> None:
     ids = [f"{n:036d}" for n in range(1000)]
     async with anyio.create_task_group() as group:
         centre.run(group)
-        centre.tell("requests", "x")
-        centre.tell("events", *ids)
+        centre.send("requests", "x")
+        centre.send("events", *ids)
         while not wire.sent:
             await anyio.sleep(0)
         centre.stop()
@@ -101,7 +101,7 @@ async def test_receivers_are_called_with_the_ids_of_their_kind_and_with_none_if_
 async def test_without_other_nodes_nothing_runs() -> None:
     centre = SignalCentre(None)
     centre.on("events", Inbox())
-    centre.tell("events", "a")
+    centre.send("events", "a")
     before = asyncio.all_tasks()
     async with anyio.create_task_group() as group:
         centre.run(group)

@@ -107,8 +107,8 @@ class RemoteTurns:
 
     async def queued(self, turn_id: str, session_id: str) -> RemoteTurn:
         """A turn that this node has just queued for the one that runs its session."""
-        self._signals.tell("requests", session_id)
-        self._signals.tell("events", session_id)
+        self._signals.send("requests", session_id)
+        self._signals.send("events", session_id)
         state = (await self._db.read(turn_states.states, [turn_id])).get(turn_id)
         if state is None:
             raise Removed
@@ -192,8 +192,8 @@ class RemoteTurns:
             record(conn)
 
         await self._db.write(remove)
-        self._signals.tell("requests", session_id)
-        self._signals.tell("events", session_id)
+        self._signals.send("requests", session_id)
+        self._signals.send("events", session_id)
         await self.refresh({session_id})
 
     async def open_in(self, session_ids: Collection[str]) -> Collection[str]:
@@ -204,7 +204,7 @@ class RemoteTurns:
 
     async def _ask(self, session_id: str, turn_id: str, kind: Kind) -> int:
         n = await self._db.write_in(session_id, session_requests.add, session_id, turn_id, kind)
-        self._signals.tell("requests", session_id)
+        self._signals.send("requests", session_id)
         return n
 
     async def _done(self, n: int, wait: Callable[[], Any]) -> None:
