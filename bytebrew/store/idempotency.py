@@ -39,7 +39,7 @@ def keep_answer(conn: Connection, key: Key, body: bytes) -> bool:
     """Stores or replaces an answer; False if the key belongs to a turn, whose events are the answer."""
     values = (key.subject, key.method, key.path, key.text, key.digest, None, key.status, body, now())
     sql = f"""{_VALUES} on conflict (subject, method, path, key)
-      do update set status = excluded.status, body = excluded.body where turn_id is null"""
+      do update set status = excluded.status, body = excluded.body where idempotency.turn_id is null"""
     return conn.execute(sql, values).rowcount == 1
 
 
