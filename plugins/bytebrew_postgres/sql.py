@@ -26,6 +26,8 @@ _OPERAND_ENDS = {
     "as",
     "collate",
 }
+_SEED = re.compile(r"(\(\s*select \$\d+)(?= union\b)", re.IGNORECASE)
+"""A parameter that a recursive query begins with: it needs the collation of the column that follows."""
 _FUNCTIONS = {"json_object": "json_build_object", "like": "ilike"}
 
 
@@ -49,7 +51,8 @@ def translate(sql: str) -> Statement:
     """The statement for PostgreSQL."""
     marks = _Marks()
     pieces = [marks.place(piece) for piece in split(sql)]
-    return Statement("".join(_rewritten(pieces)).strip(), marks.order)
+    text = _SEED.sub(r'\1 collate "C"', "".join(_rewritten(pieces)).strip())
+    return Statement(text, marks.order)
 
 
 def split(sql: str) -> list[str]:

@@ -56,10 +56,10 @@ class Client:
         except (Lost, TimeoutError) as error:
             self._excused(f"{method} {path} was not answered: {error!r}", began)
             return None
-        if answer.status >= 500:
+        if answer.code == "internal_error":
+            self.history.violation(f"{method} {path} answered 500 internal_error")
+        elif answer.status >= 500:
             self._excused(f"{method} {path} answered {answer.status} {answer.content[:200]!r}", began)
-            if answer.code == "internal_error":
-                self.history.violation(f"{method} {path} answered 500 internal_error")
             return None if answer.status == 502 else answer
         self.history.check(answer.status not in (401, 403) or "token" in more, f"{method} {path}: {answer.status}")
         return answer
@@ -72,7 +72,7 @@ class Client:
         until = time.monotonic() + PATIENCE
         while time.monotonic() < until:
             answer = await self.send(method, path, body, **more)
-            if answer is not None and answer.status < 500:
+            if answer is not None and answer.status <= 500:
                 return answer
             await asyncio.sleep(self.dice.uniform(0.1, 0.5))
         self.history.violation(f"{method} {path} was answered by no node for {PATIENCE:g} s")
