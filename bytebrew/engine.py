@@ -108,7 +108,7 @@ class Engine:
         share = descriptors.share()
         self.http = http or Http(core, upstreams=share.upstreams, idle=share.idle)
 
-        self.confirmations = Confirmations(self.db, core.confirmation_ttl)
+        self.confirmations = Confirmations(self.db, core.confirmation_ttl, self.signals)
         self.read_result = ReadResult(self.db, core.tool_output_bytes)
 
         self._declare_auth()

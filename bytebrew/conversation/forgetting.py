@@ -144,6 +144,7 @@ class Forgettings:
         """Cancels the person's open tasks and all turns in the person's sessions, and waits for their ends."""
         for task_id in await self._db.read(personal_rows.open_tasks, person):
             await self._tasks.cancel(task_id, None, _DELETED)
-        for session_id in dict.fromkeys(turn.session_id for turn in self._running(person)):
+        elsewhere = await self._runner.remote.open_in(person.sessions)
+        for session_id in dict.fromkeys([*(turn.session_id for turn in self._running(person)), *elsewhere]):
             with anyio.move_on_after(STOP_SECONDS):
                 await self._runner.stop_session(session_id)

@@ -201,6 +201,13 @@ def of_session(conn: Connection, session_id: str) -> list[Confirmation]:
     return [struct_of(row, Confirmation) for row in conn.execute(sql, (session_id,))]
 
 
+def closed(conn: Connection, ids: Sequence[str]) -> list[str]:
+    """Those of the questions that do not wait any more, or are deleted."""
+    sql = f"select id from confirmations where id in ({placeholders(ids)}) and status = 'pending'"
+    pending = {row["id"] for row in conn.execute(sql, (*ids,))}
+    return [one for one in ids if one not in pending]
+
+
 def answer(
     conn: Connection, confirmation_id: str, verdict: Verdict, edited: dict[str, Any] | None, reason: str, by: str
 ) -> None:

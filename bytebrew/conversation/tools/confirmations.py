@@ -22,6 +22,7 @@ from bytebrew.contract.tool import Question, Tool
 from bytebrew.conversation.tools import client_tools
 from bytebrew.conversation.tools.running_call import RunningCall
 from bytebrew.conversation.turn import Turn
+from bytebrew.nodes.signals import Ids, SignalCentre
 from bytebrew.store import confirmations
 from bytebrew.store.confirmations import Confirmation, Kind, Verdict
 from bytebrew.store.database.database import Database
@@ -48,10 +49,12 @@ def verdict(kind: Kind, word: str) -> Verdict:
 class Confirmations:
     """The questions that wait for an answer, each for at most `ttl` seconds unless that is 0."""
 
-    def __init__(self, db: Database, ttl: float) -> None:
+    def __init__(self, db: Database, ttl: float, signals: SignalCentre) -> None:
         self._db = db
         self._ttl = ttl or inf
+        self._signals = signals
         self._events: dict[str, anyio.Event] = {}  # by question id; set once it is answered
+        signals.on("answers", self._answered_elsewhere)
 
     def question(self, turn: Turn, call: ToolCall, kind: Kind, tool: Tool | None) -> Confirmation:
         """A question about a tool call, neither stored nor announced yet."""
@@ -130,11 +133,20 @@ class Confirmations:
                     return stored
                 with anyio.CancelScope(deadline=until) as limit:
                     await event.wait()
+                    event = self._events[question.id] = anyio.Event()
                 if limit.cancelled_caught:
                     await self._db.write(confirmations.expire, question.id)
         finally:
             turn.wait_no_more(question.id)
             self._events.pop(question.id, None)
+
+    async def _answered_elsewhere(self, ids: Ids) -> None:
+        """Wakes who waits for questions that other nodes have taken the answers to."""
+        waiting = [one for one in self._events if ids is None or one in ids]
+        if waiting:
+            for one in await self._db.read(confirmations.closed, waiting):
+                if event := self._events.get(one):
+                    event.set()
 
     async def answer(
         self,
@@ -220,6 +232,7 @@ class Confirmations:
         stored = await self._db.write(store)
         if question.id in self._events:  # after the commit
             self._events[question.id].set()
+        self._signals.send("answers", question.id)
         if stored is None or stored.status in OVER:
             what = f"call '{question.call_id}'" if question.kind == "client_tool" else f"question '{question.id}'"
             raise Gone(f"The {what} is over: nobody waits for its answer")
