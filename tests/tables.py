@@ -157,5 +157,18 @@ def shape(value: Any) -> Any:
 
 def trace(conn: Connection, callback: Callable[[str], None] | None) -> None:
     """Calls back with every statement of a connection from now on, or no longer."""
-    assert isinstance(conn, sqlite3.Connection)
-    conn.set_trace_callback(callback)
+    if isinstance(conn, sqlite3.Connection):
+        conn.set_trace_callback(callback)
+        return
+    for name in ("execute", "executemany", "script"):
+        vars(conn).pop(name, None)
+        if callback is not None:
+            setattr(conn, name, _traced(getattr(conn, name), callback))
+
+
+def _traced(run: Callable[..., Any], callback: Callable[[str], None]) -> Callable[..., Any]:
+    def traced(sql: str, *parameters: Any) -> Any:
+        callback(sql)
+        return run(sql, *parameters)
+
+    return traced

@@ -189,7 +189,7 @@ def spent(conn: Connection, turn_id: str) -> Usage:
     """The tokens of a turn and of the turns below it."""
     row = conn.execute(
         f"""with recursive tree (id) as (
-          select ? union all select t.id from tree join turns t on t.parent_turn_id = tree.id)
+          select cast(? as text) union all select t.id from tree join turns t on t.parent_turn_id = tree.id)
         select {_SUM} from tree cross join usage u where u.turn_id = tree.id""",
         (turn_id,),
     ).fetchone()

@@ -156,7 +156,7 @@ def _in_use(conn: Connection, session_id: str) -> bool:
     row = conn.execute(  # a cross join stops at the first open task of the tree
         """select exists (select 1 from turns t where t.session_id = ?1 and t.status in ('queued', 'running'))
         or exists (with recursive tree (id) as (
-            select ?1 union all select b.id from sessions b join tree on b.parent_id = tree.id)
+            select cast(?1 as text) union all select b.id from sessions b join tree on b.parent_id = tree.id)
           select 1 from tree cross join tasks k
           where (k.session_id = tree.id or k.made_in = tree.id) and k.completed_at is null)""",
         (session_id,),

@@ -120,7 +120,7 @@ def owner(conn: Connection, session_id: str) -> str | None:
 def below(conn: Connection, session_id: str) -> list[str]:
     """A session and the sessions of agents spawned in it, on all levels."""
     sql = """with recursive tree (id) as (
-        select ? union select s.id from sessions s join tree on s.parent_id = tree.id)
+        select cast(? as text) union select s.id from sessions s join tree on s.parent_id = tree.id)
       select id from tree"""
     return [row["id"] for row in conn.execute(sql, (session_id,))]
 

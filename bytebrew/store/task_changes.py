@@ -64,7 +64,7 @@ def cancel(conn: Connection, task_id: str, actor: Actor | None, reason: str) -> 
     if status in ENDED and status != "cancelled":
         raise Conflict(f"The task has {status} and cannot be cancelled", code="bad_transition")
     rows = conn.execute(
-        """with recursive below (id) as (select ?1 union select t.id from tasks t
+        """with recursive below (id) as (select cast(?1 as text) union select t.id from tasks t
           join below on t.parent_task_id = below.id)
         select t.id, t.turn_id from tasks t join below on below.id = t.id
         where t.status not in ('completed', 'failed', 'cancelled')""",
@@ -122,6 +122,6 @@ def _check_waiting(row: Row) -> None:
 
 def _waits_for(conn: Connection, start: str, goal: str) -> bool:
     sql = """with recursive reached (id) as (
-        select ? union select b.blocker from task_blockers b join reached on reached.id = b.task)
+        select cast(? as text) union select b.blocker from task_blockers b join reached on reached.id = b.task)
       select 1 from reached where id = ?"""
     return conn.execute(sql, (start, goal)).fetchone() is not None

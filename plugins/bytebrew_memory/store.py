@@ -75,7 +75,7 @@ end;
 # A sub-agent's session is below that of its root, and a background task's below that of the agent that created it:
 # owner and user of the root apply to all below.
 _PLACE = """with recursive above (next, owner, user_sub) as (
-    values (:session, null, null)
+    values (cast(:session as text), cast(null as text), cast(null as text))
     union
     select coalesce(
       s.parent_id, (select t.made_in from tasks t where t.session_id = s.id and t.made_in <> t.session_id)),

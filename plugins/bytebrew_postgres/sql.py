@@ -131,7 +131,10 @@ def _rewritten(pieces: Sequence[str]) -> Iterator[str]:
 
 
 def _cast(pieces: Sequence[str], at: int) -> tuple[int, str] | None:
-    """The end of a cast and its translation; None for a cast to a type that both have."""
+    """The end of a cast and its translation; None for a cast to a type that both have.
+
+    A text has the collation of the columns, which the parts of a recursive query must share.
+    """
     opening = _after(pieces, at, 1)
     end = closing(pieces, opening)
     inner = [n for n in range(opening + 1, end) if not blank(pieces[n])]
@@ -139,6 +142,8 @@ def _cast(pieces: Sequence[str], at: int) -> tuple[int, str] | None:
     value = "".join(_rewritten(pieces[opening + 1 : inner[-2]])).strip()
     if kind == "integer":
         return end, f"integer_of({value})"
+    if kind == "text":
+        return end, f'cast({value} as text) collate "C"'
     if kind in _TYPES:
         return end, f"cast({value} as {_TYPES[kind]})"
     return None

@@ -16,7 +16,7 @@ MOST = 10_000
 """Spans of an answer; a turn with more shows the first of them."""
 _ENDED: Mapping[str, State] = {"completed": "completed", "failed": "failed", "cancelled": "cancelled"}
 _BELOW = """with recursive tree (id) as (
-  select ?1 union all select t.id from tree join turns t on t.parent_turn_id = tree.id)"""
+  select cast(?1 as text) union all select t.id from tree join turns t on t.parent_turn_id = tree.id)"""
 
 
 class Span(Struct, frozen=True, kw_only=True):

@@ -16,7 +16,7 @@ _COLUMNS = """t.seq, t.id, t.session_id, t.status, t.code, t.created_at, t.start
 SELECT = f"select {_COLUMNS} from turns t join sessions s on s.id = t.session_id"  # noqa: S608
 _USAGE = ", ".join(f"t.{name}" for name in Usage.__struct_fields__)
 _TREE = """with recursive tree (id) as (
-  select ?1 union all select t.id from tree join turns t on t.parent_turn_id = tree.id)"""
+  select cast(?1 as text) union all select t.id from tree join turns t on t.parent_turn_id = tree.id)"""
 
 
 class AgentVersion(Struct, frozen=True, kw_only=True):

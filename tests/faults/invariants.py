@@ -513,7 +513,10 @@ def counts(conn: Connection) -> list[str]:
     """The counts that are kept for lists are what counting gives."""
     found: list[str] = []
     for listing in (SESSIONS, TASKS):
-        for table, columns, only in (("counts", ", ".join(listing.kinds), "unit = ''"), ("of", listing.kept, "rows = rows")):
+        for table, columns, only in (
+            ("counts", ", ".join(listing.kinds), "unit = ''"),
+            ("of", listing.kept, "rows = rows"),
+        ):
             kept = f"select {columns}, rows from {listing.table}_{table} where {only} and rows <> 0"
             true = f"select {columns}, count(*) from {listing.table} where {listing.only.format('')} group by {columns}"
             wrong = conn.execute(f"select * from ({kept} except {true}) limit 3").fetchall()

@@ -244,7 +244,7 @@ def _replace_relations(conn: Connection, schema_id: str, new: Sequence[NewRelati
 
 def _reaches(conn: Connection, schema_id: str, start: str, goal: str) -> bool:
     sql = """with recursive reached (id) as (
-        select ? union select r.target_id from agent_relations r join reached on reached.id = r.source_id
+        select cast(? as text) union select r.target_id from agent_relations r join reached on reached.id = r.source_id
         where r.schema_id = ?)
       select 1 from reached where id = ?"""
     return conn.execute(sql, (start, schema_id, goal)).fetchone() is not None
