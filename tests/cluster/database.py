@@ -13,20 +13,28 @@ from bytebrew.store.sqlite.pragmas import connect
 NAME = "cluster"
 DURABLE = {"synchronous_commit": "on", "fsync": "off", "max_wal_senders": "0", "wal_level": "minimal"}
 """Settings of a server that may crash, on a machine that does not."""
+WRITTEN = ("events", "messages", "tool_calls", "turns", "tasks", "confirmations")
+_WROTE = """create trigger wrote after insert or update on {0}
+  for each statement execute function witness.wrote();"""
 WITNESS = """
 create schema witness;
-create table witness.commits (xid bigint not null, node bigint not null);
-create function witness.note() returns trigger language plpgsql security definer as $$
+create table witness.commits (xid bigint not null);
+create table witness.writes (xid bigint not null, place text not null);
+create function witness.committed() returns trigger language plpgsql security definer as $$
 begin
-  insert into witness.commits values (pg_current_xact_id()::text::bigint, new.node);
+  insert into witness.commits values (pg_current_xact_id()::text::bigint);
   return null;
 end $$;
-create trigger witness after update on node_commits for each row execute function witness.note();
+create function witness.wrote() returns trigger language plpgsql security definer as $$
+begin
+  insert into witness.writes values (pg_current_xact_id()::text::bigint, tg_table_name);
+  return null;
+end $$;
+create trigger committed after insert or update on node_commits for each row execute function witness.committed();
 grant usage on schema witness to public;
-grant select on witness.commits to public;
-"""
-"""Notes which node wrote each transaction: of a node that has lost its lease no row changes, and nothing is noted."""
-WRITTEN = ("events", "messages", "tool_calls", "turns", "tasks", "confirmations")
+grant select on all tables in schema witness to public;
+""" + "\n".join(_WROTE.format(table) for table in WRITTEN)
+"""Notes which transactions write, and which of them are a node's: the row of one that lost its lease is not there."""
 
 
 @dataclass
@@ -101,11 +109,8 @@ class Server:
 
 
 def unwitnessed(conn: Connection) -> Iterator[str]:
-    """Rows that were written by a transaction of no node that had its lease."""
-    for table in WRITTEN:
-        key = {"events": "session_id || ' ' || n", "messages": "session_id || ' ' || n"}.get(table, "id")
-        key = "turn_id || ':' || call_id" if table == "tool_calls" else key
-        sql = f"""select {key} as which from {table} where xmin::text::bigint not in (select xid from witness.commits)
-          limit 5"""
-        for row in conn.execute(sql).fetchall():
-            yield f"{table} {row['which']} was written by a node that had lost its lease"
+    """Transactions that wrote and were of no node that had its lease."""
+    sql = """select w.place, count(distinct w.xid) as count from witness.writes w
+      where not exists (select 1 from witness.commits c where c.xid = w.xid) group by w.place"""
+    for row in conn.execute(sql).fetchall():
+        yield f"{row['place']} was written {row['count']} times by a node that had lost its lease"
