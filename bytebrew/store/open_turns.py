@@ -111,7 +111,8 @@ def left_open(conn: Connection, node: int | None = None) -> list[OpenTurn]:
         s.parent_id as parent_session_id,
         t.root_turn_id, t.lineage, t.response_format, t.first_event, t.status, t.steers, t.steer_event,
         t.instructions,
-        coalesce((select q.kind from session_requests q where q.turn_id = t.id), 'queue') as on_busy,
+        coalesce((select q.kind from session_requests q where q.turn_id = t.id and q.kind in ('interrupt', 'steer')),
+          'queue') as on_busy,
         k.agent as task_agent, k.completed_at is not null as task_ended, case when
           'pending' in (select c.status from confirmations c where c.turn_id = t.id)
           or exists (select 1 from turns o where o.parent_turn_id = t.id and o.status in ('queued', 'running'))
