@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,6 +27,7 @@ from bytebrew import (
     ChosenModel,
     ConfigDialect,
     ConfigSection,
+    Driver,
     Engine,
     Forbidden,
     Guard,
@@ -51,6 +53,7 @@ from bytebrew import (
     SpendGuard,
     Spent,
     Stop,
+    Store,
     Target,
     Tool,
     ToolCall,
@@ -64,6 +67,8 @@ from bytebrew.base.errors import BootError, Detail, InvalidRequest
 from bytebrew.contract import hookspecs
 from bytebrew.contract.connection import Connection, Row
 from bytebrew.conversation.turn import Turn
+from bytebrew.store.sqlite.driver import SQLiteDriver
+from bytebrew.store.sqlite.pragmas import connect
 from bytebrew.testing import (
     ScriptedProvider,
     chat,
@@ -431,6 +436,30 @@ async def test_register_migrations() -> None:
 
     async with engine(plugin(register_migrations=register_migrations)) as running:
         assert await running.db.read(lambda conn: conn.execute("select depth from pond").fetchone()[0]) == 3
+
+
+async def test_register_stores(tmp_path: Path) -> None:
+    class Shelf(Store):
+        scheme = "shelf"
+
+        def driver(self, url: str) -> Driver:
+            return SQLiteDriver(tmp_path / url.removeprefix("shelf://"))
+
+    def register_stores(register: Any, settings: Settings) -> None:
+        register(Shelf())
+
+    on_shelf = {"BYTEBREW_DATABASE_URL": "shelf://kept.db"}
+    async with engine(plugin(register_stores=register_stores), settings=on_shelf) as running:
+        assert running.driver.place == str(tmp_path / "kept.db")
+        assert not running.folder.database.exists()
+        await scripted_schema(running)
+    with closing(connect(tmp_path / "kept.db")) as conn:
+        assert "test" in {name for (name,) in conn.execute("select name from agents")}
+    with pytest.raises(
+        BootError, match=r"BYTEBREW_DATABASE_URL: no plugin registers a store for 'tape'; known: .*shelf"
+    ):
+        async with engine(plugin(register_stores=register_stores), settings={"BYTEBREW_DATABASE_URL": "tape://1"}):
+            pass
 
 
 async def test_register_routes() -> None:

@@ -130,7 +130,8 @@ class Database:
             if not self._reading:
                 raise RuntimeError("the database is closed")
             self._check()
-            await self.outage.over()
+            if self.outage.fault is not None:
+                await self.outage.over()
             done: asyncio.Future[T] = _future()
             queue.put_nowait(Pending(work, done))
             if queue is self._looks:
@@ -283,7 +284,8 @@ class Database:
                 wrote = self.driver.shared or self._writer.total_changes > changes
                 if self.fault and not self.fault.lasting and wrote:
                     self.fault = None
-                self.outage.end()
+                if self.outage.fault is not None:
+                    self.outage.end()
                 return done
 
     async def _wait(self, error: BaseException, works: list[Pending]) -> None:

@@ -61,6 +61,7 @@ def each_of(driver: Driver, works: Sequence[Callable[[Connection], Any]], conn: 
 
 
 def reading(driver: Driver, work: Callable[..., T], args: Sequence[Any], kwargs: dict[str, Any], conn: Connection) -> T:
+    """The result of work in a transaction that reads one snapshot."""
     driver.begin_read(conn)
     found = work(conn, *args, **kwargs)
     conn.execute("rollback")
