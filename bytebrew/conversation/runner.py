@@ -25,7 +25,7 @@ from bytebrew.conversation.remote import admission
 from bytebrew.conversation.remote.remote_turns import RemoteTurn, RemoteTurns, Removed
 from bytebrew.conversation.spending import payer_of
 from bytebrew.conversation.turn import Lane, Notify, OnBusy, Turn
-from bytebrew.nodes import session_requests
+from bytebrew.nodes import session_requests, turn_states
 from bytebrew.nodes.node import Node
 from bytebrew.nodes.session_requests import SessionRequest
 from bytebrew.nodes.signals import SignalCentre
@@ -126,6 +126,13 @@ class Runner:
         if lane := self.lanes.get(session_id):
             return lane.current.id
         return await self.remote.running(session_id)
+
+    async def queue(self, session_id: str) -> list[str]:
+        """The ids of the turns that wait in a session, in their order."""
+        if self._node.id is not None:  # another node may have stored the last of them
+            return await self._db.read(turn_states.queue, session_id)
+        lane = self.lanes.get(session_id)
+        return [one.id for one in lane.waiting] if lane else []
 
     async def submit(self, turn: Turn, on_busy: OnBusy = "queue", *, bounded: bool = False) -> Turn | RemoteTurn:
         """Stores a turn and starts it, or queues it after others of its session; Conflict if it may not wait.

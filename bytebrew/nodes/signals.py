@@ -24,8 +24,8 @@ MOST_BYTES = 7999
 class _Inbox:
     """What one receiver has still to look at: signals that arrive while it works are taken together."""
 
-    def __init__(self, receiver: Receiver) -> None:
-        self._receiver = receiver
+    def __init__(self, receiver: Receiver, *, own: bool) -> None:
+        self._receiver, self.own = receiver, own
         self._ids: set[str] = set()
         self._all = False
         self._filled = asyncio.Event()
@@ -69,16 +69,19 @@ class SignalCentre:
         """Whether other nodes may share the database."""
         return self._signals is not None
 
-    def on(self, kind: Kind, receiver: Receiver) -> None:
-        """Calls a receiver with what other nodes signal, one call at a time."""
+    def on(self, kind: Kind, receiver: Receiver, *, own: bool = False) -> None:
+        """Calls a receiver with what other nodes signal, and with `own` this one too, one call at a time."""
         if self._signals is not None:
-            self._inboxes.setdefault(kind, []).append(_Inbox(receiver))
+            self._inboxes.setdefault(kind, []).append(_Inbox(receiver, own=own))
 
     def send(self, kind: Kind, *ids: str) -> None:
         """Signals a change that is committed; all of one turn of the event loop are sent together."""
         if self._signals is not None:
             self._unsent.setdefault(kind, {}).update(dict.fromkeys(ids))
             self._filled.set()
+            for inbox in self._inboxes.get(kind, ()):
+                if inbox.own:
+                    inbox.put({*ids})
 
     def run(self, group: TaskGroup) -> None:
         """Starts to send and to receive in the task group, until `stop`."""

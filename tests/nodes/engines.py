@@ -1,9 +1,11 @@
 """Engines of this process that share one database of PostgreSQL, each a node of its own."""
 
+import asyncio
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -13,10 +15,31 @@ from bytebrew.testing import ADMIN, client, databases
 
 
 class Node:
-    """An engine and a client of it, with the admin's token."""
+    """An engine that runs until `stop`, and a client of it, with the admin's token."""
 
-    def __init__(self, engine: Engine, http: httpx.AsyncClient) -> None:
-        self.engine, self.http = engine, http
+    engine: Engine
+    http: httpx.AsyncClient
+
+    def __init__(self, made: Engine) -> None:
+        self._stop, self._started = asyncio.Event(), asyncio.Event()
+        self._task = asyncio.create_task(self._run(made))
+
+    async def _run(self, made: Engine) -> None:
+        async with made as self.engine, client(self.engine) as self.http:
+            self._started.set()
+            await self._stop.wait()
+
+    async def start(self) -> "Node":
+        started = asyncio.create_task(self._started.wait())
+        await asyncio.wait([started, self._task], return_when="FIRST_COMPLETED")
+        if self._task.done():
+            started.cancel()
+            await self._task
+        return self
+
+    async def stop(self) -> None:
+        self._stop.set()
+        await self._task
 
 
 def _migrate(made: Engine) -> None:
@@ -30,8 +53,8 @@ async def nodes(
 ) -> AsyncIterator[list[Node]]:
     """Nodes with these plugins each, which end in the order of their start."""
     with tempfile.TemporaryDirectory() as folder:
-        async with AsyncExitStack() as stack:
-            started = []
+        started: list[Node] = []
+        try:
             for n, extra in enumerate(plugins):
                 data = Path(folder, str(n))
                 if n:
@@ -45,11 +68,10 @@ async def nodes(
                     **(settings or {}),
                 }
                 made = Engine(environment, extra)
-                databases.make(Path(folder), repr(made.migrations), lambda made=made: _migrate(made))
-                running = await stack.enter_async_context(made)
-                started.append(Node(running, await stack.enter_async_context(client(running))))
-            try:
-                yield started
-            finally:
-                await stack.aclose()
-                databases.drop(Path(folder))
+                databases.make(Path(folder), repr(made.migrations), partial(_migrate, made))
+                started.append(await Node(made).start())
+            yield started
+        finally:
+            for node in started:
+                await node.stop()
+            databases.drop(Path(folder))

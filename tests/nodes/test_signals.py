@@ -98,6 +98,21 @@ async def test_receivers_are_called_with_the_ids_of_their_kind_and_with_none_if_
         centre.stop()
 
 
+async def test_own_signals_reach_only_receivers_that_want_them() -> None:
+    wire, own, others = Wire(), Inbox(), Inbox()
+    centre = SignalCentre(wire)
+    centre.on("events", own, own=True)
+    centre.on("events", others)
+    async with anyio.create_task_group() as group:
+        centre.run(group)
+        centre.send("events", "a")
+        assert await own.calls.get() == {"a"}
+        wire.texts.put_nowait("events b")
+        assert await others.calls.get() == {"b"}
+        assert await own.calls.get() == {"b"}
+        centre.stop()
+
+
 async def test_without_other_nodes_nothing_runs() -> None:
     centre = SignalCentre(None)
     centre.on("events", Inbox())

@@ -96,7 +96,7 @@ class RemoteTurns:
     def __init__(self, db: Database, journal: Journal, node: Node, signals: SignalCentre) -> None:
         self._db, self._journal, self._node, self._signals = db, journal, node, signals
         self._turns: WeakValueDictionary[str, RemoteTurn] = WeakValueDictionary()
-        signals.on("events", self.refresh)
+        signals.on("events", self.refresh, own=True)  # this node may take over a turn
 
     async def turn(self, turn_id: str) -> RemoteTurn | None:
         """An open turn that another node runs; None if there is none of this id."""
@@ -135,10 +135,6 @@ class RemoteTurns:
             else:
                 there = await self._db.read(sessions.owner, turn.session_id) is not None
                 turn.end(Removed() if there else NotFound("The session was deleted"))
-
-    async def queue(self, session_id: str) -> list[str]:
-        """The ids of the turns that wait in a session, in their order, if another node runs it."""
-        return [] if self._node.id is None else await self._db.read(turn_states.queue, session_id)
 
     async def running(self, session_id: str) -> str | None:
         """The id of the turn that runs in a session of another node."""

@@ -170,8 +170,7 @@ async def list_queue(engine: Engine, request: Request[None]) -> list[WaitingMess
     session_id = request.path["id"]
     sessions.check_owner(request.actor, await engine.db.read(sessions.owner, session_id), session_id)
     stored = await engine.db.scan(waiting_messages.of_session, session_id)
-    lane = engine.runner.lanes.get(session_id)
-    waiting = [one.id for one in lane.waiting] if lane else await engine.runner.remote.queue(session_id)
+    waiting = await engine.runner.queue(session_id)
     return [replace(stored[one], position=n) for n, one in enumerate(waiting, 1) if one in stored]
 
 
