@@ -68,9 +68,11 @@ def _column(pieces: Sequence[str]) -> str:
 def _indexed(pieces: Sequence[str]) -> str:
     """A column of an index, or an expression in brackets."""
     words = [piece for piece in pieces if not blank(piece)]
-    if len(words) == 1 or (len(words) == 2 and words[1].lower() in ("asc", "desc")):
+    order = words.pop().lower() if words[-1].lower() in ("asc", "desc") else ""
+    if len(words) == 1:
         return "".join(pieces)
-    return f" ({translate(''.join(pieces)).text})"
+    text = "".join(pieces).strip()
+    return f" ({translate(text[: len(text) - len(order)]).text}){order and ' '}{order}"
 
 
 def _parts(pieces: Sequence[str]) -> Iterator[Sequence[str]]:
