@@ -22,6 +22,7 @@ from bytebrew.base.errors import (
     UnsupportedMediaType,
 )
 from bytebrew.base.formats import Duration, ip_of, is_known_host, new_uuid, now, parse_time, rfc3339, uptime
+from bytebrew.base.full_text.tokenizer import Tokenizer
 from bytebrew.base.http_client.answer_limits import Bounds, Intake
 from bytebrew.base.http_client.client import Answer, Exchange, Http, UpstreamError
 from bytebrew.base.http_client.webhook_signatures import new_webhook_secret, webhook_key, webhook_signature
@@ -328,6 +329,7 @@ __all__ = [
     "Task",
     "TaskPatch",
     "Thinking",
+    "Tokenizer",
     "Tool",
     "ToolCall",
     "ToolError",

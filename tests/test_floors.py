@@ -30,7 +30,7 @@ THIRD_PARTY = {
     "httpx_aiohttp": ("base.http_client",),
     "aiohttp": ("base.http_client",),
     "aiosqlite": ("store.database.aiosqlite_fixes",),
-    "sqlite3": ("store.sqlite", "store.backups"),
+    "sqlite3": ("store.sqlite", "store.backups", "base.full_text"),
     "ruamel": ("config.yaml_tree",),
     "starlette": ("web", "testing"),
     "hypercorn": ("web.server",),

@@ -10,11 +10,14 @@ import pytest
 ROOT = Path(__file__).parent.parent.parent
 DIALECTS = (
     "bytebrew/store/sqlite/",
+    "bytebrew/base/full_text/",
     "bytebrew/store/backups/",
     "plugins/bytebrew_postgres/",
     "plugins/bytebrew_knowledge/dialect.py",
+    "plugins/bytebrew_knowledge/postgres.py",
     "plugins/bytebrew_knowledge/vectors.py",
     "plugins/bytebrew_memory/dialect.py",
+    "plugins/bytebrew_memory/postgres.py",
     "plugins/bytebrew_audit/triggers.py",
     "plugins/bytebrew_feed/triggers.py",
 )

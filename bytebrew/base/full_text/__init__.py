@@ -1,0 +1,1 @@
+"""Words of texts for full-text search on PostgreSQL, divided as SQLite's FTS5 does it."""
