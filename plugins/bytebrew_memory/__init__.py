@@ -27,7 +27,7 @@ from bytebrew import (
     tool,
 )
 
-from . import personal_data, store
+from . import personal_data, postgres, store
 from .routes import ROUTES
 
 log = logging.getLogger(__name__)
@@ -118,13 +118,19 @@ def register_capabilities(register: Register[CapabilityType]) -> None:
 
 @hookimpl
 def register_migrations(register: Register[Migration]) -> None:
-    register(Migration(1, store.MIGRATION))
+    register(Migration(1, store.MIGRATION, postgres.TABLES))
     register(Migration(2, personal_data.MIGRATION))
 
 
 @hookimpl
 def register_toolsets(register: Register[Toolset], engine: Engine) -> None:
     register(Memories(engine))
+
+
+@hookimpl
+async def startup(engine: Engine) -> None:
+    while await engine.db.write(store.complete):
+        pass
 
 
 @hookimpl

@@ -1,10 +1,11 @@
-"""SQL specific to SQLite: full-text search (FTS5), ages in days, a capability's settings as JSON."""
+"""SQL specific to SQLite (full-text search by FTS5, the retention), and with functions that PostgreSQL gets."""
 
 MATCHES = """select rowid, -bm25(memory_search, 0, 1) as score from memory_search where memory_search match ?
   order by score desc"""  # the owner's column has no weight
-NEWEST = """select n, content, metadata, updated_at, julianday('now') - julianday(updated_at) as days,
-  case model when :model then vector end as vector from memory_entries
-  where owner_id = :owner and (:only is null or n in (select value from json_each(:only)))
+NEWEST = """select n, content, metadata, updated_at, julianday(:now) - julianday(updated_at) as days,
+  case model when cast(:model as text) then vector end as vector from memory_entries
+  where owner_id = :owner and (cast(:only as text) is null or n in (
+    select cast(value as integer) from json_each(cast(:only as text))))
   order by updated_at desc, n desc limit :limit"""
 INDEX = "insert into memory_search (rowid, owner, content) values (?, ?, ?)"
 FORGET = """delete from memory_entries where n in (

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from msgspec.json import decode
 
-from bytebrew import Connection, Person, PersonalData, placeholders
+from bytebrew import Connection, Person, PersonalData, dialect, placeholders
 
 from .dialect import ERASE
 from .store import Entry
@@ -43,7 +43,7 @@ def forget(conn: Connection, person: Person) -> int:
     count = conn.execute(f"delete from memory_entries where n in ({entries})", names).rowcount  # noqa: S608
     if count < MOST:
         count += conn.execute(f"delete from memory_owners where id in ({owners})", names).rowcount  # noqa: S608
-    if not count:
+    if not count and dialect(conn) == "sqlite":
         conn.execute(ERASE)
     return count
 

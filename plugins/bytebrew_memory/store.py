@@ -7,7 +7,7 @@ import operator
 import re
 import unicodedata
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, NamedTuple
 
 from msgspec import Meta, Struct
@@ -23,10 +23,12 @@ from bytebrew import (
     Row,
     Target,
     ToolError,
+    dialect,
     new_uuid,
     now,
 )
 
+from . import postgres
 from .dialect import FORGET, INDEX, MATCHES, NEWEST
 
 MOST_WEIGHED = 500
@@ -82,7 +84,7 @@ _PLACE = """with recursive above (next, owner, user_sub) as (
       s.owner, s.user_sub from above join sessions s on s.id = above.next)
   select schemas.id as schema_id, owner as subject, above.user_sub, agents.id as agent_id, c.config, o.id as owner_id
   from above join schemas on schemas.name = :schema join agents on agents.name = :agent
-  join agent_capabilities c on c.agent_id = agents.id and c.type = 'memory' and c.enabled
+  join agent_capabilities c on c.agent_id = agents.id and c.type = 'memory' and c.enabled = 1
   left join memory_owners o on o.schema_id = schemas.id and o.subject = above.owner and o.user_sub = above.user_sub
   where above.next is null"""
 _TARGET = """select name, type, model_name, base_url, api_version, sealed_key from models
@@ -190,7 +192,10 @@ def store(conn: Connection, at: Place, content: str, metadata: dict[str, Any], v
         updated_at) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) returning n""",
         (new_uuid(), owner_id, at.agent_id, content, digest, more, model, vector, moment, moment),
     ).fetchone()
-    conn.execute(INDEX, (row["n"], f"o{owner_id}", _spaced(content)))
+    if dialect(conn) == "postgresql":
+        postgres.index(conn, row["n"], owner_id, _spaced(content))
+    else:
+        conn.execute(INDEX, (row["n"], f"o{owner_id}", _spaced(content)))
     conn.execute(  # never the new one, even if the clock was set back
         """delete from memory_entries where n in (select n from memory_entries where owner_id = ? and n <> ?
         order by updated_at desc, n desc limit ? offset ?)""",
@@ -207,6 +212,7 @@ def terms_of(query: str) -> list[str]:
 def candidates(conn: Connection, at: Place, query: str, limit: int, *, likeness: bool) -> Candidates:
     """The memories that match a word of the query, with `likeness` all; the newest for a query without words."""
     wanted = {"owner": at.owner_id, "model": at.model and at.model.model_name, "only": None, "limit": limit}
+    wanted["now"] = now()
     terms = terms_of(query)[:64]
     if not terms:
         return Candidates(conn.execute(NEWEST, wanted).fetchall(), {})
@@ -220,12 +226,19 @@ def _scores(conn: Connection, owner_id: int | None, terms: Sequence[str]) -> dic
     sql = "select count(*) from memory_entries where owner_id = ?"
     total = conn.execute(sql, (owner_id,)).fetchone()[0]
     scores: dict[int, float] = {}
-    for word in terms:
-        matches = conn.execute(MATCHES, (f'owner:"o{owner_id}" AND content:"{word}"',)).fetchall()
+    for matches in _matches(conn, owner_id, terms):
         rarity = math.log1p((total - len(matches) + 0.5) / (len(matches) + 0.5))
         for n, score in matches:
-            scores[n] = scores.get(n, 0) + rarity * score / matches[0]["score"]
+            scores[n] = scores.get(n, 0) + rarity * score / matches[0][1]
     return dict(heapq.nlargest(MOST_WEIGHED, scores.items(), key=lambda scored: (scored[1], scored[0])))
+
+
+def _matches(conn: Connection, owner_id: int | None, terms: Sequence[str]) -> Iterable[Sequence[tuple[int, float]]]:
+    """The memories with each of the terms, and what it scores there, the best first."""
+    if dialect(conn) == "postgresql":
+        return postgres.matches(conn, owner_id, terms)
+    queries = (f'owner:"o{owner_id}" AND content:"{word}"' for word in terms)
+    return (conn.execute(MATCHES, (query,)).fetchall() for query in queries)
 
 
 def ranked(matches: Candidates, vector: bytes | None, limit: int) -> list[Memory]:
@@ -262,9 +275,14 @@ def packed(vector: Sequence[float]) -> bytes:
     return array("f", [part / length for part in vector]).tobytes()
 
 
+def complete(conn: Connection) -> bool:
+    """Adds missing words to a batch of memories; returns whether there may be more."""
+    return dialect(conn) == "postgresql" and postgres.complete(conn, _spaced)
+
+
 def forget(conn: Connection) -> list[Row]:
     """Deletes a batch of memories past the retention of the agent that stored them."""
-    return conn.execute(FORGET).fetchall()
+    return conn.execute(postgres.FORGET if dialect(conn) == "postgresql" else FORGET).fetchall()
 
 
 def entries(conn: Connection, schema: str, whose: str, limit: int, offset: int = 0) -> list[Entry]:
