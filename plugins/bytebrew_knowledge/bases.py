@@ -96,12 +96,12 @@ _SELECT = f"""select b.id, b.name, b.description, b.embedding_model, m.id as emb
 
 def list_all(conn: Connection) -> list[Base]:
     """Every base by name."""
-    return [_base(row) for row in conn.execute(f"{_SELECT} group by b.id order by b.name")]
+    return [_base(row) for row in conn.execute(f"{_SELECT} group by b.id, m.id order by b.name")]
 
 
 def get(conn: Connection, key: str) -> Base:
     """A base by id, or else by name; NotFound otherwise."""
-    row = conn.execute(f"{_SELECT} where b.id = ? group by b.id", (identify(conn, key),)).fetchone()
+    row = conn.execute(f"{_SELECT} where b.id = ? group by b.id, m.id", (identify(conn, key),)).fetchone()
     return _base(row)
 
 

@@ -1,9 +1,14 @@
-"""SQL specific to SQLite: full-text search (FTS5) and lists as JSON."""
+"""SQL with functions of JSON, which PostgreSQL gets by migrations, and full-text search (FTS5) of SQLite alone."""
 
 
 def elements(json: str) -> str:
     """A select of the elements of a JSON list, for `in (...)`."""
     return f"select value from json_each({json})"  # noqa: S608
+
+
+def numbers(json: str) -> str:
+    """A select of the integers of a JSON list, for `in (...)`."""
+    return f"select cast(value as integer) from json_each({json})"  # noqa: S608
 
 
 def json_list(select: str) -> str:
@@ -14,8 +19,8 @@ def json_list(select: str) -> str:
 SCOPE = """knowledge_indexes i join knowledge_files f on f.id = i.file_id
   where i.state = 'live' and f.base_id in (select value from json_each(:bases))
   and (:file in ('', f.name) or f.id = lower(:file))
-  and not exists (select 1 from json_each(:metadata) w
-    where w.value is not (select h.value from json_each(f.metadata) h where h.key = w.key))"""
+  and not exists (select 1 from json_each(:metadata) w where not exists (
+    select 1 from json_each(f.metadata) h where h.key = w.key and h.value = w.value))"""
 """The searched indexes: part of a statement with the parameters `bases`, `file` and `metadata`."""
 MATCHES = f"""knowledge_words w join knowledge_chunks c on c.id = w.rowid
   where w.knowledge_words match {{words}} and c.index_id in (select i.id from {SCOPE})"""  # noqa: S608

@@ -144,7 +144,7 @@ def follow(conn: Connection, base_id: str, come: Sequence[Upload | Refused] = ()
                 """insert into knowledge_files (id, base_id, name, type, size, digest, blob, metadata, revision,
                 status, message, created_at, seen) values (?, ?, ?, ?, ?, '', '', '{}', 1, 'error', ?, ?, 'refused')
                 on conflict (base_id, name) do update set status = 'error', message = excluded.message, seen = 'refused'
-                where seen is not null""",
+                where knowledge_files.seen is not null""",
                 (new_uuid(), base_id, *one, now()),
             )
     sql = f"""select id from knowledge_files

@@ -13,7 +13,7 @@ import msgspec
 
 from bytebrew import Engine, EngineError, ProviderError, Sample, Target, new_uuid
 
-from . import bases, files, indexes
+from . import bases, files, indexes, search_terms
 from .blobs import SPOOL
 from .embedding import embed
 from .indexing_progress import IndexingProgress
@@ -188,7 +188,8 @@ class Indexer:
                         if building.replaces:
                             raise
                         target, fault = None, f"Only words are searched, the embedding model failed: {error.message}"
-                chunks = [indexes.Chunk(*chunk, vector) for chunk, vector in zip(batch, vectors, strict=True)]
+                words = await db.read(search_terms.words, batch, file.base_id)
+                chunks = [indexes.Chunk(*each[0], *each[1:]) for each in zip(batch, vectors, words, strict=True)]
                 if not await db.write(indexes.add, file, building, done, chunks, fault):
                     return
                 done += len(chunks)

@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 from bytebrew import Connection, now
 
-from . import bases
+from . import bases, postgres
 from .files import Waiting
+from .postgres import Words
 from .search_terms import base_term
 
 READER = 2
@@ -34,6 +35,8 @@ class Chunk(NamedTuple):
     heading: str
     text: str
     vector: bytes | None
+    words: Words | None
+    """What PostgreSQL searches; SQLite's index divides the text itself."""
 
 
 def begin(conn: Connection, file: Waiting, signature: str, total: int) -> Building | None:
@@ -74,10 +77,13 @@ def add(
     )
     if not moved.rowcount:
         return False
-    conn.executemany(
-        "insert into knowledge_chunks (base, index_id, position, heading, text, vector) values (?, ?, ?, ?, ?, ?)",
-        [(base_term(file.base_id), index.id, position, *chunk) for position, chunk in enumerate(chunks, done + 1)],
-    )
+    base = base_term(file.base_id)
+    rows = [(base, index.id, position, *chunk[:3]) for position, chunk in enumerate(chunks, done + 1)]
+    if words := [chunk.words for chunk in chunks if chunk.words is not None]:
+        postgres.insert(conn, index.id, rows, words)
+    else:
+        sql = "insert into knowledge_chunks (base, index_id, position, heading, text, vector) values (?, ?, ?, ?, ?, ?)"
+        conn.executemany(sql, rows)
     if fault:
         conn.execute("update knowledge_files set message = ? where id = ?", (fault, file.id))
     if until == index.total:

@@ -24,7 +24,7 @@ from bytebrew import (
     Toolset,
 )
 
-from . import bases, files, indexes, uploads
+from . import bases, files, indexes, search_terms, uploads
 from .blobs import Blobs
 from .folders import Folders
 from .indexer import Indexer
@@ -68,6 +68,9 @@ class Knowledge(Toolset):
     async def start(self) -> None:
         """Starts the indexer and scans the folders."""
         await self._blobs.clear(self._engine, files.blobs, spools=True)
+        await self._engine.db.write(search_terms.prepare)
+        while await self._engine.db.write(search_terms.complete):
+            pass
         await self._indexer.start()
         self._starting = asyncio.create_task(self._begin())
         await asyncio.wait([self._starting], timeout=START_SECONDS)

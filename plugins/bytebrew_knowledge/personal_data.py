@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from bytebrew import Connection, Engine, Person, PersonalData, placeholders
+from bytebrew import Connection, Engine, Person, PersonalData, dialect, placeholders
 
 from .dialect import ERASE, PERSONS
 from .indexes import SWEPT
@@ -47,7 +47,8 @@ def of(engine: Engine) -> PersonalData:
             if gone.rowcount:
                 return gone.rowcount
             conn.execute("delete from knowledge_indexes where id = ?", (index["id"],))
-        conn.execute(ERASE)
+        if dialect(conn) == "sqlite":
+            conn.execute(ERASE)
         if file["blob"]:
             (folder / file["blob"]).unlink(missing_ok=True)
         return conn.execute("delete from knowledge_files where id = ?", (file["id"],)).rowcount

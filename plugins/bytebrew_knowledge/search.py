@@ -11,7 +11,7 @@ from msgspec import Struct
 from bytebrew import Connection, Engine, ProviderError, Row, Target
 
 from . import bases, search_terms
-from .dialect import SCOPE, elements
+from .dialect import SCOPE, numbers
 from .embedding import embed
 from .search_terms import CANDIDATES
 from .vectors import PositionRange, cosine_similarities, unit
@@ -90,7 +90,7 @@ _UNLIKE = f"""select 1 from {SCOPE} and i.model = :model and i.signature = :sign
   select length(c.vector) from knowledge_chunks c where c.index_id = i.id and c.vector is not null limit 1) limit 1"""  # noqa: S608
 _HITS = f"""select c.id, f.base_id, f.id as file_id, f.name as file_name, c.heading, c.position, c.text, f.metadata
   from knowledge_chunks c join (select i.id as index_id, f.* from {SCOPE}) f on f.index_id = c.index_id
-  where c.id in ({elements(":ids")})"""  # noqa: S608
+  where c.id in ({numbers(":ids")})"""  # noqa: S608
 
 
 async def search(engine: Engine, query: Query) -> SearchResult:

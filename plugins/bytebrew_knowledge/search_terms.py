@@ -4,16 +4,18 @@ One FTS5 index has the chunks of all bases, each with a term for its base. FTS5 
 of them, so each term's score is rescaled; otherwise other bases would distort the ranking within a base.
 """
 
-import math
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from bytebrew import Connection
+from bytebrew import Connection, dialect
 
+from . import postgres
 from .dialect import COUNT, MARKED, OTHERS, RANKED
+from .postgres import Words, rarity
+from .vectors import fill_pgvector, install_pgvector
 
 CANDIDATES = 50
 """Best matches of each kind of search that are merged."""
@@ -28,6 +30,8 @@ def ranked(conn: Connection, params: Mapping[str, str], bases: Sequence[str], te
     terms = _terms(text)
     if not terms or not bases:
         return []
+    if dialect(conn) == "postgresql":
+        return postgres.ranked(conn, params, bases, terms, CANDIDATES)
     if len(bases) > MOST_BASES:
         return _weighed(conn, params, [(_any(terms), 1.0)])
     within = f"base : ({_any([base_term(base) for base in bases])})"
@@ -39,7 +43,7 @@ def ranked(conn: Connection, params: Mapping[str, str], bases: Sequence[str], te
     if not rare:
         return _weighed(conn, params, [(anything, 1.0)])
     whole: int = conn.execute("select count(*) from knowledge_chunks").fetchone()[0]
-    weights = [_rarity(counts[word], size) / _rarity(_count(conn, f'"{word}"'), whole) for word in rare]
+    weights = [rarity(counts[word], size) / rarity(_count(conn, f'"{word}"'), whole) for word in rare]
     best = _weighed(conn, params, [(f'{within} AND "{word}"', one) for word, one in zip(rare, weights, strict=True)])
     if len(best) < CANDIDATES:  # chunks with only common terms come last, unordered
         known = {chunk for _, chunk in best}
@@ -60,16 +64,36 @@ def base_term(base_id: str) -> str:
     return base_id.replace("-", "")
 
 
+def words(conn: Connection, texts: Sequence[tuple[str, str]], base: str) -> Sequence[Words | None]:
+    """The words of chunks of a base, to be stored with them, unless the database divides texts itself."""
+    return postgres.words(texts, base) if dialect(conn) == "postgresql" else [None] * len(texts)
+
+
+def prepare(conn: Connection) -> None:
+    """Prepares the database for searches, at the start."""
+    if dialect(conn) == "postgresql":
+        install_pgvector(conn)
+
+
+def complete(conn: Connection) -> bool:
+    """Adds what is missing for searches to a batch of chunks; returns whether there may be more."""
+    if dialect(conn) != "postgresql":
+        return False
+    return postgres.complete(conn) or fill_pgvector(conn)
+
+
 def matching(conn: Connection, ids: Sequence[int], text: str) -> dict[int, list[str]]:
     """The words of chunks that a term of the text matches, in lower case and in the order in which they come."""
     if not (terms := _terms(text)):
         return {}
-    params = {"ids": msgspec.json.encode(ids).decode(), "words": f"{{heading text}} : ({_any(terms)})"}
-    found: dict[int, list[str]] = {}
-    for row in conn.execute(MARKED, params):
-        words = _MARKED.findall(f"{row['heading']} {row['text']}".lower())
-        found[row["id"]] = [*dict.fromkeys(words)]
-    return found
+    rows: Iterable[tuple[int, str, str]]
+    if dialect(conn) == "postgresql":
+        rows = postgres.marked(conn, ids, terms)
+    else:
+        params = {"ids": msgspec.json.encode(ids).decode(), "words": f"{{heading text}} : ({_any(terms)})"}
+        rows = conn.execute(MARKED, params)
+    found = {n: _MARKED.findall(f"{heading} {text}".lower()) for n, heading, text in rows}
+    return {n: [*dict.fromkeys(words)] for n, words in found.items() if words}
 
 
 def _terms(text: str) -> list[str]:
@@ -85,8 +109,3 @@ def _any(terms: Sequence[str]) -> str:
 def _count(conn: Connection, query: str) -> int:
     count: int = conn.execute(COUNT, (query,)).fetchone()[0]
     return count
-
-
-def _rarity(count: int, size: int) -> float:
-    """The inverse document frequency, as FTS5 computes it."""
-    return max(math.log((size - count + 0.5) / (count + 0.5)), 1e-6)

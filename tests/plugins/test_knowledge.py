@@ -671,6 +671,7 @@ async def test_what_is_deleted_before_it_is_read_is_no_failure(
     assert [one.getMessage() for one in caplog.records if one.levelname == "WARNING"] == []
 
 
+@pytest.mark.sqlite
 async def test_a_full_disk_fails_no_file_and_it_is_indexed_once_there_is_room() -> None:
     meanings = Meanings()
     async with served_engine(providing(meanings)) as (engine, client):
@@ -743,6 +744,7 @@ async def test_who_may_read_may_not_write() -> None:
         assert (await client.post(f"{BASES}/docs/files", files=form, headers=reader)).status_code == 403
 
 
+@pytest.mark.sqlite
 async def test_an_agent_without_a_link_costs_no_query() -> None:
     asked = 0
 
