@@ -163,7 +163,7 @@ from bytebrew.contract.route import (
     positive,
     wants_lines,
 )
-from bytebrew.contract.store import Driver, Store
+from bytebrew.contract.store import Driver, Store, Transfer
 from bytebrew.contract.tool import (
     Call,
     Outcome,
@@ -338,6 +338,7 @@ __all__ = [
     "ToolStarted",
     "Toolset",
     "Traffic",
+    "Transfer",
     "Turn",
     "TurnEvent",
     "Unauthorized",

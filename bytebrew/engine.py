@@ -64,6 +64,7 @@ from bytebrew.store.configuration.agents import AgentLists
 from bytebrew.store.configuration.capabilities import CapabilityTypes
 from bytebrew.store.database.database import Database
 from bytebrew.store.journal import Journal
+from bytebrew.store.moving.copy import check_no_copy
 from bytebrew.store.people import personal_rows
 from bytebrew.store.sqlite import migrations
 from bytebrew.store.sqlite.data_folder import DataFolder
@@ -296,7 +297,7 @@ class Engine:
                 log.warning("%s", warning)
             stack.push_async_callback(self.http.aclose)
             stack.enter_context(self.folder.held())
-            served = self.driver.served(self.db, self.migrations, self.folder.check_new_key)
+            served = self.driver.served(self.db, self.migrations, self._check)
             self.journal.begin(epoch := await stack.enter_async_context(served))
             await self.node.join(epoch)
             stack.push_async_callback(self.node.leave)
@@ -361,7 +362,11 @@ class Engine:
 
     def migrated(self, beat: Callable[[], None] | None = None) -> AbstractContextManager[Connection]:
         """A connection to the database, with the tables of the core and of every plugin up to date."""
-        return self.driver.migrated(self.migrations, self.folder.check_new_key, beat)
+        return self.driver.migrated(self.migrations, self._check, beat)
+
+    def _check(self, conn: Connection) -> None:
+        check_no_copy(conn)
+        self.folder.check_new_key(conn)
 
     async def follow_options(self) -> None:
         """Applies the stored settings."""

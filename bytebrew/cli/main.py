@@ -11,7 +11,7 @@ import click
 from bytebrew.base import logs, settings
 from bytebrew.base.errors import BootError, EngineError, SettingsError
 from bytebrew.base.settings import Core
-from bytebrew.cli import backup, config, doctor, gc, plugins, replay, restore, serve, status
+from bytebrew.cli import backup, config, doctor, gc, migrate, plugins, replay, restore, serve, status
 from bytebrew.cli.setup import Setup
 from bytebrew.plugins import Plugins
 from bytebrew.version import __version__, commit
@@ -78,6 +78,7 @@ for _command in (
     config.configuration,
     backup.backup,
     restore.restore,
+    migrate.migrate,
     gc.collect_garbage,
     doctor.doctor,
     status.show_status,

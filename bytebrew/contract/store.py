@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from bytebrew.base.errors import StorageError
 from bytebrew.contract.connection import Connection
@@ -12,6 +12,11 @@ from bytebrew.contract.migration import Migration
 T = TypeVar("T")
 Migrations = Mapping[str, Sequence[tuple[int, str]]]
 """The numbered SQL of each owner, in the dialect of the store."""
+
+
+COPIED_TABLES = """create table copied_tables (
+  name text primary key, position text not null, row_count bigint not null)"""
+"""How far a copy into the database is; the table is there until the copy is finished, and no engine starts before."""
 
 
 class StoreConnection(Connection, Protocol):
@@ -42,6 +47,46 @@ class Between(Protocol):
 
 class ServedDatabase(Database, AbstractAsyncContextManager[Any], Protocol):
     """The engine's database, which opens its connections when it is entered."""
+
+
+class Table(NamedTuple):
+    """A table that migrations make: the columns of its rows and of their key; `rows` are those of a new database."""
+
+    name: str
+    columns: tuple[str, ...]
+    key: tuple[str, ...]
+    rows: int
+
+
+class Transfer(Protocol):
+    """A database as the source or the target of a copy of all rows; no engine uses it meanwhile."""
+
+    def reading(self) -> AbstractContextManager[Connection]:
+        """One snapshot of an existing database; BootError if there is none, or if an engine runs on it."""
+
+    def writing(self) -> AbstractContextManager[Connection]:
+        """A connection to a new database with all tables, or to one that has the table `copied_tables` already.
+
+        Raises BootError if an engine runs on it, or if there are other tables.
+        """
+
+    def stamp(self, conn: Connection) -> str:
+        """A text that is another one after an engine has run on the database."""
+
+    def epoch(self, conn: Connection) -> int:
+        """The epoch of the history that the next engine would begin with."""
+
+    def last_keys(self, conn: Connection) -> Mapping[str, int]:
+        """The last key of each table whose keys are never used again."""
+
+    def begin(self, conn: Connection) -> None:
+        """Removes what prevents inserts of rows in any order, or follows from them: foreign keys, triggers."""
+
+    def end(self, conn: Connection, last_keys: Mapping[str, int]) -> None:
+        """Puts back what `begin` removed, and lets new keys begin above those of the rows and above `last_keys`."""
+
+    def leave(self) -> int:
+        """Begins a new epoch of the history, as another database goes on with this one; returns it."""
 
 
 class Driver(Protocol):
@@ -135,6 +180,9 @@ class Driver(Protocol):
 
     def signals(self) -> Signals | None:
         """The signals between nodes; None for a database that is not `shared`."""
+
+    def transfer(self, owners: Migrations) -> Transfer:
+        """The database as the source or the target of a copy of all rows; `owners` have the SQL of its tables."""
 
 
 @runtime_checkable

@@ -18,6 +18,7 @@ from .connection import Options, PostgresConnection
 from .errors import UnknownOutcome, advice, fault, is_away, is_lost, may_pass
 from .migrate import Migrations
 from .signals import PostgresSignals
+from .transfer import PostgresTransfer
 
 log = logging.getLogger(__name__)
 
@@ -207,6 +208,10 @@ class PostgresDriver(Driver):
     def signals(self) -> PostgresSignals:
         """The signals between nodes."""
         return self._signals
+
+    def transfer(self, owners: Migrations) -> PostgresTransfer:
+        """The database as the source or the target of a copy of all rows."""
+        return PostgresTransfer(self, LOCK, lambda: self.migrated(owners, lambda conn: None))
 
     async def erase(self, between: object) -> int:
         """Lets the server use the space of deleted rows again, which overwrites them; there are no copies."""

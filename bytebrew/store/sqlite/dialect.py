@@ -36,3 +36,12 @@ def indexed_by(index: str) -> str:
 def ever_had_rows(conn: Connection, table: str) -> bool:
     """Whether a table with keys `id` by autoincrement ever had a row, including deleted ones."""
     return conn.execute(_EVER_HAD[dialect(conn)], (table,)).fetchone() is not None
+
+
+def has_table(conn: Connection, name: str) -> bool:
+    """Whether the database has a table or a view of this name."""
+    exists = {
+        "sqlite": "select exists (select 1 from sqlite_master where name = ?)",
+        "postgresql": "select to_regclass(?) is not null",
+    }
+    return bool(conn.execute(exists[dialect(conn)], (name,)).fetchone()[0])

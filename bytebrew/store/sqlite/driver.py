@@ -12,12 +12,13 @@ from bytebrew.base.errors import StorageError
 from bytebrew.base.machine import lock
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.migration import Migration
-from bytebrew.contract.store import Between, Driver, Migrations, ServedDatabase
+from bytebrew.contract.store import Between, Driver, Migrations, ServedDatabase, Transfer
 from bytebrew.store.backups import before_migrating
 from bytebrew.store.backups.copies import check_space
 from bytebrew.store.sqlite import epoch, integrity, migrations, pragmas, storage_errors
 from bytebrew.store.sqlite.migrate import migrated
 from bytebrew.store.sqlite.pragmas import BUSY_SECONDS
+from bytebrew.store.sqlite.transfer import SQLiteTransfer
 
 log = logging.getLogger(__name__)
 
@@ -147,6 +148,9 @@ class SQLiteDriver(Driver):
 
     def signals(self) -> None:
         return None
+
+    def transfer(self, owners: Migrations) -> Transfer:
+        return SQLiteTransfer(self.path, owners)
 
 
 async def _record_end(db: ServedDatabase, keeping: ExitStack) -> None:

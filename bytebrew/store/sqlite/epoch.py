@@ -75,9 +75,8 @@ def begin(conn: Connection, path: Path, *, log_there: bool) -> int:
 
     `log_there` is whether there was a log before the first connection was opened.
     """
-    epoch, clean = conn.execute("select epoch, clean from history").fetchone()
-    if not clean and not log_there:
-        epoch += 1
+    epoch, lost = next_epoch(conn, log_there=log_there)
+    if lost:
         log.error(
             "%s was not closed by its engine, and %s is missing: what was committed last may be lost. The history "
             "epoch is now %d, and cursors from before are refused",
@@ -85,7 +84,14 @@ def begin(conn: Connection, path: Path, *, log_there: bool) -> int:
         )
     conn.execute("update history set epoch = ?, clean = 0", (epoch,))
     conn.execute("pragma wal_checkpoint(passive)").fetchall()
-    return int(epoch)
+    return epoch
+
+
+def next_epoch(conn: Connection, *, log_there: bool) -> tuple[int, bool]:
+    """The epoch of the next engine, and whether it is a new one because the log with the last commits is lost."""
+    epoch, clean = conn.execute("select epoch, clean from history").fetchone()
+    lost = not clean and not log_there
+    return int(epoch) + lost, lost
 
 
 def end(conn: Connection) -> None:
