@@ -69,11 +69,11 @@ def lives(process: int) -> bool:
     return False
 
 
-def started_at(url: str) -> str:
-    """When the engine was started that takes a new connection."""
-    answer = httpx.get(f"{url}/api/v1/health", timeout=SECONDS)
-    assert answer.status_code == 200
-    return str(answer.json()["started_at"])
+def answering(url: str) -> set[str]:
+    """When the engines were started that take 40 new connections; that all go to one of two is 1 in 10^12."""
+    answers = [httpx.get(f"{url}/api/v1/health", timeout=SECONDS) for _ in range(40)]
+    assert {answer.status_code for answer in answers} == {200}
+    return {answer.json()["started_at"] for answer in answers}
 
 
 def begin_turn(process: Process, deltas: int) -> Iterator[str]:
@@ -141,20 +141,14 @@ def test_workers_share_the_port_and_the_status_shows_each(settings: dict[str, st
 @pytest.mark.postgresql
 def test_a_killed_worker_is_replaced_and_the_other_goes_on(settings: dict[str, str], served: Process) -> None:
     first, second = processes(settings)
-    os.kill(second, signal.SIGSTOP)  # now the first takes all
-    kept = started_at(served.url)
+    before = answering(served.url)
+    assert len(before) == 2
     os.kill(second, signal.SIGKILL)
-    assert started_at(served.url)
+    during = answering(served.url)  # those of the dead one wait for the next
     until(lambda: "worker 2 listens again" in served.errors)
-    after = processes(settings)
-    assert after[0] == first
-    assert after[1] != second
-    os.kill(after[1], signal.SIGSTOP)
-    assert started_at(served.url) == kept
-    os.kill(after[1], signal.SIGCONT)
-    os.kill(first, signal.SIGSTOP)
-    assert started_at(served.url) != kept
-    os.kill(first, signal.SIGCONT)
+    assert processes(settings)[0] == first
+    assert len(during | answering(served.url)) == 2
+    assert len(before & during) == 1
     assert served.stop() == 0
     assert f"worker 2, process {second}, ended by SIGKILL; the next starts in 0.5 s" in served.errors
 
