@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from tests.cluster.database import Server
 from tests.cluster.history import History
-from tests.cluster.nodes import Node, Nodes
+from tests.cluster.nodes import AWAY, Node, Nodes
 
 
 class Deed(NamedTuple):
@@ -71,13 +71,16 @@ class World:
             self._busy.discard(node.number)
 
     async def watch(self) -> None:
-        """A node that ends by itself is a violation."""
+        """Starts a node again that ended because the database was away; another end by itself is a violation."""
         while True:
             await asyncio.sleep(0.5)
             for node in self.nodes:
-                if node.ended:
+                if not node.ended or node.number in self._busy:
+                    continue
+                if AWAY not in node.log()[-2000:] or not self.history.disturbed(time.monotonic()):
                     self.history.violation(f"node {node.number} ended by itself: {node.log()[-1500:]}")
                     return
+                await self._done("start again", self.nodes.run, node)
 
     async def kill(self, node: Node, seconds: float | None = None) -> None:
         """SIGKILL, and a start at once or after the lease."""

@@ -18,6 +18,10 @@ from tests.processes import send
 
 START_SECONDS = 60.0
 """How long a start may take on a machine that is busy with other nodes."""
+ATTEMPTS = 10
+"""How often a node is started while the database is away, as a supervisor does."""
+AWAY = " cannot be opened: "
+"""What a node says that ends because the database is away."""
 
 
 def free_port() -> int:
@@ -148,10 +152,15 @@ class Nodes(Sequence[Node]):
             await self.run(node)
 
     async def run(self, node: Node) -> None:
-        """Starts a node; RuntimeError if it does not serve."""
-        if not await node.start(self.code.get(node.number)):
-            raise RuntimeError(f"node {node.number} does not start: {node.log()[-3000:]}")
-        self.balancer.ports[node.number] = node.port
+        """Starts a node, again while the database is away; RuntimeError if it does not serve."""
+        for _ in range(ATTEMPTS):
+            if await node.start(self.code.get(node.number)):
+                self.balancer.ports[node.number] = node.port
+                return
+            if AWAY not in node.log()[-2000:]:
+                break
+            await asyncio.sleep(1)
+        raise RuntimeError(f"node {node.number} does not start: {node.log()[-3000:]}")
 
     async def kill(self, node: Node) -> None:
         """SIGKILL, after which the balancer knows of no port."""

@@ -63,7 +63,8 @@ async def run(plan: Plan) -> History:
     except* Broken:
         pass  # what was seen will do
     except* Exception:
-        history.violation(f"the run broke off: {traceback.format_exc()}")
+        if not history.violations:
+            history.violation(f"the run broke off: {traceback.format_exc()}")
     finally:
         for one in nodes:
             one.kill_now()
