@@ -100,9 +100,9 @@ class Engine:
         self.driver = self._driver(core)
         self.db = Database(self.driver)
         self.node = Node(self.db, self.folder.own)
-        self.duties = Duties(self.node)
         self.lock = Locks(self.db, self.node).held
         self.signals = SignalCentre(self.driver.signals())
+        self.duties = Duties(self.node, self.signals)
         self.journal = Journal(self.db, partial(self.signals.send, "events") if self.signals.used else None)
         self.signals.on("events", self.journal.refresh)
         self.signals.on("requests", self._carry_out)
@@ -153,12 +153,7 @@ class Engine:
 
         self._declare_config()
         self.started, self.started_at = time.monotonic(), now()
-        self._adopting = anyio.Lock()
-        self._living: anyio.CancelScope
-        self._leading: anyio.CancelScope
-        self._clearing: anyio.CancelScope
-        self._forgetting: anyio.CancelScope
-        self._replaying: anyio.CancelScope
+        self._adopting, self._runs = anyio.Lock(), False
         self._stack = AsyncExitStack()
 
     def _driver(self, core: Core) -> Driver:
@@ -301,32 +296,38 @@ class Engine:
             self.journal.begin(epoch := await stack.enter_async_context(served))
             await self.node.join(epoch)
             stack.push_async_callback(self.node.leave)
+            living = await stack.enter_async_context(anyio.create_task_group())
+            beating = anyio.CancelScope()
+            stack.callback(beating.cancel)  # a start or a stop may take longer than a lease
+            living.start_soon(self.node.run, beating, self._adopt)
             await self.db.write(versions.keep_all, self, self.sections, versions.ENGINE)
             if self.settings.core.config is not None:
                 await boot(self, self.settings.core.config)
             await self.follow_options()
+            self._add_duties()
             await self.observers.start()
             stack.push_async_callback(self.notify, "shutdown")
             group = await stack.enter_async_context(anyio.create_task_group())
             self.runner.run(group)
             self.tasks.run(group)
+            self._runs = True
             await self._adopt()
             self.signals.run(group)
             stack.callback(self.signals.stop)
-            self._living, self._leading = anyio.CancelScope(), anyio.CancelScope()
-            group.start_soon(self.node.run, self._living, self._adopt)
-            group.start_soon(self.duties.run, self._leading)
-            self._clearing = anyio.CancelScope()
-            group.start_soon(self.retention.run, self._clearing)
-            self._forgetting, self._replaying = anyio.CancelScope(), anyio.CancelScope()
-            group.start_soon(self.forgettings.run, self._forgetting)
-            group.start_soon(self.replays.run, self._replaying)
+            self.duties.run(group)
             self._stack = stack.pop_all()
         return self
+
+    def _add_duties(self) -> None:
+        self.duties.add("retention", self.retention.run, self.retention.wake)
+        self.duties.add("forgettings", self.forgettings.run, self.forgettings.wake)
+        self.duties.add("replays", self.replays.run, self.replays.wake)
 
     async def _adopt(self, *, messages: bool = False) -> None:
         """Goes on with what this engine or a lost node has left open, or with `messages` that others have stored."""
         async with self._adopting:
+            if not self._runs:
+                return
             if not self.draining:
                 node = self.node.id
                 left = await recover(self.db, self.journal, self.runner, self.publish, node, queued=messages)
@@ -351,14 +352,11 @@ class Engine:
     async def drain(self, seconds: float) -> None:
         """Rejects new work and waits for running work; after the time limit the rest is left to the next start."""
         self.runner.draining = True
-        self._leading.cancel()
-        self._clearing.cancel()
-        self._forgetting.cancel()
-        self._replaying.cancel()
+        self.duties.cancel("retention", "forgettings", "replays")
         self.tasks.wake()
         self.journal.close_open_ends()
         await self.runner.drain(seconds)
-        self._living.cancel()
+        self.duties.cancel()
 
     def migrated(self, beat: Callable[[], None] | None = None) -> AbstractContextManager[Connection]:
         """A connection to the database, with the tables of the core and of every plugin up to date."""

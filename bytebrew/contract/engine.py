@@ -15,6 +15,7 @@ from bytebrew.contract.catalog import CatalogModel, CatalogProvider
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.entities import Agent, NewTask, Task, TaskPatch, TaskSource, TaskStatus
 from bytebrew.contract.messages import ModelRequest, Usage
+from bytebrew.contract.nodes import Duties, Node
 from bytebrew.contract.notifications import Notification
 from bytebrew.contract.provider import Provider, Target
 from bytebrew.contract.tool import Call, Question, QuestionAnswer, SpawnLimits, Tool, Toolset
@@ -284,6 +285,14 @@ class Engine(Protocol):
     @property
     def turns(self) -> Mapping[str, Turn]:
         """The running and queued turns, by id."""
+
+    @property
+    def node(self) -> Node:
+        """This engine among those that share its database."""
+
+    @property
+    def duties(self) -> Duties:
+        """Loops that run on one node at a time."""
 
     def lock(self, name: str) -> AbstractAsyncContextManager[None]:
         """Excludes every other block of this name, on all nodes: for work that is longer than a transaction."""

@@ -9,7 +9,7 @@ class Node(Protocol):
 
     @property
     def id(self) -> int | None:
-        """Its id, another one after each start and each loss of its lease; None where it has the database alone."""
+        """Its id, another one after each start; None where it has the database alone."""
 
     @property
     def leads(self) -> bool:
@@ -19,8 +19,12 @@ class Node(Protocol):
 class Duties(Protocol):
     """Loops that run on one node at a time: the one that leads."""
 
-    def add(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
-        """Runs a loop while this node leads: `run` is called each time that it comes to lead, and cancelled at the end.
+    def add(self, name: str, run: Callable[[], Awaitable[None]], wake: Callable[[], None]) -> None:
+        """Adds a loop, in `startup`: `run` begins on the node that comes to lead, and is cancelled when that stops.
 
-        What a loop did not finish on a node that is no more, the next one finds in the database.
+        What it did not finish on a node that is no more, it finds in the database. `wake` tells it to look there for
+        what is new; it is called now and then without a cause, too.
         """
+
+    def wake(self, name: str) -> None:
+        """Calls the `wake` of a loop, on the node where it runs; call it after the commit of what is new."""

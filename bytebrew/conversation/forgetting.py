@@ -59,23 +59,22 @@ class Forgettings:
         """Starts with the requests that have been stored."""
         self._wake.set()
 
-    async def run(self, scope: anyio.CancelScope) -> None:
-        """Runs until the scope is cancelled; starts with requests that a stopped engine left unfinished."""
+    async def run(self) -> None:
+        """Runs for ever; starts with requests that a stopped engine left unfinished."""
         failures = 0
-        with scope:
-            while True:
-                self._wake.clear()
-                pause = min(LONGEST_PAUSE, LEAST_PAUSE * 2**failures)
-                try:
-                    failures = 1 if await self._carry_out() else 0
-                except (EngineError, BootError) as error:
-                    log.warning("a person is not forgotten yet: %s; the next attempt is in %g s", error, pause)
-                    failures += 1
-                except Exception:
-                    log.exception("forgetting a person failed; the next attempt is in %g s", pause)
-                    failures += 1
-                with anyio.move_on_after(pause if failures else None):
-                    await self._wake.wait()
+        while True:
+            self._wake.clear()
+            pause = min(LONGEST_PAUSE, LEAST_PAUSE * 2**failures)
+            try:
+                failures = 1 if await self._carry_out() else 0
+            except (EngineError, BootError) as error:
+                log.warning("a person is not forgotten yet: %s; the next attempt is in %g s", error, pause)
+                failures += 1
+            except Exception:
+                log.exception("forgetting a person failed; the next attempt is in %g s", pause)
+                failures += 1
+            with anyio.move_on_after(pause if failures else None):
+                await self._wake.wait()
 
     async def _carry_out(self) -> bool:
         """Carries out every stored request; returns whether one is left for later."""

@@ -13,7 +13,7 @@ from bytebrew.contract.store import Signals
 
 log = logging.getLogger(__name__)
 
-Kind = Literal["events", "requests", "answers", "tasks", "configuration", "nodes"]
+Kind = Literal["events", "requests", "answers", "tasks", "configuration", "nodes", "duties"]
 Ids = Set[str] | None
 """The ids that a signal names; None if signals may have been lost, so that anything may have changed."""
 Receiver = Callable[[Ids], Awaitable[None]]

@@ -210,22 +210,24 @@ class Retention:
     def __init__(self, db: Database, journal: Journal, clock: WallClock, steps: Iterable[tuple[str, Step]]) -> None:
         self._db, self._journal, self.clock = db, journal, clock
         self.steps = [*steps]
-        self.overdue = asyncio.Event()
-        """Set to start the next pass at once."""
+        self._woken = asyncio.Event()
 
-    async def run(self, scope: anyio.CancelScope) -> None:
-        """Runs until the scope is cancelled; starts with deletions that a stopped engine left unfinished."""
-        with scope:
-            await _logged(self._resume)
-            while True:
-                with anyio.move_on_after(PAUSE):
-                    await self.overdue.wait()
-                self.overdue.clear()
-                await _logged(self.run_once)
+    def wake(self) -> None:
+        """Starts the next pass at once if a deletion waits."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Runs for ever; starts with deletions that a stopped engine left unfinished."""
+        await _logged(self._resume)
+        while True:
+            with anyio.move_on_after(PAUSE) as waiting:
+                await self._woken.wait()
+            self._woken.clear()
+            await _logged(self.run_once if waiting.cancelled_caught else self._resume)
 
     async def _resume(self) -> None:
         if await self._db.read(sessions.removal_pending):
-            self.overdue.set()
+            await self.run_once()
 
     async def run_once(self) -> None:
         """Runs each step to its end, with pauses; a step that fails is logged and retried in the next pass.

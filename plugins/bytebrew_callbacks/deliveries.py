@@ -51,6 +51,9 @@ LEAVE_SECONDS = 3.0
 GONE = 410
 
 
+DUTY = "callbacks"
+
+
 class Failure(Exception):
     """A try that failed: with the status of an answer, and the seconds that its Retry-After asks for, if any."""
 
@@ -69,23 +72,18 @@ class Deliveries:
         self._seconds, self._default = settings.callback_timeout, settings.callback_secret
         self._woken = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._working: asyncio.Task[None] | None = None
         self._trying: dict[str, asyncio.Task[None]] = {}  # by the delivery's id
         self._busy: Counter[str] = Counter()  # tries by receiver
         self._backlog = Backlog()
 
     def start(self) -> None:
-        """Starts to deliver, beginning with what an earlier engine left pending."""
+        """Delivers while this node leads, beginning with what an earlier engine left pending."""
         self._loop = asyncio.get_running_loop()
-        self._woken.set()
-        self._working = asyncio.create_task(self._work(), name="callbacks")
+        self._engine.duties.add(DUTY, self._work, self._woken.set)
 
     async def stop(self) -> None:
-        """Starts no more tries, and waits a little for those under way."""
+        """Waits a little for the tries under way."""
         self._loop = None
-        if self._working is not None:
-            self._working.cancel()
-            await asyncio.wait([self._working])
         if self._trying:
             _, left = await asyncio.wait(self._trying.values(), timeout=LEAVE_SECONDS)
             for one in left:
@@ -96,7 +94,7 @@ class Deliveries:
     def wake(self) -> None:
         """Looks for what is due once the transaction under way has ended; from any thread."""
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._woken.set)
+            self._loop.call_soon_threadsafe(self._engine.duties.wake, DUTY)
 
     def samples(self) -> list[Sample]:
         """How much waits, and for how long."""

@@ -49,9 +49,5 @@ class Triggers:
     async def startup(self, engine: Engine) -> None:
         engine.state[SCHEDULES].start()
 
-    @hookimpl
-    async def shutdown(self, engine: Engine) -> None:
-        await engine.state[SCHEDULES].stop()
-
 
 triggers = Triggers()

@@ -16,6 +16,7 @@ from .store import SCHEDULE
 
 log = logging.getLogger(__name__)
 FAR = timedelta(hours=1)
+DUTY = "schedules"
 LONGEST_SLEEP = 60.0
 """Longest sleep in seconds, because the clock may be set."""
 
@@ -28,22 +29,15 @@ class Schedules:
         self._clock = clock
         self._changed = asyncio.Event()
         self._started = self._looked = datetime.max.replace(tzinfo=UTC)
-        self._keeping: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Starts firing; earlier times count as missed."""
+        """Fires while this node leads; times before its start count as missed, even if it comes to lead later."""
         self._started = self._clock()
-        self._keeping = asyncio.create_task(self._keep())
-
-    async def stop(self) -> None:
-        """Stops firing."""
-        if self._keeping is not None:
-            self._keeping.cancel()
-            await asyncio.wait([self._keeping])
+        self._engine.duties.add(DUTY, self._keep, self._changed.set)
 
     def wake(self) -> None:
         """Recomputes when the next schedule is due."""
-        self._changed.set()
+        self._engine.duties.wake(DUTY)
 
     def create(self, conn: Connection, new: NewSchedule, owner: str) -> Row:
         """Creates a schedule whose tasks belong to the owner."""

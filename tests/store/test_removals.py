@@ -88,7 +88,7 @@ async def test_a_large_session_is_gone_at_once_and_its_rows_go_in_small_transact
     await begun(engine, client, session_id, **{"Idempotency-Key": "k"})
     log = await engine.journal.log(session_id)
     held = watch(engine, monkeypatch)
-    engine._clearing.cancel()
+    engine.duties.cancel("retention")
     await asyncio.sleep(0)
     assert (await client.delete(url + session_id)).status_code == 204
     assert await left(engine, session_id) > ROWS / 2
@@ -122,7 +122,7 @@ async def test_a_follower_that_is_behind_a_removal_is_shown_no_gap(served: tuple
     rows = [(session_id, n, b'{"content":"words"}') for n in range(last + 1, 10_000)]
     insert = "insert into events (session_id, n, type, data) values (?, ?, 'message_delta', ?)"
     await engine.db.write(lambda conn: conn.executemany(insert, rows).rowcount)
-    engine._clearing.cancel()
+    engine.duties.cancel("retention")
     frames = engine.journal.follow(await engine.journal.log(session_id), OpenEventRange(1))
     told = await anext(frames)
     assert (await client.delete(f"/api/v1/sessions/{session_id}")).status_code == 204
@@ -177,7 +177,7 @@ async def test_a_session_of_the_usual_size_leaves_nothing_behind_and_its_id_is_f
     session_id = new_uuid()
     await chat(client, "test", "hi", session_id=session_id)
     await engine.db.write(grow, session_id, 800)
-    engine._clearing.cancel()
+    engine.duties.cancel("retention")
     assert (await client.delete(f"/api/v1/sessions/{session_id}")).status_code == 204
     assert await left(engine, session_id) == 0
     assert (await chat(client, "test", "anew", session_id=session_id))[0].id == "1"

@@ -99,23 +99,22 @@ class Replays:
         """Starts with the replays that have been stored."""
         self._wake.set()
 
-    async def run(self, scope: anyio.CancelScope) -> None:
-        """Runs until the scope is cancelled; starts with replays that a stopped engine left unfinished."""
-        with scope:
-            while True:
-                self._wake.clear()
-                failed = False
-                try:
-                    for replay in await self._db.read(replays.running):
-                        await self._run(replay)
-                except StorageError as error:
-                    log.warning("a replay waits: %s", error)
-                    failed = True
-                except Exception:
-                    log.exception("a replay failed; it goes on in %g s", AGAIN_SECONDS)
-                    failed = True
-                with anyio.move_on_after(AGAIN_SECONDS if failed else None):
-                    await self._wake.wait()
+    async def run(self) -> None:
+        """Runs for ever; starts with replays that a stopped engine left unfinished."""
+        while True:
+            self._wake.clear()
+            failed = False
+            try:
+                for replay in await self._db.read(replays.running):
+                    await self._run(replay)
+            except StorageError as error:
+                log.warning("a replay waits: %s", error)
+                failed = True
+            except Exception:
+                log.exception("a replay failed; it goes on in %g s", AGAIN_SECONDS)
+                failed = True
+            with anyio.move_on_after(AGAIN_SECONDS if failed else None):
+                await self._wake.wait()
 
     async def stop(self, owners: Container[str]) -> None:
         """Stops the run of one of these owners, whose row is deleted; what it has cost is stored on return."""

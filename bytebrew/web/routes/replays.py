@@ -112,7 +112,7 @@ async def start_replay(engine: Engine, request: Request[NewReplay]) -> ReplayRep
         return _report_of(conn, replays.create(conn, request.actor, request.body, request.body.sessions))
 
     started = await request.write(start)
-    engine.replays.wake()
+    engine.duties.wake("replays")
     return started
 
 

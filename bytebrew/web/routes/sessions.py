@@ -213,7 +213,7 @@ async def delete_session(engine: Engine, request: Request[None]) -> None:
     for one in tree:
         engine.journal.forget(one)
     if more:
-        engine.retention.overdue.set()
+        engine.duties.wake("retention")
 
 
 async def cancel_turn(db: Database, runner: Runner, request: Request[None]) -> None:

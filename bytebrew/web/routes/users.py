@@ -68,7 +68,7 @@ async def forget_person(engine: Engine, request: Request[None]) -> Reply:
         return begun
 
     state = await engine.db.write(begin)
-    engine.forgettings.wake()
+    engine.duties.wake("forgettings")
     await asyncio.wait([end], timeout=WAIT_SECONDS)
     if end.done():
         return Reply(body=Forgotten(person=mask, status="done", counts=end.result().counts))
