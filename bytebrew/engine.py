@@ -52,7 +52,7 @@ from bytebrew.conversation.tools.questions import Questions
 from bytebrew.conversation.tools.read_result import ReadResult
 from bytebrew.conversation.tools.reserved_names import reserved_names
 from bytebrew.conversation.tools.tool_calls import ToolCalls, ToolSources
-from bytebrew.nodes.duties import Duties
+from bytebrew.nodes.duties import Duties, Loop
 from bytebrew.nodes.locks import Locks
 from bytebrew.nodes.node import Node
 from bytebrew.nodes.signals import Ids, SignalCentre
@@ -150,6 +150,8 @@ class Engine:
         self.tasks: Tasks = Tasks(self.db, self.runner, self.tools, core, self.record, self.publish, self.node)
         self.replays = Replays(self.db, self.journal, self.models, calls)
         self.forgettings = Forgettings(self.db, self.journal, self.runner, self.tasks, self.replays, self.personal_data)
+        self._loops: dict[str, Loop] = {"retention": self.retention, "forgettings": self.forgettings}
+        self._loops["replays"] = self.replays
 
         self._declare_config()
         self.started, self.started_at = time.monotonic(), now()
@@ -294,17 +296,13 @@ class Engine:
             stack.enter_context(self.folder.held())
             served = self.driver.served(self.db, self.migrations, self._check)
             self.journal.begin(epoch := await stack.enter_async_context(served))
-            await self.node.join(epoch)
-            stack.push_async_callback(self.node.leave)
-            living = await stack.enter_async_context(anyio.create_task_group())
-            beating = anyio.CancelScope()
-            stack.callback(beating.cancel)  # a start or a stop may take longer than a lease
-            living.start_soon(self.node.run, beating, self._adopt)
+            await stack.enter_async_context(self.node.lives(epoch, self._adopt))
             await self.db.write(versions.keep_all, self, self.sections, versions.ENGINE)
             if self.settings.core.config is not None:
                 await boot(self, self.settings.core.config)
             await self.follow_options()
-            self._add_duties()
+            for name, loop in self._loops.items():
+                self.duties.add(name, loop.run, loop.wake)
             await self.observers.start()
             stack.push_async_callback(self.notify, "shutdown")
             group = await stack.enter_async_context(anyio.create_task_group())
@@ -317,11 +315,6 @@ class Engine:
             self.duties.run(group)
             self._stack = stack.pop_all()
         return self
-
-    def _add_duties(self) -> None:
-        self.duties.add("retention", self.retention.run, self.retention.wake)
-        self.duties.add("forgettings", self.forgettings.run, self.forgettings.wake)
-        self.duties.add("replays", self.replays.run, self.replays.wake)
 
     async def _adopt(self, *, messages: bool = False) -> None:
         """Goes on with what this engine or a lost node has left open, or with `messages` that others have stored."""
@@ -352,7 +345,7 @@ class Engine:
     async def drain(self, seconds: float) -> None:
         """Rejects new work and waits for running work; after the time limit the rest is left to the next start."""
         self.runner.draining = True
-        self.duties.cancel("retention", "forgettings", "replays")
+        self.duties.cancel(*self._loops)
         self.tasks.wake()
         self.journal.close_open_ends()
         await self.runner.drain(seconds)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 import anyio
 from anyio.abc import TaskGroup
@@ -13,6 +14,16 @@ log = logging.getLogger(__name__)
 
 PAUSE = 5.0
 """Seconds before a duty that failed is begun again."""
+
+
+class Loop(Protocol):
+    """A loop of the engine that is a duty."""
+
+    async def run(self) -> None:
+        """Runs for ever, beginning with what a stopped engine left unfinished."""
+
+    def wake(self) -> None:
+        """Has the loop look for what there is to do."""
 
 
 class Duties:

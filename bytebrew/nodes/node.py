@@ -3,8 +3,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -46,34 +46,37 @@ class Node:
         self._epoch = 1
         self._away = False
 
-    async def join(self, epoch: int) -> None:
-        """Becomes a node with a new id, before anything else is written; `epoch` is that of the history."""
+    @asynccontextmanager
+    async def lives(self, epoch: int, adopt: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+        """Is a node within the block, before anything else is written; `epoch` is that of the history.
+
+        It says each second that it lives, and ends nodes that do not; `adopt` goes on with what it has taken over. A
+        connection of its own says so, as the writer may be busy; it is opened anew when it is lost. What the node
+        leaves open is for others.
+        """
         self._epoch = epoch
         if not self._db.driver.shared:
             self.led.set()
+            yield
             return
         self.id = await self._db.write(nodes.join, self._name(), __version__)
         self._db.driver.node = self.id
         self._look(await self._db.read(nodes.list_all))
+        beating = asyncio.create_task(self._run(adopt), name="lease")
+        beating.add_done_callback(self._stopped)
+        try:
+            yield
+        finally:
+            beating.cancel()
+            await asyncio.wait([beating])
+            with suppress(StorageError):  # its lease runs out
+                await self._db.write(nodes.leave, self.id)
+            self.id = self._db.driver.node = None
 
-    async def leave(self) -> None:
-        """Ends as a node: what it leaves open is for others."""
-        if self.id is None:
-            return
-        with suppress(StorageError):  # its lease runs out
-            await self._db.write(nodes.leave, self.id)
-        self.id = self._db.driver.node = None
-
-    async def run(self, scope: anyio.CancelScope, adopt: Callable[[], Awaitable[None]]) -> None:
-        """Says each second, until the scope is cancelled, that it lives, and ends nodes that do not.
-
-        `adopt` goes on with what it has taken over. A connection of its own says so, as the writer may be busy; it is
-        opened anew when it is lost.
-        """
-        if self.id is None:
-            return
-        with scope:
-            await self._run(adopt)
+    def _stopped(self, beating: "asyncio.Task[None]") -> None:
+        if not beating.cancelled() and (error := beating.exception()) is not None:
+            log.critical("the lease is renewed no more", exc_info=error)
+            self._db.end(Fenced())
 
     async def _run(self, adopt: Callable[[], Awaitable[None]]) -> None:
         driver = self._db.driver
