@@ -42,6 +42,7 @@ from bytebrew.conversation.agent_loop import AgentLoop
 from bytebrew.conversation.forgetting import Forgettings
 from bytebrew.conversation.model_calls import Models, of_catalog
 from bytebrew.conversation.recovery import recover
+from bytebrew.conversation.remote.requests import carry_out
 from bytebrew.conversation.replay.replays import Replays
 from bytebrew.conversation.runner import Runner
 from bytebrew.conversation.sub_agents import spawn
@@ -330,7 +331,7 @@ class Engine:
 
     async def _carry_out(self, _: Ids) -> None:
         """Does what other nodes ask of this one."""
-        if await self.runner.carry_out():
+        if self.node.id is not None and await carry_out(self.db, self.runner, self.node.id):
             await self._adopt(messages=True)
 
     async def __aexit__(self, *exc: object) -> None:

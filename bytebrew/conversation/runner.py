@@ -25,9 +25,8 @@ from bytebrew.conversation.remote import admission
 from bytebrew.conversation.remote.remote_turns import RemoteTurn, RemoteTurns, Removed
 from bytebrew.conversation.spending import payer_of
 from bytebrew.conversation.turn import Lane, Notify, OnBusy, Turn
-from bytebrew.nodes import session_requests, turn_states
+from bytebrew.nodes import turn_states
 from bytebrew.nodes.node import Node
-from bytebrew.nodes.session_requests import SessionRequest
 from bytebrew.nodes.signals import SignalCentre
 from bytebrew.store import notifications, turns
 from bytebrew.store.configuration import schemas
@@ -58,7 +57,7 @@ class Runner:
         signals: SignalCentre,
     ) -> None:
         self._db = db
-        self._node, self._signals = node, signals
+        self._node = node
         self.remote = RemoteTurns(db, journal, node, signals)
         self._journal = journal
         self._models = models
@@ -243,39 +242,13 @@ class Runner:
             await lane.current.wait_recorded(raise_storage_error=True)
         await self.remote.stop_session(session_id)
 
-    async def carry_out(self) -> bool:
-        """Does what other nodes have asked of the sessions of this node; whether there are messages for it."""
-        if self._node.id is None:
-            return False
-        known = {*self.turns}
-        work = await self._db.read(session_requests.work, self._node.id)
-        done = [one.n for one in work.requests if self._carry_out(one)]
-        if done:
-            await self._db.write(session_requests.done, done)
-        return not {*work.queued} <= known | self.turns.keys()
-
-    def _carry_out(self, request: SessionRequest) -> bool:
-        """Carries out a request about a session of this node; False for one of another's."""
-        lane = self.lanes.get(request.session_id)
-        if lane is None or not lane.current.admitted.done():
-            return False
-        for turn in (lane.current, *lane.waiting):
-            if request.turn_id not in ("", turn.id):
-                continue
-            if request.kind != "removed":
-                turn.cancel("cancelled")
-            elif turn in lane.waiting:
-                lane.waiting.remove(turn)
-                del self.turns[turn.id]
-                waiting_turns.removed(turn)
-        return True
-
     async def drain(self, seconds: float) -> None:
         """Rejects new turns; waits for the running ones, and stops the rest, which resume at the next start.
 
         Turns that wait for a person are stopped at once.
         """
         self.draining = True
+        self.remote.close(Draining())
         for turn in list(self.turns.values()):
             if turn.holds:  # an answer may take hours
                 turn.cancel("stopped")

@@ -346,10 +346,14 @@ class Journal:
                 raise log.error
             elif self.closing and isinstance(event_range, OpenEventRange):
                 return
-            elif self.closing and event_range.first is None:
+            elif self.closing and (event_range.first is None or self._is_remote(log)):
                 raise Draining
             elif not await log.changed(HEARTBEAT_SECONDS):
                 yield PING
+
+    def _is_remote(self, log: Log) -> bool:
+        """Whether other nodes append to a log."""
+        return self._changed is not None and log.session_id not in self.own
 
     def close_open_ends(self) -> None:
         """Ends the followers of open ranges."""

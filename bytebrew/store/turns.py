@@ -1,6 +1,7 @@
 """SQL for turns and their tool calls: one function per state change."""
 
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import Literal
 
 import msgspec
@@ -8,7 +9,7 @@ from msgspec import Struct, field
 from msgspec.structs import astuple, replace
 
 from bytebrew.base.errors import Conflict, NotFound
-from bytebrew.base.formats import now
+from bytebrew.base.formats import now, parse_time, rfc3339
 from bytebrew.contract.auth import VISITOR, Actor, account
 from bytebrew.contract.connection import Connection, Row
 from bytebrew.contract.face import EarlierTurn
@@ -98,6 +99,8 @@ class Unsaved(Struct, frozen=True):
 
 CLOSE_QUESTIONS = """update confirmations set status = case status when 'pending' then 'cancelled' else status end
   where turn_id = ?"""
+FIRED_SECONDS = 5
+"""How often `chat_last_fired_at` of a schema is stored where nodes share the database."""
 _OF_CALL = ", ".join(Spent.__struct_fields__[2:])
 
 
@@ -182,7 +185,12 @@ def admit(conn: Connection, new: NewTurn, first_event: int | None, node: int | N
     )
     if first_event is not None:
         messages.append(conn, new.session_id, new.id, [Message("user", new.message, attachments=new.attachments)])
-    conn.execute("update schemas set chat_last_fired_at = ? where name = ?", (moment, new.schema))
+    fired = "update schemas set chat_last_fired_at = ? where name = ?"
+    if node is None:
+        conn.execute(fired, (moment, new.schema))
+    else:  # rarely: transactions of all nodes wait for each other at this row
+        rested = rfc3339(parse_time(moment) - timedelta(seconds=FIRED_SECONDS))
+        conn.execute(f"{fired} and coalesce(chat_last_fired_at, '') < ?", (moment, new.schema, rested))
     if new.key is not None:
         idempotency.keep_turn(conn, new.key, new.id)
 

@@ -103,10 +103,11 @@ async def test_a_message_that_the_owner_never_took_is_answered_by_who_takes_over
 ) -> None:
     async with two([say("one"), asyncio.Event()], [say("one"), say(" more")], [say("two")]) as (a, b, _):
 
-        async def nothing() -> bool:
-            return False
+        async def nothing(ids: object) -> None:
+            pass
 
-        monkeypatch.setattr(a.engine.runner, "carry_out", nothing)
+        for inbox in a.engine.signals._inboxes["requests"]:
+            monkeypatch.setattr(inbox, "_receiver", nothing)
         first = Stream(a.http, "1")
         await first.until("message_delta")
         second = Stream(b.http, "2", session_id=first.session)
@@ -131,12 +132,14 @@ async def test_nothing_is_left_of_turns_that_were_followed() -> None:
         await eventually(lambda: _idle(a))
         assert len(asyncio.all_tasks()) <= tasks
         del first, second
-        for node in (a, b):
-            await node.engine.db.write(lambda conn: None)  # the writer keeps its last works
-        gc.collect()
-        for node in (a, b):
-            assert not node.engine.journal._logs
-            assert not node.engine.runner.remote._turns
+        await eventually(lambda: _is_empty(a))
+        await eventually(lambda: _is_empty(b))
+
+
+async def _is_empty(node: Node) -> bool:
+    await node.engine.db.write(lambda conn: None)  # the writer keeps its last works
+    gc.collect()
+    return not node.engine.journal._logs and not node.engine.runner.remote._turns
 
 
 async def _idle(node: Node) -> bool:
@@ -167,3 +170,21 @@ async def test_requests_at_another_node_take_effect_at_once(capsys: pytest.Captu
         with capsys.disabled():
             print(f"\n{what} at another node: p50 {found[count // 2] * 1000:.1f} ms, p99 {found[-1] * 1000:.1f} ms")
         assert found[count // 2] < 1.0
+
+
+async def test_a_node_that_stops_sends_its_clients_to_another() -> None:
+    gate = asyncio.Event()
+    async with two([say("one "), gate, say("more")]) as (a, b, _):
+        first = Stream(a.http, "1", key="k")
+        await first.until("message_delta")
+        again = Stream(b.http, "1", key="k")
+        await again.until("message_delta")
+        answer = asyncio.create_task(
+            b.http.post(URL, json={"message": "1", "stream": False}, headers={"idempotency-key": "k"})
+        )
+        await b.engine.drain(0)
+        assert (await again.whole())[-1] == "error"
+        assert data(again.events[-1])["code"] == "draining"
+        assert (await answer).status_code == 503
+        gate.set()
+        assert await first.whole() == ["message_delta", "message", "done"]

@@ -61,7 +61,7 @@ class RemoteTurn:
         self.log.notify()
 
     def end(self, error: EngineError) -> None:
-        """Ends it with an error: it is not stored any more."""
+        """Ends it with an error, for it is not stored any more, or this node stops."""
         self.status, self.failure, self.recorded = "cancelled", error, True
         self.log.notify()
 
@@ -72,9 +72,11 @@ class RemoteTurn:
 
     async def result(self, forms: Mapping[str, type[Event]]) -> TurnResult:
         """Its outcome, or what there is of it; raises the error of one that is not stored any more."""
+        if self.failure is not None and self.last is None:
+            raise self.failure
         if found := await self._db.scan(turn_results.result, self.id, forms, so_far=True):
             return found
-        raise self.failure or NotFound("The session was deleted")
+        raise NotFound("The session was deleted")
 
     async def wait_recorded(self, *, raise_storage_error: bool = False) -> None:
         """Waits until its end is stored; raises the error of a log that has ended."""
@@ -135,6 +137,12 @@ class RemoteTurns:
             else:
                 there = await self._db.read(sessions.owner, turn.session_id) is not None
                 turn.end(Removed() if there else NotFound("The session was deleted"))
+
+    def close(self, error: EngineError) -> None:
+        """Ends what follows turns of other nodes: this node stops."""
+        for turn in [*self._turns.values()]:
+            if not turn.recorded:
+                turn.end(error)
 
     async def running(self, session_id: str) -> str | None:
         """The id of the turn that runs in a session of another node."""
