@@ -1,0 +1,174 @@
+"""A node lives by its lease: who is not heard of is ended, and its work goes on elsewhere as after a restart."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import anyio
+import pytest
+
+from bytebrew.base.errors import Fenced, StorageError
+from bytebrew.base.formats import new_uuid
+from bytebrew.contract.connection import Connection
+from bytebrew.contract.events import MessageDelta
+from bytebrew.engine import Engine
+from bytebrew.nodes import node as node_module
+from bytebrew.store import nodes
+from bytebrew.testing import ScriptedProvider, Step, chat, client, engine, providing, scripted_schema
+from bytebrew.testing.postgres import Server, server
+
+pytestmark = pytest.mark.postgresql
+LEASE = 2.0
+
+
+@pytest.fixture(scope="module")
+def own() -> Iterator[Server]:
+    with server() as made:
+        yield made
+
+
+@pytest.fixture
+def url(own: Server, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """That of an empty database; leases end soon."""
+    monkeypatch.setattr(node_module, "LEASE_SECONDS", LEASE)
+    monkeypatch.setattr(node_module, "BEAT_SECONDS", 0.2)
+    name = f"e{abs(hash(request.node.name))}"
+    own.execute(f"create database {name} owner bytebrew")
+    return own.url(name)
+
+
+@asynccontextmanager
+async def running(url: str, data: Path, *answers: list[Step]) -> AsyncIterator[Engine]:
+    """A node, with the key that all have."""
+    provider = ScriptedProvider(*(answers or ([MessageDelta(content="from another")],)))
+    (data / "keys").mkdir(parents=True, exist_ok=True)
+    (data / "keys" / "secrets.key").write_text("07" * 32)
+    settings = {"BYTEBREW_DATABASE_URL": url, "BYTEBREW_DISABLED_PLUGINS": "knowledge,memory"}
+    async with engine(providing(provider), data=data, settings=settings) as made:
+        yield made
+
+
+async def until(holds: Callable[[], object], seconds: float = 30) -> None:
+    with anyio.fail_after(seconds):
+        while not holds():
+            await asyncio.sleep(0.02)
+
+
+async def begun(first: Engine, session_id: str) -> "asyncio.Task[object]":
+    """A chat whose turn has committed its first delta, and then waits."""
+
+    async def say() -> object:
+        async with client(first) as http:
+            return await chat(http, "test", "hi", session_id=session_id)
+
+    task = asyncio.create_task(say())
+    await until(lambda: (log := first.journal._logs.get(session_id)) and log.committed >= 1)
+    return task
+
+
+async def status(on: Engine, session_id: str) -> str:
+    sql = "select status from turns where session_id = ?"
+    return str((await on.db.read(lambda conn: conn.execute(sql, (session_id,)).fetchone()))[0])
+
+
+async def completed(on: Engine, session_id: str) -> None:
+    with anyio.fail_after(30):
+        while await status(on, session_id) != "completed":
+            await asyncio.sleep(0.05)
+
+
+def _kinds(conn: Connection, session_id: str) -> list[str]:
+    return [row[0] for row in conn.execute("select type from events where session_id = ? order by n", (session_id,))]
+
+
+async def ended(node: AsyncExitStack, chats: "asyncio.Task[object]") -> None:
+    await node.aclose()
+    await asyncio.wait([chats])
+    chats.exception()
+
+
+async def test_a_node_that_is_not_heard_of_is_ended_and_can_write_nothing_more(url: str, tmp_path: Path) -> None:
+    session_id = new_uuid()
+    slow: list[Step] = [MessageDelta(content="from "), 60.0]
+    async with AsyncExitStack() as first, running(url, tmp_path / "b") as other:
+        lost = await first.enter_async_context(running(url, tmp_path / "a", slow))
+        await scripted_schema(other)
+        chats = await begun(lost, session_id)
+        lost._living.cancel()  # it lives, and says so no more
+        await completed(other, session_id)
+        with pytest.raises(Fenced):
+            await lost.db.write(lambda conn: conn.execute("update sessions set title = 'late'"))
+        assert lost.db.lost.is_set()
+        with pytest.raises(StorageError):
+            await lost.db.read(nodes.list_all)
+        assert [one.id for one in await other.db.read(nodes.list_all)] == [other.node.id]
+        kinds = await other.db.read(_kinds, session_id)
+        assert kinds[-2:] == ["message", "done"]
+        assert kinds.count("done") == 1
+        await ended(first, chats)
+
+
+async def test_a_node_finds_out_by_its_next_sign_of_life_that_it_was_ended(url: str, tmp_path: Path) -> None:
+    async with running(url, tmp_path / "a") as first, running(url, tmp_path / "b") as other:
+        assert first.node.id is not None
+        assert other.node.id is not None
+        await other.db.write(nodes.take_over, first.node.id, other.node.id)
+        await asyncio.wait_for(first.db.lost.wait(), 10)
+        assert isinstance(first.db.fault, Fenced)
+
+
+async def test_the_lowest_node_leads_until_it_leaves(url: str, tmp_path: Path) -> None:
+    there, leave = asyncio.Event(), asyncio.Event()
+
+    async def lead() -> None:
+        async with running(url, tmp_path / "a") as leader:
+            assert leader.node.leads
+            there.set()
+            await leave.wait()
+
+    leading = asyncio.create_task(lead())
+    await asyncio.wait_for(there.wait(), 30)
+    async with running(url, tmp_path / "b") as other:
+        assert not other.node.leads
+        leave.set()
+        await leading
+        await asyncio.wait_for(other.node.led.wait(), 10)
+        assert [one.id for one in await other.db.read(nodes.list_all)] == [other.node.id]
+
+
+async def test_what_a_node_leaves_open_when_it_stops_goes_on_elsewhere(url: str, tmp_path: Path) -> None:
+    session_id = new_uuid()
+    slow: list[Step] = [MessageDelta(content="from "), 60.0]
+    async with AsyncExitStack() as first, running(url, tmp_path / "b") as other:
+        stopping = await first.enter_async_context(running(url, tmp_path / "a", slow))
+        await scripted_schema(other)
+        chats = await begun(stopping, session_id)
+        await ended(first, chats)
+        await completed(other, session_id)
+
+
+async def test_a_start_on_the_same_folder_does_not_wait_for_the_lease(url: str, tmp_path: Path) -> None:
+    async with running(url, tmp_path / "a") as first:
+        await scripted_schema(first)
+        before = first.node.id
+        rows = await first.db.read(nodes.list_all)
+    sql = "insert into nodes (id, name, version, started_at, seen) values (?, ?, ?, ?, ?)"
+    async with running(url, tmp_path / "c") as third:  # the row that a killed one would leave
+        await third.db.write(lambda conn: conn.execute(sql, (before, rows[0].name, "1", rows[0].started_at, 0.0)))
+        async with running(url, tmp_path / "a") as again:
+            assert {one.id for one in await again.db.read(nodes.list_all)} == {third.node.id, again.node.id}
+
+
+async def test_nodes_that_were_all_away_from_the_database_do_not_end_each_other(
+    url: str, tmp_path: Path, own: Server
+) -> None:
+    async with running(url, tmp_path / "a") as first, running(url, tmp_path / "b") as other:
+        await asyncio.to_thread(own.kill)
+        await asyncio.sleep(1.5 * LEASE)
+        await asyncio.to_thread(own.start)
+        await until(lambda: first.db.outage.fault is None and other.db.outage.fault is None)
+        await asyncio.sleep(1.5 * LEASE)
+        assert not first.db.lost.is_set()
+        assert not other.db.lost.is_set()
+        assert {one.id for one in await first.db.read(nodes.list_all)} == {first.node.id, other.node.id}
