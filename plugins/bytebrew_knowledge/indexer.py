@@ -188,8 +188,8 @@ class Indexer:
                         if building.replaces:
                             raise
                         target, fault = None, f"Only words are searched, the embedding model failed: {error.message}"
-                words = await db.read(search_terms.words, batch, file.base_id)
-                chunks = [indexes.Chunk(*each[0], *each[1:]) for each in zip(batch, vectors, words, strict=True)]
+                terms = await db.read(search_terms.term_vectors, batch, file.base_id)
+                chunks = [indexes.Chunk(*each[0], *each[1:]) for each in zip(batch, vectors, terms, strict=True)]
                 if not await db.write(indexes.add, file, building, done, chunks, fault):
                     return
                 done += len(chunks)

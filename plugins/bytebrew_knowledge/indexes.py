@@ -11,7 +11,7 @@ from bytebrew import Connection, now
 
 from . import bases, postgres
 from .files import Waiting
-from .postgres import Words
+from .postgres import Terms
 from .search_terms import base_term
 
 READER = 2
@@ -35,7 +35,7 @@ class Chunk(NamedTuple):
     heading: str
     text: str
     vector: bytes | None
-    words: Words | None
+    terms: Terms | None
     """What PostgreSQL searches; SQLite's index divides the text itself."""
 
 
@@ -79,8 +79,8 @@ def add(
         return False
     base = base_term(file.base_id)
     rows = [(base, index.id, position, *chunk[:3]) for position, chunk in enumerate(chunks, done + 1)]
-    if words := [chunk.words for chunk in chunks if chunk.words is not None]:
-        postgres.insert(conn, index.id, rows, words)
+    if terms := [chunk.terms for chunk in chunks if chunk.terms is not None]:
+        postgres.insert(conn, index.id, rows, terms)
     else:
         sql = "insert into knowledge_chunks (base, index_id, position, heading, text, vector) values (?, ?, ?, ?, ?, ?)"
         conn.executemany(sql, rows)

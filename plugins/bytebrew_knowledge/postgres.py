@@ -11,7 +11,7 @@ from bytebrew import Connection, Tokenizer
 from .dialect import SCOPE
 from .vectors import has_pgvector, pgvector
 
-Words = tuple[str, int]
+Terms = tuple[str, int]
 """The words of a chunk as a `tsvector`, and their number."""
 BATCH = 200
 """Chunks that are completed per transaction."""
@@ -38,7 +38,8 @@ _RANKED = f"""with terms as materialized (
       / (often + {K1} * ({1 - B} + {B} * length / cast(:average as double precision)))) as score, id
   from found group by id order by score, id limit :limit"""  # noqa: S608
 _OTHERS = f"""select c.id from knowledge_chunks c
-  where c.words @@ cast(:query as tsquery) and c.index_id in (select i.id from {SCOPE}) limit :limit"""  # noqa: S608
+  where c.words @@ cast(:query as tsquery) and c.index_id in (select i.id from {SCOPE})
+  order by c.id limit :limit"""  # noqa: S608
 _TEXTS = "select id, heading, text from knowledge_chunks where id in (select cast(value as bigint) from json_each(?))"
 _INSERT = """insert into knowledge_chunks (base, index_id, position, heading, text, vector, words, length)
   values (?, ?, ?, ?, ?, ?, cast(? as tsvector), ?)"""
@@ -88,7 +89,7 @@ def marked(conn: Connection, ids: Sequence[int], terms: Sequence[str]) -> Iterat
             yield row["id"], *tokenizer.marked(row["heading"], row["text"], terms)
 
 
-def words(texts: Sequence[tuple[str, str]], base: str) -> Sequence[Words]:
+def term_vectors(texts: Sequence[tuple[str, str]], base: str) -> Sequence[Terms]:
     """The words of chunks of a base."""
     with Tokenizer() as tokenizer:
         return tokenizer.vectors(texts, base_mark(base))
@@ -99,7 +100,7 @@ def base_mark(base: str) -> str:
     return "=" + base.replace("-", "")
 
 
-def insert(conn: Connection, index_id: int, chunks: Sequence[tuple[Any, ...]], vectors: Sequence[Words]) -> None:
+def insert(conn: Connection, index_id: int, chunks: Sequence[tuple[Any, ...]], vectors: Sequence[Terms]) -> None:
     """Stores chunks with their words; `chunks` are rows up to the vector."""
     rows = [(*chunk, *vector) for chunk, vector in zip(chunks, vectors, strict=True)]
     if has_pgvector(conn):
@@ -113,7 +114,7 @@ def complete(conn: Connection) -> bool:
     """Adds the words of a batch of chunks that came from another store; returns whether there may be more."""
     rows = conn.execute(_INCOMPLETE, (BATCH,)).fetchall()
     for row in rows:
-        vector = words([(row["heading"], row["text"])], row["base"])[0]
+        vector = term_vectors([(row["heading"], row["text"])], row["base"])[0]
         conn.execute(_COMPLETE, (*vector, row["id"]))
         conn.execute(_LENGTH, (vector[1], row["index_id"]))
     return len(rows) == BATCH

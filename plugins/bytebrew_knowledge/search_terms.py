@@ -14,7 +14,7 @@ from bytebrew import Connection, dialect
 
 from . import postgres
 from .dialect import COUNT, MARKED, OTHERS, RANKED
-from .postgres import Words, rarity
+from .postgres import Terms, rarity
 from .vectors import fill_pgvector, install_pgvector
 
 CANDIDATES = 50
@@ -64,9 +64,9 @@ def base_term(base_id: str) -> str:
     return base_id.replace("-", "")
 
 
-def words(conn: Connection, texts: Sequence[tuple[str, str]], base: str) -> Sequence[Words | None]:
+def term_vectors(conn: Connection, texts: Sequence[tuple[str, str]], base: str) -> Sequence[Terms | None]:
     """The words of chunks of a base, to be stored with them, unless the database divides texts itself."""
-    return postgres.words(texts, base) if dialect(conn) == "postgresql" else [None] * len(texts)
+    return postgres.term_vectors(texts, base) if dialect(conn) == "postgresql" else [None] * len(texts)
 
 
 def prepare(conn: Connection) -> None:

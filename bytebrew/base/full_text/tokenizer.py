@@ -76,18 +76,18 @@ class Tokenizer:
             found += [WordVector(_vector(own, marks), length) for own, length in zip(positions, lengths, strict=True)]
         return found
 
-    def phrases(self, words: Iterable[str]) -> dict[str, Phrase]:
+    def phrases(self, terms: Iterable[str]) -> dict[str, Phrase]:
         """The words of a query that have a token, with these."""
-        wanted = [*words]
+        wanted = [*dict.fromkeys(terms)]
         tokens: dict[str, list[str]] = {}
         for n, token, _, _ in self._tokens([("", word) for word in wanted]):
             tokens.setdefault(wanted[n], []).append(token)
         return {word: Phrase(" <-> ".join(map(Tokenizer.quoted, own)), (*own,)) for word, own in tokens.items()}
 
-    def marked(self, heading: str, body: str, words: Iterable[str]) -> tuple[str, str]:
+    def marked(self, heading: str, body: str, terms: Iterable[str]) -> tuple[str, str]:
         """The texts with each word that matches one of the query's between the characters 2 and 3."""
         self._fill([(heading, body)])
-        query = " OR ".join('"{}"'.format(word.replace('"', '""')) for word in words)
+        query = " OR ".join('"{}"'.format(word.replace('"', '""')) for word in terms)
         row = self._conn.execute(_MARKED, (query,)).fetchone() if query else None
         return row or (heading, body)
 
