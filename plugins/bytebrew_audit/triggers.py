@@ -10,7 +10,7 @@ _COLUMNS = """audit_tool_calls (turn_id, call_id, parent_call_id, session_id, ag
   tool_name, input, output, status, duration_ms, user_id, confirmed_by, created_at)"""
 _REST = """coalesce(nullif(s.user_sub, ''), case when s.owner like 'user:%' then substr(s.owner, 6) else s.owner end),
   (select f.answered_by from confirmations f where f.turn_id = c.turn_id and f.call_id = c.call_id
-    and f.kind <> 'client_tool' order by f.answered_at desc limit 1),
+    and f.kind <> 'client_tool' order by f.answered_at desc nulls last limit 1),
   coalesce(c.started_at, c.asked_at)
   from tool_calls c join turns t on t.id = c.turn_id join sessions own on own.id = t.session_id
   left join schemas x on x.name = own.schema and t.parent_turn_id is null left join agents e on e.id = x.entry_agent_id

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import aiosqlite
+import anyio
 
 from bytebrew.contract.store import StoreConnection
 
@@ -24,12 +25,15 @@ class WorkConnection(aiosqlite.Connection):
 async def open_connection(connect: Callable[[], StoreConnection], error: type[Exception]) -> WorkConnection:
     """An open connection of any driver; if opening fails, its thread has ended before the error is raised.
 
+    A cancelled caller still gets it, to close it.
+
     Why: aiosqlite lets that thread run on for a moment; if the event loop is closed before it ends, it raises an
     unhandled exception. Upstream: none known. Delete when: awaiting a connection waits for its thread.
     """
     connection = WorkConnection(connect, 64)  # type: ignore[arg-type]  # it calls no other member than a StoreConnection has
     try:
-        await connection
+        with anyio.CancelScope(shield=True):
+            await connection
     except (error, MemoryError):
         await asyncio.to_thread(connection._thread.join)
         raise
