@@ -16,7 +16,7 @@ WORKERS := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHON
 
-.PHONY: help run test test-peers test-shipped test-faults test-faults-all test-fuzz chaos cluster check fix docs recording pictures vendored lock bench binary dist stale
+.PHONY: help run test test-postgres test-peers test-shipped test-faults test-faults-all test-fuzz chaos cluster check fix docs recording pictures vendored lock bench binary dist stale
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /	/' | sort
@@ -34,6 +34,9 @@ run: $(BIN)/bytebrew ## Set up and start the engine on http://127.0.0.1:8443
 
 test: $(VENV)/.dev ## Set up and run the tests, but for those below
 	$(MEMORY:%=TMPDIR=%) PYTHONHASHSEED=0 $(BIN)/pytest -m "not peers and not slow and not shipped and not postgresql" -n $(WORKERS) --dist worksteal --hypothesis-profile=ci
+
+test-postgres: $(VENV)/.dev ## Run the tests and the kills on a PostgreSQL server, which they start
+	BYTEBREW_TEST_STORE=postgresql $(MEMORY:%=TMPDIR=%) PYTHONHASHSEED=0 $(BIN)/pytest -m "not peers and not shipped and not sqlite and (not slow or kills)" -n $(WORKERS) --dist worksteal --hypothesis-profile=ci
 
 test-peers: $(VENV)/.dev ## Run the tests against foreign servers, which this sets up under .cache/
 	tests/peers/setup.sh

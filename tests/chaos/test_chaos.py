@@ -11,6 +11,7 @@ from tests.chaos.vendor import vendor
 SECONDS = 30 if "ALL_FAULTS" in os.environ else 10
 
 
+@pytest.mark.kills
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 async def test_no_promise_is_broken_while_the_world_is_hostile() -> None:

@@ -48,6 +48,7 @@ async def _read_until(client: httpx.AsyncClient, events: int, **body: Any) -> tu
         return response.headers["x-session-id"], _events(raw)
 
 
+@pytest.mark.kills
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 async def test_what_a_client_saw_before_kill_9_is_there_after_it_and_the_rest_follows(tmp_path: Path) -> None:

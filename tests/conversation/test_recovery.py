@@ -659,6 +659,7 @@ async def test_an_engine_that_dies_after_any_transaction_goes_on_where_it_was(
     assert asked >= 1
 
 
+@pytest.mark.kills
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 async def test_kill_9_after_any_event_repeats_nothing(processes: Setup) -> None:

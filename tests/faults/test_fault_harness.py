@@ -330,6 +330,7 @@ def records() -> Iterator[tuple[int, int]]:
             yield at, next(runs)
 
 
+@pytest.mark.kills
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("side", ["before", "after"])
@@ -352,6 +353,7 @@ async def test_killed_at_a_record(side: str, tmp_path: Path) -> None:
         assert "unknown_outcome" in engines.asked or EVERY > 1
 
 
+@pytest.mark.kills
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 async def test_killed_again_at_a_record_while_it_is_taken_up(tmp_path: Path) -> None:
@@ -375,6 +377,7 @@ async def test_killed_again_at_a_record_while_it_is_taken_up(tmp_path: Path) -> 
         assert 5 < at < 100
 
 
+@pytest.mark.kills
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 async def test_killed_at_random_instants(tmp_path: Path) -> None:

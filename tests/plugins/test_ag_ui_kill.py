@@ -30,6 +30,7 @@ async def again(http: httpx.AsyncClient, url: str) -> bytes:
     return answer.content
 
 
+@pytest.mark.kills
 @pytest.mark.slow
 @pytest.mark.parametrize("second", ["The sky is", "A pony is"])
 @pytest.mark.parametrize("by", ["url", "run"])

@@ -10,6 +10,7 @@ from tests.conversation.test_confirmations import Setup, configure
 from tests.plugins.ui_page import API, Page
 
 
+@pytest.mark.kills
 @pytest.mark.slow
 @pytest.mark.parametrize("second", ["The sky is", "A pony is"])
 async def test_a_page_that_is_loaded_after_a_kill_shows_what_the_model_says_in_the_end(

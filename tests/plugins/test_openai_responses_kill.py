@@ -17,6 +17,7 @@ async def rest_of(client: httpx.AsyncClient, response_id: str, after: int) -> st
     return (await client.get(f"{AT}/{response_id}", params=query)).text.removeprefix(": ok\n\n")
 
 
+@pytest.mark.kills
 @pytest.mark.slow
 @pytest.mark.parametrize("second", ["The sky is", "A pony is"])
 async def test_the_stream_goes_on_behind_the_last_event_and_is_the_same_when_it_is_read_again(

@@ -98,6 +98,7 @@ def entries(client: Client, verb: str) -> Counter[str]:
         return Counter(row["what"] for row in conn.execute(SEEN, (verb,)))
 
 
+@pytest.mark.kills
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("side", ["before", "after"])
@@ -117,6 +118,7 @@ async def test_every_change_has_its_one_entry_whenever_the_engine_is_killed(side
         assert all(count == 1 for what, count in removed.items() if not what.startswith("task "))
 
 
+@pytest.mark.kills
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 async def test_a_repeat_after_a_kill_between_the_commit_and_the_answer_is_answered_and_has_its_entry(
