@@ -36,7 +36,7 @@ test: $(VENV)/.dev ## Set up and run the tests, but for those below
 	$(MEMORY:%=TMPDIR=%) PYTHONHASHSEED=0 $(BIN)/pytest -m "not peers and not slow and not shipped and not postgresql" -n $(WORKERS) --dist worksteal --hypothesis-profile=ci
 
 test-postgres: $(VENV)/.dev ## Run the tests and the kills on a PostgreSQL server, which they start
-	BYTEBREW_TEST_STORE=postgresql $(MEMORY:%=TMPDIR=%) PYTHONHASHSEED=0 $(BIN)/pytest -m "not peers and not shipped and not sqlite and (not slow or kills)" -n $(WORKERS) --dist worksteal --hypothesis-profile=ci
+	BYTEBREW_TEST_STORE=postgresql $(MEMORY:%=TMPDIR=%) PYTHONHASHSEED=0 $(BIN)/pytest -m "not peers and not shipped and not sqlite and (not slow or kills or postgresql)" -n $(WORKERS) --dist worksteal --hypothesis-profile=ci
 
 test-peers: $(VENV)/.dev ## Run the tests against foreign servers, which this sets up under .cache/
 	tests/peers/setup.sh
@@ -47,10 +47,10 @@ test-shipped: $(VENV)/.dev ## Build what is shipped and run the tests against it
 	$(BIN)/pytest -m shipped -rs -n 2 --dist loadfile
 
 test-faults: $(VENV)/.dev ## Kill and flood the engine, and fail each ninth of its operations: what CI runs
-	$(BIN)/pytest -m slow -n 2 --dist worksteal
+	$(BIN)/pytest -m "slow and not postgresql" -n 2 --dist worksteal
 
 test-faults-all: $(VENV)/.dev ## Kill the engine at every record and fail every operation once, in half an hour
-	ALL_FAULTS=1 $(BIN)/pytest -m slow -n 2 --dist worksteal
+	ALL_FAULTS=1 $(BIN)/pytest -m "slow and not postgresql" -n 2 --dist worksteal
 
 test-fuzz: $(VENV)/.dev ## Send every route a thousand requests, by chance others each time
 	FUZZ_EXAMPLES=1000 $(BIN)/pytest -n auto --dist load tests/web/test_fuzz.py
