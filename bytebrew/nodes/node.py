@@ -16,6 +16,7 @@ from bytebrew.contract.connection import Connection
 from bytebrew.store import nodes
 from bytebrew.store.database.aiosqlite_fixes import WorkConnection, open_connection
 from bytebrew.store.database.database import Database
+from bytebrew.store.database.outage import patient
 from bytebrew.store.nodes import NodeRow
 from bytebrew.version import __version__
 
@@ -45,6 +46,7 @@ class Node:
         self._seen: dict[int, tuple[float, float]] = {}
         self._epoch = 1
         self._away = False
+        self._taken = asyncio.Event()
 
     @asynccontextmanager
     async def lives(self, epoch: int, adopt: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
@@ -62,33 +64,52 @@ class Node:
         self.id = await self._db.write(nodes.join, self._name(), __version__)
         self._db.driver.node = self.id
         self._look(await self._db.read(nodes.list_all))
-        beating = asyncio.create_task(self._run(adopt), name="lease")
-        beating.add_done_callback(self._stopped)
+        tasks = [
+            asyncio.create_task(self._run(), name="lease"),
+            asyncio.create_task(self._adopt(adopt), name="takeover"),
+        ]
+        for task in tasks:
+            task.add_done_callback(self._stopped)
         try:
             yield
         finally:
-            beating.cancel()
-            await asyncio.wait([beating])
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
             with suppress(StorageError):  # its lease runs out
                 await self._db.write(nodes.leave, self.id)
             self.id = self._db.driver.node = None
 
     def _stopped(self, beating: "asyncio.Task[None]") -> None:
         if not beating.cancelled() and (error := beating.exception()) is not None:
-            log.critical("the lease is renewed no more", exc_info=error)
+            log.critical("the %s has ended", beating.get_name(), exc_info=error)
             self._db.end(Fenced())
 
-    async def _run(self, adopt: Callable[[], Awaitable[None]]) -> None:
+    async def _adopt(self, adopt: Callable[[], Awaitable[None]]) -> None:
+        """Goes on with what was taken over, beside the signs of life, as it may be much."""
+        patient.set(True)
+        while True:
+            await self._taken.wait()
+            self._taken.clear()
+            try:
+                await adopt()
+            except Exception:
+                log.exception("what another node left open could not be taken up; trying again in a moment")
+                self._taken.set()
+                await asyncio.sleep(BEAT_SECONDS)
+
+    async def _run(self) -> None:
         driver = self._db.driver
         while not self._db.lost.is_set():
             try:
-                connection = await open_connection(driver.open, driver.error)
+                with anyio.CancelScope(shield=True):  # else one that opens just then is never closed
+                    connection = await open_connection(driver.open, driver.error)
             except (driver.error, MemoryError) as error:
                 self._missed(error)
                 await asyncio.sleep(BEAT_SECONDS)
                 continue
             try:
-                await self._beat_forever(connection, adopt)
+                await self._beat_forever(connection)
             except driver.error as error:
                 self._missed(error)
             finally:
@@ -102,7 +123,7 @@ class Node:
             self._away = True
             log.warning("the lease is not renewed: %s", self._db.driver.fault(error) or error)
 
-    async def _beat_forever(self, connection: WorkConnection, adopt: Callable[[], Awaitable[None]]) -> None:
+    async def _beat_forever(self, connection: WorkConnection) -> None:
         while self.id is not None:
             begun = time.monotonic()
             rows, epoch = await connection.run(partial(_beat, self.id))
@@ -115,7 +136,7 @@ class Node:
                 self._db.end(Fenced("The history has a new epoch, as after a failover; this node starts anew"))
                 return
             if await self._end_lost() or await self._take_orphans(connection):
-                await adopt()
+                self._taken.set()
             await asyncio.sleep(max(0.0, begun + BEAT_SECONDS - time.monotonic()))
 
     def _look(self, rows: list[NodeRow]) -> None:

@@ -63,7 +63,6 @@ async def nodes(
                     "BYTEBREW_DATA_DIR": str(data),
                     "BYTEBREW_BOOTSTRAP_ADMIN_TOKEN": ADMIN,
                     "BYTEBREW_DRAIN_SECONDS": "0",
-                    "BYTEBREW_DISABLED_PLUGINS": "knowledge,memory",
                     "BYTEBREW_DATABASE_URL": databases.url_of(Path(folder)),
                     **(settings or {}),
                 }

@@ -44,7 +44,7 @@ async def running(url: str, data: Path, *answers: list[Step]) -> AsyncIterator[E
     provider = ScriptedProvider(*(answers or ([MessageDelta(content="from another")],)))
     (data / "keys").mkdir(parents=True, exist_ok=True)
     (data / "keys" / "secrets.key").write_text("07" * 32)
-    settings = {"BYTEBREW_DATABASE_URL": url, "BYTEBREW_DISABLED_PLUGINS": "knowledge,memory"}
+    settings = {"BYTEBREW_DATABASE_URL": url}
     async with engine(providing(provider), data=data, settings=settings) as made:
         yield made
 
@@ -95,7 +95,8 @@ async def test_a_node_that_is_not_heard_of_is_ended_and_can_write_nothing_more(u
         lost = await first.enter_async_context(running(url, tmp_path / "a", slow))
         await scripted_schema(other)
         chats = await begun(lost, session_id)
-        lost._living.cancel()  # it lives, and says so no more
+        name = f"lease of node {lost.node.id}"  # it lives, and says so no more
+        next(task for task in asyncio.all_tasks() if task.get_name() == name).cancel()
         await completed(other, session_id)
         with pytest.raises(Fenced):
             await lost.db.write(lambda conn: conn.execute("update sessions set title = 'late'"))

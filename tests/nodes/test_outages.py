@@ -33,7 +33,7 @@ def own() -> Iterator[Server]:
 
 @asynccontextmanager
 async def running(url: str, provider: ScriptedProvider, data: Path) -> AsyncIterator[tuple[Engine, httpx.AsyncClient]]:
-    settings = {"BYTEBREW_DATABASE_URL": url, "BYTEBREW_DISABLED_PLUGINS": "knowledge,memory"}
+    settings = {"BYTEBREW_DATABASE_URL": url}
     async with served_engine(providing(provider), data=data, settings=settings) as (engine, client):
         yield engine, client
 
