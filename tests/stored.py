@@ -69,3 +69,13 @@ def rows(data: Path, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any
     """What a query returns."""
     with opened(data) as conn:
         return [tuple(row) for row in conn.execute(sql, parameters)]
+
+
+def everything(data: Path) -> bytes:
+    """All bytes of the database: its files, or what the rows of all tables have."""
+    if not ON_POSTGRESQL:
+        return b"".join(file.read_bytes() for file in data.glob("bytebrew.db*"))
+    with opened(data) as conn:
+        names = conn.execute("select tablename from pg_tables where schemaname = 'public'").fetchall()
+        values = [value for row in names for found in conn.execute(f"select * from {row[0]}") for value in found]
+    return b"\n".join(value if isinstance(value, bytes) else str(value).encode() for value in values)

@@ -21,7 +21,7 @@ from bytebrew.store.queries.events import read_events
 from bytebrew.store.sessions import SESSIONS
 from bytebrew.store.tasks import TASKS
 from tests.receiver import Received
-from tests.stored import ON_POSTGRESQL, opened
+from tests.stored import ON_POSTGRESQL, everything, opened
 
 ENDS = ("done", "error")
 OPEN = ("queued", "running")
@@ -140,7 +140,7 @@ def callbacks(conn: Connection, seen: Seen, *, idle: bool = True) -> list[str]:
 
 def erased(path: Path, seen: Seen) -> list[str]:
     """No file of the database has the name of a person who is forgotten."""
-    data = b"".join(one.read_bytes() for one in path.glob("bytebrew.db*")) if seen.forgotten else b""
+    data = everything(path) if seen.forgotten else b""
     return [f"{name} is in the files of the database" for name in seen.forgotten if name.encode() in data]
 
 

@@ -19,7 +19,7 @@ from tests.commands import BYTEBREW, install
 from tests.plugins.test_mcp import DOUBLE, PATH, stdio, world
 from tests.plugins.test_mcp_faults import connected, until
 from tests.processes import serving
-from tests.stored import changed
+from tests.stored import changed, everything
 from tests.tables import check_refusal
 
 
@@ -53,7 +53,7 @@ async def test_arguments_are_in_no_answer_no_log_no_entry_and_not_in_the_file(
         assert '"args"' in dry.text
     assert "hunter" not in "".join([*texts, caplog.text])
     assert "MCP server double: --token ***" in caplog.text
-    assert b"hunter" not in b"".join(file.read_bytes() for file in tmp_path.glob("bytebrew.db*"))
+    assert b"hunter" not in everything(tmp_path)
 
 
 @pytest.mark.parametrize(

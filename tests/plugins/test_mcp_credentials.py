@@ -12,6 +12,7 @@ from bytebrew.testing import ADMIN
 from tests.mcp_double import Web
 from tests.plugins.test_mcp import PATH, stdio, world
 from tests.plugins.test_mcp_faults import until
+from tests.stored import everything
 from tests.tables import check_refusal
 
 KEY, LINE, VALUE = "key-hunter22", "line-hunter33", "env-hunter44"
@@ -208,7 +209,7 @@ async def test_no_word_of_a_server_repeats_what_it_was_given(
         )
     said = "\n".join([*texts, caplog.text])
     assert "hunter22" not in said.replace(ADMIN, "")
-    assert b"hunter22" not in b"".join(file.read_bytes() for file in tmp_path.glob("bytebrew.db*"))
+    assert b"hunter22" not in everything(tmp_path)
 
 
 async def test_half_a_secret_or_a_line_of_one_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:

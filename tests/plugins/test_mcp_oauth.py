@@ -18,6 +18,7 @@ from bytebrew.testing import chat, token
 from tests.oauth_double import Authority
 from tests.plugins.test_mcp import PATH, World, world
 from tests.plugins.test_mcp_faults import until
+from tests.stored import everything
 from tests.tables import check_refusal
 
 CONNECTIONS = "/api/v1/connections"
@@ -323,7 +324,7 @@ async def test_no_secret_is_told_or_stored_in_the_clear(tmp_path: Path, caplog: 
         secrets += [form[name] for _, form, _ in web.forms for name in ("code", "code_verifier") if name in form]
         assert len(secrets) > 4
         logged = [one.getMessage() for one in caplog.records if one.name.partition(".")[0] not in ("httpx", "httpcore")]
-        stored = b"".join(path.read_bytes() for path in tmp_path.glob("bytebrew.db*"))
+        stored = everything(tmp_path)
         for secret in secrets:
             assert all(secret not in line for line in logged)
             assert secret.encode() not in stored

@@ -12,6 +12,7 @@ from bytebrew_mcp.header_params import encoded, marked, mirrored
 from bytebrew.testing import served_engine
 from tests.mcp_double import Web
 from tests.plugins.test_mcp import PATH, stdio, world
+from tests.stored import everything
 from tests.tables import check_refusal, token_with
 
 OFF: dict[str, Any] = {"enabled": False}
@@ -61,7 +62,7 @@ async def test_no_secret_is_in_an_answer_or_in_the_file(tmp_path: Path) -> None:
         await w.add(env={"TOKEN": "hunter22"}, headers={"X-Key": "hunter33"}, auth_key="hunter44", **OFF)
         texts = [(await w.client.get(path)).text for path in (PATH, f"{PATH}/double")]
         assert "hunter" not in "".join(texts)
-    assert b"hunter" not in b"".join(file.read_bytes() for file in tmp_path.glob("bytebrew.db*"))
+    assert b"hunter" not in everything(tmp_path)
 
 
 @pytest.mark.parametrize(
