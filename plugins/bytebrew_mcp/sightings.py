@@ -67,7 +67,7 @@ def note(conn: Connection, server_id: str, listed: Iterable[Listed]) -> dict[str
     digests, moment = {one.definition.name: one.digest for one in listed}, now()
     conn.executemany(
         """insert into mcp_sightings (server_id, tool, digest, first_seen_at) values (?1, ?2, ?3, ?4)
-        on conflict (server_id, tool) do update set digest = ?3, changed_at = ?4 where digest <> ?3""",
+        on conflict (server_id, tool) do update set digest = ?3, changed_at = ?4 where mcp_sightings.digest <> ?3""",
         [(server_id, tool, digest, moment) for tool, digest in digests.items()],
     )
     conn.execute(

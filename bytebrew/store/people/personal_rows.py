@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec import Raw
 
-from bytebrew.contract.connection import Connection, placeholders
+from bytebrew.contract.connection import Connection, insert, placeholders
 from bytebrew.contract.governance.personal_data import Person, PersonalData, names_of
 from bytebrew.store import sessions
 
@@ -181,16 +181,16 @@ def _forget_usage(conn: Connection, person: Person) -> int:
 
 
 def _mask_sums(conn: Connection, person: Person, table: str, key: Sequence[str], sums: Sequence[str], day: str) -> None:
-    columns = ", ".join((*key, *sums))
-    masked = ", ".join("?" if name == "key" else name for name in (*key, *sums))
-    added = ", ".join(f"{name} = {name} + excluded.{name}" for name in sums)
     where = f"kind = 'token' and day = ? and key in ({placeholders(person.names)})"
-    conn.execute(
-        f"""insert into {table} ({columns}) select {masked} from {table} where {where}
-        on conflict ({", ".join(key)}) do update set {added}""",
-        (person.mask, day, *person.names),
-    )
-    conn.execute(f"delete from {table} where {where}", (day, *person.names))
+    named = (day, *person.names)
+    added = ", ".join(f"{name} = {name} + ?" for name in sums)
+    same = " and ".join(f"{name} = ?" for name in key)
+    for row in conn.execute(f"select {', '.join((*key, *sums))} from {table} where {where}", named).fetchall():
+        masked = {**dict(row), "key": person.mask}
+        values = [masked[name] for name in (*sums, *key)]
+        if not conn.execute(f"update {table} set {added} where {same}", values).rowcount:
+            insert(conn, table, masked)
+    conn.execute(f"delete from {table} where {where}", named)
 
 
 def _export_replays(conn: Connection, person: Person) -> Iterator[dict[str, Any]]:
