@@ -65,8 +65,8 @@ class Node:
         self._db.driver.node = self.id
         self._look(await self._db.read(nodes.list_all))
         tasks = [
-            asyncio.create_task(self._run(), name="lease"),
-            asyncio.create_task(self._adopt(adopt), name="takeover"),
+            asyncio.create_task(self._run(), name=f"lease of node {self.id}"),
+            asyncio.create_task(self._adopt(adopt), name=f"takeover by node {self.id}"),
         ]
         for task in tasks:
             task.add_done_callback(self._stopped)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import anyio
@@ -19,7 +19,7 @@ from bytebrew.testing import ScriptedProvider, Step, chat, client, engine, provi
 from bytebrew.testing.postgres import Server, server
 
 pytestmark = pytest.mark.postgresql
-LEASE = 2.0
+LEASE = 5.0
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +47,32 @@ async def running(url: str, data: Path, *answers: list[Step]) -> AsyncIterator[E
     settings = {"BYTEBREW_DATABASE_URL": url}
     async with engine(providing(provider), data=data, settings=settings) as made:
         yield made
+
+
+class Apart:
+    """A node in a task of its own, which may end before nodes that were started after it, or after those before it."""
+
+    def __init__(self, url: str, data: Path, *answers: list[Step]) -> None:
+        self._leaving = asyncio.Event()
+        self._engine: asyncio.Future[Engine] = asyncio.get_running_loop().create_future()
+        self._running = asyncio.create_task(self._run(running(url, data, *answers)))
+
+    async def _run(self, starting: AbstractAsyncContextManager[Engine]) -> None:
+        try:
+            async with starting as made:
+                self._engine.set_result(made)
+                await self._leaving.wait()
+        except Exception as error:
+            if self._engine.done():
+                raise
+            self._engine.set_exception(error)
+
+    async def __aenter__(self) -> Engine:
+        return await self._engine
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._leaving.set()
+        await self._running
 
 
 async def until(holds: Callable[[], object], seconds: float = 30) -> None:
@@ -82,17 +108,10 @@ def _kinds(conn: Connection, session_id: str) -> list[str]:
     return [row[0] for row in conn.execute("select type from events where session_id = ? order by n", (session_id,))]
 
 
-async def ended(node: AsyncExitStack, chats: "asyncio.Task[object]") -> None:
-    await node.aclose()
-    await asyncio.wait([chats])
-    chats.exception()
-
-
 async def test_a_node_that_is_not_heard_of_is_ended_and_can_write_nothing_more(url: str, tmp_path: Path) -> None:
     session_id = new_uuid()
     slow: list[Step] = [MessageDelta(content="from "), 60.0]
-    async with AsyncExitStack() as first, running(url, tmp_path / "b") as other:
-        lost = await first.enter_async_context(running(url, tmp_path / "a", slow))
+    async with running(url, tmp_path / "b") as other, Apart(url, tmp_path / "a", slow) as lost:
         await scripted_schema(other)
         chats = await begun(lost, session_id)
         name = f"lease of node {lost.node.id}"  # it lives, and says so no more
@@ -107,7 +126,8 @@ async def test_a_node_that_is_not_heard_of_is_ended_and_can_write_nothing_more(u
         kinds = await other.db.read(_kinds, session_id)
         assert kinds[-2:] == ["message", "done"]
         assert kinds.count("done") == 1
-        await ended(first, chats)
+    await asyncio.wait([chats])
+    chats.exception()
 
 
 async def test_a_node_finds_out_by_its_next_sign_of_life_that_it_was_ended(url: str, tmp_path: Path) -> None:
@@ -120,20 +140,11 @@ async def test_a_node_finds_out_by_its_next_sign_of_life_that_it_was_ended(url: 
 
 
 async def test_the_lowest_node_leads_until_it_leaves(url: str, tmp_path: Path) -> None:
-    there, leave = asyncio.Event(), asyncio.Event()
-
-    async def lead() -> None:
-        async with running(url, tmp_path / "a") as leader:
-            assert leader.node.leads
-            there.set()
-            await leave.wait()
-
-    leading = asyncio.create_task(lead())
-    await asyncio.wait_for(there.wait(), 30)
+    first = Apart(url, tmp_path / "a")
+    assert (await first.__aenter__()).node.leads
     async with running(url, tmp_path / "b") as other:
         assert not other.node.leads
-        leave.set()
-        await leading
+        await first.__aexit__()
         await asyncio.wait_for(other.node.led.wait(), 10)
         assert [one.id for one in await other.db.read(nodes.list_all)] == [other.node.id]
 
@@ -141,11 +152,12 @@ async def test_the_lowest_node_leads_until_it_leaves(url: str, tmp_path: Path) -
 async def test_what_a_node_leaves_open_when_it_stops_goes_on_elsewhere(url: str, tmp_path: Path) -> None:
     session_id = new_uuid()
     slow: list[Step] = [MessageDelta(content="from "), 60.0]
-    async with AsyncExitStack() as first, running(url, tmp_path / "b") as other:
-        stopping = await first.enter_async_context(running(url, tmp_path / "a", slow))
-        await scripted_schema(other)
-        chats = await begun(stopping, session_id)
-        await ended(first, chats)
+    async with running(url, tmp_path / "b") as other:
+        async with Apart(url, tmp_path / "a", slow) as stopping:
+            await scripted_schema(other)
+            chats = await begun(stopping, session_id)
+        await asyncio.wait([chats])
+        chats.exception()
         await completed(other, session_id)
 
 
