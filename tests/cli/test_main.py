@@ -22,6 +22,7 @@ from bytebrew.testing import ADMIN, served_engine
 from tests.archives import database, unpacked
 from tests.commands import BYTEBREW, environment, install, run, start
 from tests.processes import plugins_folder, serving
+from tests.stored import ON_POSTGRESQL
 from tests.tables import SCOPES
 
 HEADERS = {"Authorization": f"Bearer {ADMIN}"}
@@ -188,6 +189,7 @@ def test_a_data_folder_that_cannot_be_is_a_bad_setting(tmp_path: Path) -> None:
     assert "BYTEBREW_DATA_DIR: " in done.stderr
 
 
+@pytest.mark.sqlite
 def test_a_damaged_database_is_told_in_words(tmp_path: Path) -> None:
     (tmp_path / "bytebrew.db").write_bytes(b"no database" * 1000)
     for arguments in (("serve",), ("token", "list")):
@@ -250,7 +252,7 @@ def test_tokens_are_made_listed_and_revoked_at_once(running: bool, tmp_path: Pat
     settings = {"BYTEBREW_DATA_DIR": str(tmp_path)}
 
     def token(*arguments: str) -> str:
-        fresh = not (tmp_path / "bytebrew.db").exists()
+        fresh = not ON_POSTGRESQL and not (tmp_path / "bytebrew.db").exists()
         done = run("token", *arguments, settings=settings)
         assert (done.returncode, "bytebrew.db is new; BYTEBREW_DATA_DIR" in done.stderr) == (0, fresh)
         return done.stdout
@@ -306,6 +308,7 @@ def test_a_token_that_cannot_be_is_told_in_words(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("arguments", [("token", "list"), ("token", "revoke", "x")], ids=["list", "revoke"])
 def test_a_command_that_can_only_look_makes_no_data_folder(arguments: tuple[str, ...], tmp_path: Path) -> None:
     done = run(*arguments, settings={"BYTEBREW_DATA_DIR": str(tmp_path / "data")})
@@ -338,6 +341,7 @@ def test_a_name_is_taken_until_its_token_is_revoked(tmp_path: Path) -> None:
     assert codes == [0, 1, 0, 0]
 
 
+@pytest.mark.sqlite
 def test_a_backup_is_whole_while_turns_are_written(tmp_path: Path) -> None:
     plugins, data = plugins_folder(tmp_path / "plugins"), tmp_path / "data"
     settings = {"BYTEBREW_PLUGINS_DIR": str(plugins), "BYTEBREW_DATA_DIR": str(data)}
@@ -377,6 +381,7 @@ def test_a_backup_is_whole_while_turns_are_written(tmp_path: Path) -> None:
     assert not list(data.glob(".backup-*"))
 
 
+@pytest.mark.sqlite
 def test_a_backup_can_be_served_from(tmp_path: Path) -> None:
     with serving(tmp_path / "data") as engine:
         url = f"{engine.url}/api/v1"
@@ -388,6 +393,7 @@ def test_a_backup_can_be_served_from(tmp_path: Path) -> None:
         assert httpx.get(url, headers=HEADERS).json()["messages"][-1]["content"] == whole["message"]
 
 
+@pytest.mark.sqlite
 def test_a_backup_replaces_nothing_and_needs_a_database(tmp_path: Path) -> None:
     settings = {"BYTEBREW_DATA_DIR": str(tmp_path)}
     done = run("backup", str(tmp_path / "copy.db"), settings=settings)
@@ -406,7 +412,8 @@ def test_what_the_engine_writes_is_its_owners_alone(tmp_path: Path) -> None:
         assert httpx.post(chat, headers=HEADERS, json={"message": "hi", "stream": False}).status_code == 200
         running = modes(data)
         assert engine.stop() == 0
-    assert {"bytebrew.db", "bytebrew.db-wal", "bytebrew.db-shm", "engine.lock", "keys/secrets.key"} <= set(running)
+    database = set() if ON_POSTGRESQL else {"bytebrew.db", "bytebrew.db-wal", "bytebrew.db-shm"}
+    assert database | {"engine.lock", "keys/secrets.key"} <= set(running)
     for name, mode in (running | modes(data)).items():
         assert mode == ("700" if (data / name).is_dir() else "600"), name
 
