@@ -1,8 +1,9 @@
 """The database of a data folder as tests look into it, whichever store the tests run on."""
 
+import atexit
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,29 @@ def changed(data: Path) -> Iterator[Connection]:
         conn.execute("begin" if ON_POSTGRESQL else "begin immediate")
         yield conn
         conn.execute("commit")
+
+
+@contextmanager
+def scratch() -> Iterator[Connection]:
+    """A connection to a database with all tables and no rows; what is changed there is rolled back."""
+    conn = _scratch()
+    conn.execute("begin")
+    try:
+        yield conn
+    finally:
+        conn.execute("rollback")
+
+
+@cache
+def _scratch() -> Connection:
+    stack = ExitStack()
+    atexit.register(stack.close)
+    data = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    on_store({"BYTEBREW_DATA_DIR": str(data)})
+    if not ON_POSTGRESQL:
+        with Engine({"BYTEBREW_DATA_DIR": str(data)}).migrated():
+            pass
+    return stack.enter_context(opened(data))
 
 
 def rows(data: Path, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:

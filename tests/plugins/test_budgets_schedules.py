@@ -1,9 +1,11 @@
 """Any schedule of reservations, settlements and losses against a model that is a dictionary."""
 
-import sqlite3
 from collections import defaultdict
-from typing import Any, cast
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
+import pytest
 from bytebrew_budgets import store
 from bytebrew_budgets.definition import NewBudget, Rate
 from bytebrew_budgets.store import Bound, Full, Held
@@ -20,23 +22,21 @@ from hypothesis.stateful import (
 )
 
 from bytebrew import Connection
+from tests.stored import scratch
 
 CAPS = {"all": 40_000, "each": 9_000}
 WINDOWS = ("2027-01-01T00:00:00Z", "2027-01-01T01:00:00Z")
 RATE = Rate(2, 3)
 
 
-def database() -> Connection:
+@contextmanager
+def database() -> Iterator[Connection]:
     """The plugin's tables, with a budget of all and one of each token."""
-    conn = sqlite3.connect(":memory:")
-    conn.row_factory = sqlite3.Row
-    for migration in store.MIGRATIONS:
-        conn.executescript(cast("str", migration.sql))
-    conn.execute("pragma foreign_keys = on")
-    for name, cap in CAPS.items():
-        new = NewBudget(name=name, per="all" if name == "all" else "token", tokens=cap, window="hour")
-        store.create(conn, new, lambda conn, budget: budget)
-    return conn
+    with scratch() as conn:
+        for name, cap in CAPS.items():
+            new = NewBudget(name=name, per="all" if name == "all" else "token", tokens=cap, window="hour")
+            store.create(conn, new, lambda conn, budget: budget)
+        yield conn
 
 
 class Schedule(RuleBasedStateMachine):
@@ -44,9 +44,16 @@ class Schedule(RuleBasedStateMachine):
 
     held = Bundle("held")
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.opened = ExitStack()
+
+    def teardown(self) -> None:
+        self.opened.close()
+
     @initialize()
     def begin(self) -> None:
-        self.conn = database()
+        self.conn = self.opened.enter_context(database())
         self.ids = {one.budget.name: one.id for one in store.list_all(self.conn)}
         self.calls = 0
         self.used: dict[tuple[str, str, str], int] = defaultdict(int)
@@ -137,6 +144,7 @@ class Schedule(RuleBasedStateMachine):
         assert held == sum(amount for parts in self.reserved.values() for _, amount in parts)
 
 
+@pytest.mark.timeout(180)
 def test_any_schedule_of_reservations_keeps_to_the_cap() -> None:
     run_state_machine_as_test(Schedule)
 
@@ -149,17 +157,19 @@ def test_any_schedule_of_reservations_keeps_to_the_cap() -> None:
 def test_what_is_reserved_fits_into_every_budget(
     budgets: list[tuple[int, int, int]], input_tokens: int, max_tokens: int
 ) -> None:
-    conn = database()
-    bounds = {}
-    for n, (cap, input_rate, output_rate) in enumerate(budgets):
-        new = NewBudget(name=f"b{n}", tokens=cap + 1, window="hour")
-        made = store.create(conn, new, lambda conn, budget: budget)
-        bounds[Bound(made.id, made.budget.name, "tokens", "", WINDOWS[0])] = Rate(input_rate, output_rate)
-    found = store.hold(conn, "call", "turn", bounds, input_tokens, max_tokens)
-    rows = conn.execute("select b.cap, s.reserved from budgets_spent s join budgets b on b.id = s.budget").fetchall()
-    if isinstance(found, Full):
-        assert not rows
-    else:
-        assert len(rows) == len(budgets)
-        assert all(reserved <= cap for cap, reserved in rows)
-        assert 1 <= found.max_tokens <= max_tokens
+    with database() as conn:
+        bounds = {}
+        for n, (cap, input_rate, output_rate) in enumerate(budgets):
+            new = NewBudget(name=f"b{n}", tokens=cap + 1, window="hour")
+            made = store.create(conn, new, lambda conn, budget: budget)
+            bounds[Bound(made.id, made.budget.name, "tokens", "", WINDOWS[0])] = Rate(input_rate, output_rate)
+        found = store.hold(conn, "call", "turn", bounds, input_tokens, max_tokens)
+        rows = conn.execute(
+            "select b.cap, s.reserved from budgets_spent s join budgets b on b.id = s.budget"
+        ).fetchall()
+        if isinstance(found, Full):
+            assert not rows
+        else:
+            assert len(rows) == len(budgets)
+            assert all(reserved <= cap for cap, reserved in rows)
+            assert 1 <= found.max_tokens <= max_tokens
