@@ -75,6 +75,7 @@ COMMITS = {
     "mcp-6": "665e9b0f",
     "statistics-1": "ac8e1be4",
     "core-34": "2b8676d8",
+    "core-35": "230c6e39",
     "mcp-7": "4819acf5",
 }
 """The commits that added a migration, after that of the first tables; earlier ones changed those tables in place."""
