@@ -47,7 +47,14 @@ from bytebrew.base.visible_text import visible
 from bytebrew.contract.auth import VISITOR, Actor, Scope, Scopes, View
 from bytebrew.contract.auth_mode import AuthMode
 from bytebrew.contract.catalog import CatalogEntry, CatalogModel, CatalogProvider
-from bytebrew.contract.configuration.config_section import ConfigDialect, ConfigSection, Node, Place, Problem
+from bytebrew.contract.configuration.config_section import (
+    ConfigDialect,
+    ConfigSection,
+    Node,
+    Place,
+    Problem,
+    section_changed,
+)
 from bytebrew.contract.configuration.runtime_option import Option, expired_before, option_value
 from bytebrew.contract.connection import Connection, Row, dialect, insert, placeholders, update
 from bytebrew.contract.engine import (
@@ -388,6 +395,7 @@ __all__ = [
     "resolved",
     "rfc3339",
     "rows_of",
+    "section_changed",
     "sign",
     "tool",
     "update",

@@ -17,9 +17,11 @@ from bytebrew.base.http_client.client import Http
 from bytebrew.base.machine import descriptors
 from bytebrew.base.machine.clock import WallClock
 from bytebrew.base.settings import Core, Settings
+from bytebrew.chosen_store import driver_of
 from bytebrew.config import first_entities, versions
 from bytebrew.config.core_options import core_options
 from bytebrew.config.import_export import boot
+from bytebrew.config.section_changes import SectionChanges
 from bytebrew.config.sections import core_sections
 from bytebrew.contract.auth import SCOPES, Scope, Scopes
 from bytebrew.contract.auth_mode import AuthMode
@@ -36,7 +38,6 @@ from bytebrew.contract.hookspecs import Propagator
 from bytebrew.contract.messages import ModelRequest
 from bytebrew.contract.provider import Provider
 from bytebrew.contract.route import Guard, ModelChooser, Route, taken_names
-from bytebrew.contract.store import Driver, Store
 from bytebrew.contract.tool import Call, Question, QuestionAnswer, SpawnLimits, Tool, Toolset
 from bytebrew.conversation.agent_loop import AgentLoop
 from bytebrew.conversation.forgetting import Forgettings
@@ -69,7 +70,6 @@ from bytebrew.store.moving.copy import check_no_copy
 from bytebrew.store.people import personal_rows
 from bytebrew.store.sqlite import migrations
 from bytebrew.store.sqlite.data_folder import DataFolder
-from bytebrew.store.sqlite.driver import SQLiteDriver
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ class Engine:
 
         self.folder = DataFolder(core.data_dir, worker)
         self.data_dir, self.secrets = self.folder.path, self.folder.secrets
-        self.driver = self._driver(core)
+        self.driver = driver_of(self.plugins, self.settings, self.folder)
         self.db = Database(self.driver)
         self.node = Node(self.db, self.folder.own)
         self.lock = Locks(self.db, self.node).held
@@ -151,26 +151,15 @@ class Engine:
         self.tasks: Tasks = Tasks(self.db, self.runner, self.tools, core, self.record, self.publish, self.node)
         self.replays = Replays(self.db, self.journal, self.models, calls)
         self.forgettings = Forgettings(self.db, self.journal, self.runner, self.tasks, self.replays, self.personal_data)
-        self._loops: dict[str, Loop] = {"retention": self.retention, "forgettings": self.forgettings}
-        self._loops["replays"] = self.replays
+        loops: tuple[Loop, ...] = (self.retention, self.forgettings, self.replays)
+        self._changes = SectionChanges(self)
+        self.signals.on("configuration", self._changes.look)
+        self._loops = {type(one).__name__.lower(): one for one in loops}
 
         self._declare_config()
         self.started, self.started_at = time.monotonic(), now()
         self._adopting, self._runs = anyio.Lock(), False
         self._stack = AsyncExitStack()
-
-    def _driver(self, core: Core) -> Driver:
-        if not core.database_url:
-            return SQLiteDriver(self.folder.database, core.db_synchronous)
-        stores: Registry[Store] = Registry("store")
-        self.plugins.declare("register_stores", _adding(stores, "scheme"), settings=self.settings)
-        scheme = core.database_url.partition("://")[0]
-        if scheme not in stores:
-            known = ", ".join(sorted(stores)) or "none"
-            raise SettingsError(
-                f"BYTEBREW_DATABASE_URL: no plugin registers a store for '{scheme[:20]}'; known: {known}"
-            )
-        return stores[scheme].driver(core.database_url)
 
     def _declare_auth(self) -> None:
         self.scopes = Scopes(self._known_scopes().values())
@@ -298,6 +287,7 @@ class Engine:
             served = self.driver.served(self.db, self.migrations, self._check)
             self.journal.begin(epoch := await stack.enter_async_context(served))
             await stack.enter_async_context(self.node.lives(epoch, self._adopt))
+            await self._changes.begin()
             await self.db.write(versions.keep_all, self, self.sections, versions.ENGINE)
             if self.settings.core.config is not None:
                 await boot(self, self.settings.core.config)
@@ -314,6 +304,8 @@ class Engine:
             self.signals.run(group)
             stack.callback(self.signals.stop)
             self.duties.run(group)
+            if self.node.id is not None:
+                await stack.enter_async_context(self._changes.followed())
             self._stack = stack.pop_all()
         return self
 

@@ -14,7 +14,7 @@ from bytebrew.base.formats import narrowed, struct_of
 from bytebrew.base.validation import did_you_mean
 from bytebrew.config.agent_warnings import missing
 from bytebrew.contract.auth import Actor
-from bytebrew.contract.configuration.config_section import ConfigSection
+from bytebrew.contract.configuration.config_section import ConfigSection, section_changed
 from bytebrew.contract.configuration.runtime_option import Options
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.engine import Engine
@@ -283,10 +283,12 @@ class SettingsSection(ConfigSection):
         except InvalidRequest as error:
             raise InvalidRequest(error.message, details=[Detail("$", one.message) for one in error.details]) from error
         changed_options.put(conn, name, value)
+        section_changed(conn, self.key)
 
     def delete(self, conn: Connection, engine: Engine, name: str) -> None:
         """Resets the setting to its default."""
         changed_options.reset(conn, name)
+        section_changed(conn, self.key)
 
     async def changed(self, engine: Engine) -> None:
         """Applies the settings."""

@@ -17,7 +17,7 @@ from bytebrew.base.errors import Detail, EngineError, InvalidRequest, NotFound, 
 from bytebrew.base.masking import MASK
 from bytebrew.base.validation import plain_json, readable, same_json
 from bytebrew.contract.auth import Actor
-from bytebrew.contract.configuration.config_section import ConfigSection
+from bytebrew.contract.configuration.config_section import ConfigSection, section_changed
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.engine import Engine
 from bytebrew.store.configuration import versions
@@ -130,6 +130,7 @@ class _Keeping:
         made = Stored(name=name, n=before.n + 1, content=content, credentials=sums)
         fields = ["name"] if action == "rename" else [] if content is None else differing(before, made)
         versions.add(self._conn, section.key, made, self._actor, action, fields, restores)
+        section_changed(self._conn, section.key)
 
     def _sums(self, section: ConfigSection, item: Mapping[str, Any]) -> dict[str, str]:
         """Digests of the fields with credentials, which only a holder of the key file can compute."""

@@ -1,5 +1,6 @@
 """The guard that reserves what a model call may cost in every budget that binds it."""
 
+import asyncio
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -34,6 +35,8 @@ from .windows import window_at, written
 T = TypeVar("T")
 UNKNOWN_OUTPUT = 4096
 """The `max_tokens` of a call whose agent has none, of a model that is not in the catalog: most take so many."""
+LOST_SECONDS = 10.0
+"""Pause between two looks at what nodes had reserved that are no more."""
 BUSY_SECONDS = 5
 """The Retry-After of a call that would fit if those that are running cost less than is reserved for them."""
 
@@ -62,14 +65,22 @@ class Budgets(SpendGuard):
 
     async def load(self) -> None:
         """Loads the budgets; counts in full what an engine that was killed had reserved."""
-
-        def lost(conn: Connection) -> None:
-            for near in store.settle_lost(conn):
-                self.publish(conn, near)
-
         self.use(await self.engine.db.read(store.list_all))
         if self.active:
-            await self.engine.db.write(lost)
+            await self.engine.db.write(self._settle_lost)
+        if self.engine.node.id is not None:
+            self.engine.duties.add("budgets", self._settle_forever, lambda: None)
+
+    def _settle_lost(self, conn: Connection) -> None:
+        for near in store.settle_lost(conn):
+            self.publish(conn, near)
+
+    async def _settle_forever(self) -> None:
+        """Counts what nodes had reserved that have ended since."""
+        while True:
+            if self.active:
+                await self.engine.db.write(self._settle_lost)
+            await asyncio.sleep(LOST_SECONDS)
 
     async def change(self, work: Callable[[Connection], T]) -> T:
         """Changes the stored budgets, then those in memory."""
@@ -99,7 +110,8 @@ class Budgets(SpendGuard):
         if not bounds:
             return None
         call_id, limit = new_uuid(), call.max_tokens or self._longest_answer(call)
-        held = await self.engine.db.write(store.hold, call_id, payer.turn_id, bounds, call.input_tokens, limit)
+        node = self.engine.node.id
+        held = await self.engine.db.write(store.hold, call_id, payer.turn_id, bounds, call.input_tokens, limit, node)
         if isinstance(held, Full):
             raise self._exceeded(held)
         notices = tuple(self._notice(bound, standing) for bound, standing in held.near)

@@ -50,6 +50,7 @@ create table budgets_reserved (
 create index budgets_reserved_budget on budgets_reserved (budget);
 """,
     ),
+    Migration(2, "alter table budgets_reserved add column node integer;"),
 )
 Resolve = Callable[[Connection, Budget], Budget]
 """Returns the budget with the subject of a token in place of its name."""
@@ -205,8 +206,11 @@ def hold(
     bounds: Mapping[Bound, Rate],
     input_tokens: int,
     max_tokens: int,
+    node: int | None = None,
 ) -> Held | Full:
     """Reserves the most that a call may cost, with a lower limit of its answer where that fits; Full if nothing fits.
+
+    `node` is the one that makes the call.
 
     All is decided before the first write, so that a refusal changes nothing.
     """
@@ -228,8 +232,8 @@ def hold(
             on conflict (budget, starts, key) do update set reserved = budgets_spent.reserved + excluded.reserved""",
             (bound.id, bound.starts, bound.key, amount),
         )
-        row = (call, bound.id, bound.starts, bound.key, amount, turn_id)
-        conn.execute("insert into budgets_reserved values (?, ?, ?, ?, ?, ?)", row)
+        row = (call, bound.id, bound.starts, bound.key, amount, turn_id, node)
+        conn.execute("insert into budgets_reserved values (?, ?, ?, ?, ?, ?, ?)", row)
     near = tuple((bound, at) for bound, _, at, warned in found if warned == _PUBLISHED)
     for bound, _ in near:
         _warn(conn, bound, _SHOWN)
@@ -257,10 +261,14 @@ def settle(conn: Connection, call: str, bound: Bound, spent: int | None) -> Near
 
 
 def settle_lost(conn: Connection) -> list[Near]:
-    """Counts in full what calls held when the engine was killed: their vendors may have charged for them."""
+    """Counts in full what calls of engines held that are no more: their vendors may have charged for them.
+
+    An engine that has its database alone finds only its own, from before its start.
+    """
     rows = conn.execute(
         """select r.call, r.budget, r.starts, r.key, b.name, b.usd from budgets_reserved r
-        join budgets b on b.id = r.budget order by r.call, r.budget"""
+        join budgets b on b.id = r.budget where r.node is null or r.node not in (select id from nodes)
+        order by r.call, r.budget"""
     ).fetchall()
     found = []
     for row in rows:

@@ -2,7 +2,9 @@
 
 import asyncio
 import hashlib
+import math
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,6 +47,10 @@ class Blob:
         self.size += len(data)
 
 
+ARRIVING_SECONDS = 3600.0
+"""How long a file may arrive at another engine that shares the folder, which does not say so."""
+
+
 class Blobs:
     """The folder of blobs; deletes unreferenced ones, except those that are not in the database yet."""
 
@@ -68,16 +74,25 @@ class Blobs:
 
     async def clear(self, engine: Engine, needed: Callable[[Connection], Set[str]], *, spools: bool = False) -> None:
         """Deletes unreferenced blobs and, with `spools`, spool files of an earlier run."""
-        there = await asyncio.to_thread(self._names)
+        there = await asyncio.to_thread(self._names, 0.0 if engine.node.id is None else ARRIVING_SECONDS)
         arriving = set(self._arriving)
         # a write, so that it runs after all pending writes
         kept = arriving | await engine.db.write(needed)
         await self.forget(name for name in there if name not in kept and (spools or not name.startswith(SPOOL)))
 
-    def _names(self) -> list[str]:
+    def _names(self, age: float) -> list[str]:
+        """The files that are at least so old, in seconds."""
         self.folder.mkdir(mode=0o700, exist_ok=True)
-        return [path.name for path in self.folder.iterdir() if path.is_file()]
+        last = time.time() - age
+        return [path.name for path in self.folder.iterdir() if path.is_file() and (not age or _changed(path) < last)]
 
     def _unlink(self, names: Iterable[str]) -> None:
         for name in names:
             (self.folder / name).unlink(missing_ok=True)
+
+
+def _changed(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:  # another engine has deleted it
+        return math.inf

@@ -49,11 +49,11 @@ class Indexer:
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def start(self) -> None:
-        """Starts, and resumes unfinished indexes."""
+    async def run(self) -> None:
+        """Indexes until it is cancelled, and resumes unfinished indexes."""
         await self._engine.db.write(indexes.refresh)
         self.wake()
-        self._begin(self._watch())
+        await self._watch()
 
     async def stop(self) -> None:
         """Stops; unfinished indexes are resumed at the next start."""

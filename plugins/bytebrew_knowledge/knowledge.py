@@ -34,6 +34,7 @@ from .search import Hit, Query, SearchResult, search
 log = logging.getLogger(__name__)
 
 MOST_RESULTS = 20
+DUTY = "knowledge"
 START_SECONDS = 5.0
 """How long the engine's start waits for the scan of folders; slower scans continue while it serves."""
 
@@ -64,32 +65,46 @@ class Knowledge(Toolset):
         )
         self._folders = Folders(engine, self._blobs, self._indexer.wake)
         self.folder = self._folders.path
+        self._starting: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Starts the indexer and scans the folders."""
-        await self._blobs.clear(self._engine, files.blobs, spools=True)
+        """Scans the folders and indexes while this node leads."""
         await self._engine.db.write(search_terms.prepare)
         while await self._engine.db.write(search_terms.complete):
             pass
-        await self._indexer.start()
-        self._starting = asyncio.create_task(self._begin())
-        await asyncio.wait([self._starting], timeout=START_SECONDS)
+        self._engine.duties.add(DUTY, self._run, self._indexer.wake)
+        if self._engine.node.leads:
+            await self._blobs.clear(self._engine, files.blobs, spools=True)
+            self._starting = asyncio.create_task(self._begin())
+            await asyncio.wait([self._starting], timeout=START_SECONDS)
 
     async def stop(self) -> None:
         """Stops the scans and the indexer."""
-        self._starting.cancel()
-        await asyncio.wait([self._starting])
+        if self._starting is not None:
+            self._starting.cancel()
+            await asyncio.wait([self._starting])
         await self._indexer.stop()
+
+    async def _run(self) -> None:
+        if self._starting is None:  # it did not lead at its start
+            await self._blobs.clear(self._engine, files.blobs, spools=True)
+            self._starting = asyncio.create_task(self._begin())
+        await self._indexer.run()
+
+    def _wake(self) -> None:
+        self._engine.duties.wake(DUTY)
 
     def samples(self) -> Iterator[Sample]:
         """Metrics of indexing."""
         return self._indexer.samples()
 
     async def follow(self) -> None:
-        """Updates every base from its folder, and deletes unreferenced blobs."""
+        """Updates every base from its folder, and deletes unreferenced blobs; the node that leads does so."""
+        if not self._engine.node.leads:
+            return
         await self._folders.follow()
         await self._blobs.clear(self._engine, files.blobs)
-        self._indexer.wake()
+        self._wake()
 
     async def _begin(self) -> None:
         try:
@@ -132,7 +147,7 @@ class Knowledge(Toolset):
             return base
 
         base = await self._engine.db.write(update)
-        self._indexer.wake()
+        self._wake()
         return base
 
     async def delete_base(self, key: str, record: Record) -> None:
@@ -144,7 +159,7 @@ class Knowledge(Toolset):
             return spare
 
         await self._blobs.forget(await self._engine.db.write(delete))
-        self._indexer.wake()
+        self._wake()
 
     async def upload(
         self, request: Request[AsyncIterator[bytes]], find: Callable[[Connection, str], str], key: str
@@ -165,7 +180,7 @@ class Knowledge(Toolset):
                 await self._blobs.forget([upload.blob])
                 raise
         await self._blobs.forget([spare])
-        self._indexer.wake()
+        self._wake()
         return file
 
     async def delete_file(self, base_ids: Sequence[str], key: str, record: Record) -> None:
@@ -177,7 +192,7 @@ class Knowledge(Toolset):
             return spare
 
         await self._blobs.forget([await self._engine.db.write(delete)])
-        self._indexer.wake()
+        self._wake()
 
     async def reindex(self, base_ids: Sequence[str], key: str = "", *, record: Record) -> None:
         """Queues a file of some bases, or all of them, for indexing."""
@@ -187,7 +202,7 @@ class Knowledge(Toolset):
             record(conn, None)
 
         await self._engine.db.write(reindex)
-        self._indexer.wake()
+        self._wake()
 
     async def search(self, query: Query) -> SearchResult:
         """The best chunks; files whose embedding model has changed are queued for indexing."""
@@ -195,7 +210,7 @@ class Knowledge(Toolset):
         if found.stale:
             for base_id in found.stale:
                 await self._engine.db.write(indexes.refresh, base_id, failed=False)
-            self._indexer.wake()
+            self._wake()
         return found
 
     async def search_for(self, agent: str, text: str, limit: int, threshold: float | None) -> list[Hit]:

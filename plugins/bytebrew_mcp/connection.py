@@ -70,6 +70,7 @@ class ServerConnection:
         self._idle.set()
         self._calls = 0
         self._probes = True
+        self._seen: set[str] = set()  # digests of definitions
         self._logged_error = ""
         self._last_error: tuple[str, str] | None = None
         self._mask_credentials = self._mask_values = masker((), 0)
@@ -146,6 +147,14 @@ class ServerConnection:
     def _remaining(self, seconds: float) -> float:
         now = asyncio.get_running_loop().time()
         return (now if self.away_since is None else self.away_since) + seconds - now
+
+    def follow(self, pinned: Mapping[str, pins.Pin], seen: Mapping[str, sightings.Sighting]) -> None:
+        """Takes decisions of another node, and lists the tools again if that has seen one which this has not."""
+        self.pins, self.sightings = pinned, seen
+        digests = {one.digest for one in seen.values()}
+        if digests - self._seen:
+            self._seen |= digests
+            self.relist()
 
     def relist(self) -> None:
         """Lists the tools again."""
@@ -333,6 +342,7 @@ class ServerConnection:
                 listed = await session.tools()
         except TimeoutError as error:
             raise ConnectionLost(f"did not list its tools within {seconds:g} s") from error
+        self._seen |= {one.digest for one in listed.values()}
         strict = self.server.pin == "block"
         if any(pins.is_new(one, self.pins, strict=strict) for one in listed.values()):
             self.pins = await self._engine.db.write(pins.add_new, self.server.id, tuple(listed.values()), strict=strict)

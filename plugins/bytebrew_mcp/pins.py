@@ -3,13 +3,17 @@
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from bytebrew import Connection, now, placeholders
+from bytebrew import Connection, now, placeholders, section_changed
 
 from . import store
 from .tool_definitions import Listed
 
 MAX_PINS = 2000
 """Limit of pins per server, so that a server that keeps renaming tools cannot fill the disk."""
+
+
+SECTION = "mcp_servers"
+"""The section of the configuration that pins belong to: all nodes follow a change of them."""
 
 
 class Pin(NamedTuple):
@@ -94,4 +98,7 @@ def _pin(conn: Connection, server_id: str, listed: Iterable[Listed]) -> None:
       on conflict (server_id, tool) do update set digest = excluded.digest, definition = excluded.definition,
         approved_at = null, approved_by = null"""
     moment = now()
-    conn.executemany(sql, [(server_id, one.definition.name, one.digest, one.text, moment) for one in listed])
+    rows = [(server_id, one.definition.name, one.digest, one.text, moment) for one in listed]
+    if rows:
+        conn.executemany(sql, rows)
+        section_changed(conn, SECTION)

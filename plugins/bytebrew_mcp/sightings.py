@@ -4,9 +4,9 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from bytebrew import Connection, Migration, NotFound, Person, PersonalData, now, placeholders
+from bytebrew import Connection, Migration, NotFound, Person, PersonalData, now, placeholders, section_changed
 
-from . import store
+from . import pins, store
 from .tool_definitions import Listed
 
 log = logging.getLogger(__name__)
@@ -75,6 +75,7 @@ def note(conn: Connection, server_id: str, listed: Iterable[Listed]) -> dict[str
         and tool not in (select tool from mcp_pins where server_id = ?)""",  # noqa: S608 - placeholders alone
         (server_id, *digests, server_id),
     )
+    section_changed(conn, pins.SECTION)
     return every(conn, server_id)
 
 
@@ -88,6 +89,7 @@ def withhold(conn: Connection, server_id: str, tool: str, digest: str, by: str) 
     )
     if not done.rowcount:
         raise NotFound(f"The tool '{tool[:255]}' is offered no more")
+    section_changed(conn, pins.SECTION)
     return every(conn, server_id)
 
 

@@ -111,12 +111,16 @@ class Servers(Toolset):
                     repinned, connection.server = connection.server.pin != row.pin, row
                     if repinned:
                         connection.relist()
+                    if self._engine.node.id is not None:
+                        connection.follow(*await self._decided(row))
                 else:
                     await self._replace(connection, row)
 
+    async def _decided(self, row: ServerRow) -> tuple[Mapping[str, pins.Pin], Mapping[str, sightings.Sighting]]:
+        return await self._engine.db.read(lambda conn: (pins.every(conn, row.id), sightings.every(conn, row.id)))
+
     async def _replace(self, old: ServerConnection | None, row: ServerRow) -> None:
-        pinned = await self._engine.db.read(pins.every, row.id)
-        seen = await self._engine.db.read(sightings.every, row.id)
+        pinned, seen = await self._decided(row)
         connection = self.connections[row.name] = connection_to(self._engine, row, pinned)
         connection.sightings = seen
         if old is not None:

@@ -47,21 +47,16 @@ class Worker:
         base = endpoint.rstrip("/")
         self._url = base if base.endswith("/v1/traces") else f"{base}/v1/traces"
         self._headers = {"Content-Type": "application/x-protobuf", **headers}
-        self._task: asyncio.Task[None] | None = None
         self._failures = 0
 
     async def start(self) -> None:
-        """Sets the cursor if it is the first start, and begins to export."""
+        """Sets the cursor if it is the first start, and exports while this node leads."""
         await self._engine.db.write(cursor.begin)
-        self._task = asyncio.create_task(self._run(), name="traces")
+        self._engine.duties.add("traces", self._run, lambda: None)
 
     async def stop(self) -> None:
-        """Stops, after a last export if the collector has taken the one before."""
-        if self._task is None:
-            return
-        self._task.cancel()
-        await asyncio.wait([self._task])
-        if not self._failures:
+        """A last export if the collector has taken the one before."""
+        if self._engine.node.leads and not self._failures:
             try:
                 with within(LAST_SECONDS):
                     await self._export_all()
@@ -69,10 +64,10 @@ class Worker:
                 log.info("the last traces are sent after the next start: %s", error)
 
     async def _run(self) -> None:
-        seen = -1
+        seen, alone = -1, self._engine.node.id is None
         while True:
             wait = TICK
-            if (commits := self._engine.db.commits) != seen:
+            if (commits := self._engine.db.commits) != seen or not alone:
                 try:
                     await self._export_all()
                     seen, self._failures = commits, 0
@@ -93,8 +88,12 @@ class Worker:
 
     async def _export_all(self) -> None:
         """Exports batch after batch until no ended turn is left."""
+        db, alone = self._engine.db, self._engine.node.id is None
         while True:
-            batch = await self._engine.db.read(cursor.following)
+            batch = await db.read(cursor.following)
+            if not alone and (batch.turns or batch.passed):
+                # a write excludes those of other nodes, so that no turn with a lower number is committed later
+                batch = await db.write(cursor.following)
             spans: list[Span] = []
             size = 0
             async with aclosing(self._made(batch)) as made:

@@ -13,6 +13,18 @@ from bytebrew.contract.connection import Connection
 from bytebrew.contract.engine import Engine
 
 
+def section_changed(conn: Connection, key: str) -> None:
+    """Has every node call `changed` of a section once the transaction is committed, within a second.
+
+    The engine does so with each new version of an item; a plugin, for what its section depends on besides.
+    """
+    conn.execute(
+        """insert into section_changes (section, n) values (?, 1)
+        on conflict (section) do update set n = section_changes.n + 1""",
+        (key,),
+    )
+
+
 class Problem(Detail, frozen=True):
     """An error at a position in the file; lines and columns count from 1."""
 

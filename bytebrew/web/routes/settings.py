@@ -6,7 +6,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from bytebrew.contract.configuration.config_section import section_changed
 from bytebrew.contract.configuration.runtime_option import CUSTOM, Option, Options
+from bytebrew.contract.connection import Connection
 from bytebrew.contract.entities import Live
 from bytebrew.contract.route import Request, Route
 from bytebrew.engine import Engine
@@ -62,7 +64,12 @@ async def put_setting(engine: Engine, request: Request[NewValue]) -> Setting:
     key = request.path["key"]
     value = engine.options.checked(key, request.body.value)
     option = engine.options.named(key)
-    setting = await request.write(lambda conn: _setting(option, (value, changed_options.put(conn, key, value))))
+
+    def put(conn: Connection) -> Setting:
+        section_changed(conn, "settings")
+        return _setting(option, (value, changed_options.put(conn, key, value)))
+
+    setting = await request.write(put)
     await engine.follow_options()
     return setting
 
@@ -70,7 +77,12 @@ async def put_setting(engine: Engine, request: Request[NewValue]) -> Setting:
 async def reset_setting(engine: Engine, request: Request[None]) -> None:
     """Takes a setting back to its default."""
     option = engine.options.named(request.path["key"])
-    await request.write(changed_options.reset, option.key)
+
+    def reset(conn: Connection) -> None:
+        section_changed(conn, "settings")
+        changed_options.reset(conn, option.key)
+
+    await request.write(reset)
     await engine.follow_options()
 
 

@@ -94,6 +94,11 @@ class Authorizations:
             await asyncio.wait(running, timeout=CLOSE_SECONDS)
 
     async def _refreshed_token(self, server: ServerRow, subject: str, rejected: str) -> str:
+        # two nodes that refresh at once would send the same refresh token, of which only the first is good
+        async with self._engine.lock(f"oauth {server.id} {subject}"):
+            return await self._renewed_token(server, subject, rejected)
+
+    async def _renewed_token(self, server: ServerRow, subject: str, rejected: str) -> str:
         grant = await self._engine.db.read(store.find, server, subject, self._engine)
         if grant is None:
             raise AuthorizationRequired("needs your authorization")

@@ -1,0 +1,122 @@
+"""What was in the memory of one process holds over all nodes: keys, locks, settings, credentials, duties."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+
+import anyio
+import pytest
+
+from bytebrew.contract.connection import Connection
+from tests.nodes.engines import Node, nodes
+
+pytestmark = pytest.mark.postgresql
+
+
+async def until(holds: Callable[[], Awaitable[bool]], seconds: float = 20) -> None:
+    with anyio.fail_after(seconds):
+        while not await holds():
+            await asyncio.sleep(0.02)
+
+
+async def test_a_key_that_comes_to_two_nodes_at_once_creates_one_thing_and_has_one_answer() -> None:
+    async with nodes((), ()) as [first, second]:
+        body = {"name": "made-once", "scopes": ["chat"]}
+        for n in range(8):
+            headers = {"Idempotency-Key": f"key-{n}"}
+            sent = {**body, "name": f"made-{n}"}
+            answers = await asyncio.gather(
+                *(one.http.post("/api/v1/auth/tokens", json=sent, headers=headers) for one in (first, second) * 2)
+            )
+            assert {answer.status_code for answer in answers} == {201}
+            assert len({answer.text for answer in answers}) == 1
+        stored = (await first.http.get("/api/v1/auth/tokens")).json()
+        assert sorted(one["name"] for one in stored) == ["bootstrap-admin", *(f"made-{n}" for n in range(8))]
+        assert not await first.engine.db.read(_locks)
+
+
+async def test_a_lock_excludes_the_blocks_of_other_nodes_until_its_node_ends() -> None:
+    async with nodes((), ()) as [first, second]:
+        inside, most = 0, 0
+
+        async def work(node: Node) -> None:
+            nonlocal inside, most
+            async with node.engine.lock("work"):
+                inside += 1
+                most = max(most, inside)
+                await asyncio.sleep(0.01)
+                inside -= 1
+
+        await asyncio.gather(*(work(node) for node in (first, second) * 5))
+        assert most == 1
+        taken, free = asyncio.Event(), asyncio.Event()
+
+        async def hold() -> None:
+            async with first.engine.lock("held"):
+                taken.set()
+                await free.wait()
+
+        holding = asyncio.create_task(hold())
+        await taken.wait()
+        waiting = asyncio.create_task(_entered(second, "held"))
+        await asyncio.sleep(0.3)
+        assert not waiting.done()
+        holding.cancel()
+        with anyio.fail_after(10):
+            await waiting
+
+
+async def _entered(node: Node, name: str) -> None:
+    async with node.engine.lock(name):
+        pass
+
+
+def _locks(conn: Connection) -> list[str]:
+    return [row["name"] for row in conn.execute("select name from node_locks")]
+
+
+async def test_a_setting_counts_on_every_node_within_a_second() -> None:
+    async with nodes((), ()) as [first, second]:
+        seen = asyncio.Queue[object]()
+        second.engine.options.watch("widget.origins", seen.put_nowait)
+        assert await seen.get() is not None
+        answer = await first.http.put("/api/v1/settings/widget.origins", json={"value": ["https://a.example"]})
+        assert answer.status_code == 200, answer.text
+        with anyio.fail_after(1.5):
+            assert "https://a.example" in str(await seen.get())
+
+
+async def test_a_revoked_token_is_refused_on_every_node_at_once() -> None:
+    async with nodes((), ()) as [first, second]:
+        made = (await first.http.post("/api/v1/auth/tokens", json={"name": "one", "scopes": ["config"]})).json()
+        headers = {"Authorization": f"Bearer {made['token']}"}
+        assert (await second.http.get("/api/v1/rate-limits", headers=headers)).status_code == 200
+        assert (await first.http.delete("/api/v1/auth/tokens/one")).status_code == 204
+        assert (await second.http.get("/api/v1/rate-limits", headers=headers)).status_code == 401
+
+
+async def test_a_schedule_that_another_node_has_stored_fires_on_the_leader_and_once() -> None:
+    async with nodes((), ()) as [first, second]:
+        assert (first.engine.node.leads, second.engine.node.leads) == (True, False)
+        await second.http.post("/api/v1/models", json={"name": "m", "type": "demo", "model_name": "demo"})
+        await second.http.post("/api/v1/agents", json={"name": "worker", "model": "m"})
+        made = await second.http.post(
+            "/api/v1/schedules", json={"name": "soon", "cron": "* * * * *", "agent": "worker", "message": "Work"}
+        )
+        assert made.status_code == 201, made.text
+        await second.engine.db.write(_due, (datetime.now(UTC) + timedelta(seconds=0.5)).timestamp())
+        second.engine.duties.wake("schedules")
+
+        async def fired() -> bool:
+            return bool((await second.http.get("/api/v1/schedules/soon")).json()["last_task_id"])
+
+        await until(fired)
+        assert await second.engine.db.read(_tasks) == 1
+
+
+def _due(conn: Connection, moment: float) -> None:
+    conn.execute("update triggers_schedules set next_at = ?", (moment,))
+
+
+def _tasks(conn: Connection) -> int:
+    return int(conn.execute("select count(*) from tasks where source = 'schedule'").fetchone()[0])
