@@ -51,6 +51,10 @@ class Database(Protocol):
     """The engine's database; a work is a plain function of a `Connection`, which runs in a database thread."""
 
     @property
+    def shared(self) -> bool:
+        """Whether other nodes may write to it."""
+
+    @property
     def commits(self) -> int:
         """Transactions committed since the start."""
 
@@ -73,6 +77,11 @@ class Database(Protocol):
 
     async def write(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The result of a work that changes rows, once its transaction is committed."""
+
+    async def write_in(
+        self, scope: str, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """As `write`, where only works of the same scope change these rows: other nodes write meanwhile."""
 
 
 class Sampled(NamedTuple):

@@ -1,6 +1,7 @@
 """Rate limits: rules by key header, API token, subject or address, over a sliding window that survives a restart."""
 
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from bytebrew import (
@@ -14,13 +15,15 @@ from bytebrew import (
     Register,
     Route,
     Sample,
+    Step,
     hookimpl,
 )
 
 from .limits import LIMITS, Limits, subject_key
 from .routes import routes
 from .section import RateLimits
-from .store import MIGRATIONS, counts_of, delete_counts
+from .shared_limits import SharedLimits
+from .store import MIGRATIONS, counts_of, delete_counts, expire
 
 
 @hookimpl
@@ -37,13 +40,22 @@ def register_routes(register: Register[Route], engine: Engine) -> None:
 
 @hookimpl(trylast=True)  # requests that other guards reject are not counted
 def register_guards(register: Register[Guard], engine: Engine) -> None:
-    engine.state[LIMITS] = limits = Limits(engine)
+    engine.state[LIMITS] = limits = (SharedLimits if engine.db.shared else Limits)(engine)
     register(limits.guard)
 
 
 @hookimpl
 def register_config_sections(register: Register[ConfigSection]) -> None:
     register(RateLimits())
+
+
+@hookimpl
+def register_retention(register: Register[Step], engine: Engine) -> None:
+    def expire_counts(conn: Connection) -> Sequence[object]:
+        return range(expire(conn, time.time()))
+
+    if engine.db.shared:
+        register(expire_counts)
 
 
 @hookimpl

@@ -8,7 +8,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from bytebrew import Connection, Engine, EngineError, Guard, Request, Route, Sample, StateKey, uptime
 
@@ -66,7 +66,17 @@ class Usage(NamedTuple):
     resets_at: float
 
 
-class Live:
+class Known(Protocol):
+    """The windows and the keys of callers that there are."""
+
+    def has_window(self, tier: str, key: str) -> bool:
+        """Whether a key has its own window, or can get one."""
+
+    def may_name(self, caller: str, key: str, now: float) -> bool:
+        """Whether a caller may use a key: it uses it already, or has room for another."""
+
+
+class Live(Known):
     """An active rule, with a window per tier and key."""
 
     def __init__(self, stored: Stored, before: "Live | None") -> None:
@@ -78,13 +88,13 @@ class Live:
         self.unsaved: dict[tuple[str, str, float], Entry] = before.unsaved if before else {}
         self.refused: int = before.refused if before else 0
         self._named: dict[str, dict[str, float]] = before._named if before else {}
-        self._longest = max(limit.seconds for limit in self.limits.values())
+        self.longest = max(limit.seconds for limit in self.limits.values())
         self._key_header = rule.key_header.lower()
         self._tier_header = rule.tier_header.lower()
 
-    def keys(self, request: Request[Any], now: float) -> list[str]:
+    def keys(self, request: Request[Any], now: float, known: Known) -> list[str]:
         """The keys under which a request counts; empty if the rule does not apply."""
-        actor = request.actor
+        actor, tier = request.actor, self.tier(request)
         if self.rule.per == "ip":
             return [f"ip {network_of(request.client)}"]
         if self.rule.per == "token":
@@ -95,27 +105,30 @@ class Live:
         # visitors share their page's, because a person can become a new visitor at any time
         shared = subject_key(actor.token or actor.subject)
         if self.rule.per == "subject":
-            return [own] if own == shared or self._has_window(request, own) else []
+            return [own] if own == shared or known.has_window(tier, own) else []
         value = request.headers.get(self._key_header, "")
         key = header_key(value) if value else own
-        if not self._has_window(request, key):
+        if not known.has_window(tier, key):
             return [shared]
         if actor.is_admin:
             return [key]
-        if actor.token and key != shared and not self._may_name(actor.token, key, now):
+        if actor.token and key != shared and not known.may_name(actor.token, key, now):
             return [shared]
         if actor.kind == "token" or key == own:
             return [key]
-        return [key, own if self._has_window(request, own) else shared]
+        return [key, own if known.has_window(tier, own) else shared]
 
-    def _has_window(self, request: Request[Any], key: str) -> bool:
-        """Whether a key has its own window, or can get one."""
-        return len(self.windows) < MOST_KEYS or (self.tier(request), key) in self.windows
+    @property
+    def most_keys(self) -> int:
+        """How many values of the key header a token may use at a time."""
+        return self.rule.keys_per_caller or KEYS
 
-    def _may_name(self, caller: str, key: str, now: float) -> bool:
-        """Whether a caller may use a key: it uses it already, or has room for another."""
+    def has_window(self, tier: str, key: str) -> bool:
+        return len(self.windows) < MOST_KEYS or (tier, key) in self.windows
+
+    def may_name(self, caller: str, key: str, now: float) -> bool:
         named = self._named.setdefault(caller, {})
-        if key not in named and len(named) >= (self.rule.keys_per_caller or KEYS):
+        if key not in named and len(named) >= self.most_keys:
             return False
         named[key] = now
         return True
@@ -142,7 +155,7 @@ class Live:
             if not window.used or tier not in self.limits:
                 del self.windows[tier, key]
         for caller, named in list(self._named.items()):
-            self._named[caller] = {key: then for key, then in named.items() if 0 <= now - then < self._longest}
+            self._named[caller] = {key: then for key, then in named.items() if 0 <= now - then < self.longest}
             if not self._named[caller]:
                 del self._named[caller]
 
@@ -163,19 +176,17 @@ class Limits:
 
         Repeats of an Idempotency-Key are not counted. The headers are those of the first rule with a limit.
         """
-        if route.scope not in SCOPES or request.repeats or OPEN.search(route.path):
-            return None
-        if route.counts is not None and not route.counts(request):
+        if not counts(request, route):
             return None
         now = self._clock()
         counting = []
         for live in self._live:
-            for key in live.keys(request, now):
+            for key in live.keys(request, now, live):
                 tier = live.tier(request)
                 window, limit = live.window(tier, key, now), live.limits[tier]
                 if limit.requests is not None and window.used >= limit.requests:
                     live.refused += 1
-                    raise _refusal(live.rule.name, limit.requests, window, now)
+                    raise refusal(live.rule.name, limit.requests, window, now)
                 counting.append((live, tier, key, window))
         for live, tier, key, window in counting:
             entry = window.add(now)
@@ -184,20 +195,25 @@ class Limits:
             self._saving = asyncio.create_task(self._save_later())
         for live, tier, _, window in counting:
             if (most := live.limits[tier].requests) is not None:
-                return _headers(most, most - window.used, window.resets_at(now))
+                return headers_of(most, most - window.used, window.resets_at(now))
         return None
 
-    def usage(self, header: str, value: str) -> Usage | None:
+    async def usage(self, header: str, value: str) -> Usage | None:
         """Usage of a key header's value, in the tier of its latest request; None without such a rule."""
         live = next((one for one in self._live if one.rule.key_header.lower() == header.lower()), None)
         if live is None:
             return None
-        now, key = self._clock(), header_key(value)
+        now = self._clock()
+        windows = await self._windows(live, header_key(value), now)
         tier, newest = live.rule.default_tier, SlidingWindow(live.limits[live.rule.default_tier].seconds)
-        for name in live.limits:
-            if (name, key) in live.windows and (window := live.window(name, key, now)).latest > newest.latest:
+        for name, window in windows.items():
+            if window.latest > newest.latest:
                 tier, newest = name, window
         return Usage(live.rule.name, tier, live.limits[tier], newest.used, newest.resets_at(now))
+
+    async def _windows(self, live: Live, key: str, now: float) -> dict[str, SlidingWindow]:
+        """The windows of a key by tier."""
+        return {name: live.window(name, key, now) for name in live.limits if (name, key) in live.windows}
 
     def samples(self) -> Iterable[Sample]:
         """Metrics of rejected requests by rule."""
@@ -273,6 +289,13 @@ class Limits:
 LIMITS = StateKey[Limits]("rate_limits")
 
 
+def counts(request: Request[Any], route: Route) -> bool:
+    """Whether a request counts under the rules that apply to it; a repeat of an Idempotency-Key does not."""
+    if route.scope not in SCOPES or request.repeats or OPEN.search(route.path):
+        return False
+    return route.counts is None or route.counts(request)
+
+
 def network_of(address: str) -> str:
     """The address block of one client: an IPv4 address or an IPv6 /64, within which it can change its address."""
     try:
@@ -293,14 +316,16 @@ def header_key(value: str) -> str:
     return f"header {hashlib.sha256(value.encode()).hexdigest()}"
 
 
-def _refusal(rule: str, requests: int, window: SlidingWindow, now: float) -> RateLimited:
+def refusal(rule: str, requests: int, window: SlidingWindow, now: float) -> RateLimited:
+    """The error of a request beyond a limit."""
     wait = max(1, math.ceil(window.wait(requests, now)))
     message = f"Rate limit exceeded: '{rule}' allows {requests} requests in {uptime(window.seconds)}"
-    headers = _headers(requests, 0, now + wait)
+    headers = headers_of(requests, 0, now + wait)
     return RateLimited(f"{message}; try again in {wait} s", wait, headers)
 
 
-def _headers(limit: int, remaining: int, reset: float) -> dict[str, str]:
+def headers_of(limit: int, remaining: int, reset: float) -> dict[str, str]:
+    """The headers that say where a limit stands."""
     return {
         "X-RateLimit-Limit": str(limit),
         "X-RateLimit-Remaining": str(remaining),

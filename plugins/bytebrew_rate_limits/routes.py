@@ -92,7 +92,7 @@ class Rules:
         if missing:
             details = [Detail(f"$.{name}", "is missing") for name in missing]
             raise InvalidRequest("Both key_header and key_value are required", details=details)
-        usage = self.limits.usage(header, value)
+        usage = await self.limits.usage(header, value)
         if usage is None:
             raise NotFound(f"There is no rate limit with the key_header '{header[:100]}'")
         resets_at = datetime.fromtimestamp(math.ceil(usage.resets_at), UTC)

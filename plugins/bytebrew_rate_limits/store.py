@@ -8,7 +8,7 @@ import msgspec
 from bytebrew import Conflict, Connection, Migration, NotFound, Row, insert, now, placeholders
 
 from .rules import LONGEST, NewRule, Rule, RulePatch, encoded, merged
-from .sliding_window import Entry
+from .sliding_window import Entry, SlidingWindow
 
 MIGRATIONS = (
     Migration(
@@ -35,6 +35,20 @@ create index rate_limits_leaving on rate_limits_counted (leaves);
 """,
     ),
     Migration(2, "create index rate_limits_keys on rate_limits_counted (key);"),
+    Migration(
+        3,
+        """
+create table rate_limits_named (
+  rule integer not null references rate_limits (id) on delete cascade,
+  caller text not null,
+  key text not null,
+  seen real not null,
+  primary key (rule, caller, key)
+) strict, without rowid;
+create index rate_limits_named_keys on rate_limits_named (key);
+create index rate_limits_named_seen on rate_limits_named (seen);
+""",
+    ),
 )
 
 
@@ -102,6 +116,13 @@ def save(conn: Connection, counted: Iterable[Counted], moment: float) -> None:
 
     Counts with an expiry beyond the longest window come from a clock that was ahead, and are deleted too.
     """
+    keep(conn, counted)
+    conn.execute("delete from rate_limits_counted where leaves <= ?", (moment,))
+    conn.execute("delete from rate_limits_counted where leaves > ?", (moment + LONGEST,))
+
+
+def keep(conn: Connection, counted: Iterable[Counted]) -> None:
+    """Stores counts."""
     conn.executemany(
         """insert into rate_limits_counted select ?1, ?2, ?3, ?4, ?5, ?6, ?7
         where exists (select 1 from rate_limits where id = ?1)
@@ -112,8 +133,50 @@ def save(conn: Connection, counted: Iterable[Counted], moment: float) -> None:
             for one in counted
         ],
     )
-    conn.execute("delete from rate_limits_counted where leaves <= ?", (moment,))
-    conn.execute("delete from rate_limits_counted where leaves > ?", (moment + LONGEST,))
+
+
+def expire(conn: Connection, moment: float) -> int:
+    """Deletes some counts and keys of callers that have expired; returns their number."""
+    gone = conn.execute(
+        """delete from rate_limits_counted where (rule, tier, key, first) in (
+        select rule, tier, key, first from rate_limits_counted where leaves <= ? limit 500)""",
+        (moment,),
+    ).rowcount
+    return (
+        gone
+        + conn.execute(
+            """delete from rate_limits_named where (rule, caller, key) in (
+        select rule, caller, key from rate_limits_named where seen <= ? limit 500)""",
+            (moment - LONGEST,),
+        ).rowcount
+    )
+
+
+def window(conn: Connection, rule: int, tier: str, key: str, seconds: float, moment: float) -> SlidingWindow:
+    """The window of a tier and a key at a moment."""
+    found = SlidingWindow(seconds)
+    sql = """select first, last, requests from rate_limits_counted where rule = ? and tier = ? and key = ?
+      and last > ? order by first"""
+    for first, last, requests in conn.execute(sql, (rule, tier, key, moment - seconds)):
+        found.put(Entry(first, last, requests))
+    found.slide(moment)
+    return found
+
+
+def may_name(conn: Connection, rule: int, caller: str, key: str, moment: float, seconds: float, most: int) -> bool:
+    """Whether a caller may use a key, which is stored then: it uses it already, or has room for another."""
+    sql = "select count(*), coalesce(sum(case when key = ? then 1 else 0 end), 0) from rate_limits_named"
+    used, own = conn.execute(
+        f"{sql} where rule = ? and caller = ? and seen > ?", (key, rule, caller, moment - seconds)
+    ).fetchone()
+    if not own and used >= most:
+        return False
+    conn.execute(
+        """insert into rate_limits_named (rule, caller, key, seen) values (?, ?, ?, ?)
+        on conflict (rule, caller, key) do update set seen = excluded.seen""",
+        (rule, caller, key, moment),
+    )
+    return True
 
 
 def load(conn: Connection, moment: float) -> list[Counted]:
@@ -137,6 +200,7 @@ def counts_of(conn: Connection, keys: Sequence[str]) -> Iterator[dict[str, Any]]
 
 def delete_counts(conn: Connection, keys: Sequence[str]) -> int:
     """Deletes the stored counts of some keys; returns their number."""
+    conn.execute(f"delete from rate_limits_named where key in ({placeholders(keys)})", keys)  # noqa: S608
     return conn.execute(f"delete from rate_limits_counted where key in ({placeholders(keys)})", keys).rowcount  # noqa: S608
 
 

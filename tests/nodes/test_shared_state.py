@@ -120,3 +120,38 @@ def _due(conn: Connection, moment: float) -> None:
 
 def _tasks(conn: Connection) -> int:
     return int(conn.execute("select count(*) from tasks where source = 'schedule'").fetchone()[0])
+
+
+async def test_a_limit_is_exact_over_all_nodes_and_a_rule_counts_on_all_within_a_second() -> None:
+    async with nodes((), ()) as [first, second]:
+        rule = {"name": "ten", "per": "subject", "tiers": {"all": {"requests": 10, "window": "1h"}}}
+        assert (await first.http.post("/api/v1/rate-limits", json=rule)).status_code == 201
+
+        async def follows() -> bool:
+            return any(guard.active for guard in second.engine.guards)
+
+        await until(follows, 1.5)
+        answers = await asyncio.gather(*(one.http.get("/api/v1/tasks") for _ in range(15) for one in (first, second)))
+        passed = [one for one in answers if one.status_code == 200]
+        assert len(passed) == 10
+        assert sorted(int(one.headers["x-ratelimit-remaining"]) for one in passed) == [*range(10)]
+        refused = next(one for one in answers if one.status_code == 429)
+        assert 3590 < refused.json()["retry_after"] <= 3600
+
+
+async def test_the_values_of_a_key_header_are_bounded_for_each_token_over_all_nodes() -> None:
+    async with nodes((), ()) as [first, second]:
+        tiers = {"all": {"requests": 2, "window": "1h"}}
+        rule = {"name": "keys", "key_header": "X-Org", "keys_per_caller": 2, "tiers": tiers}
+        assert (await first.http.post("/api/v1/rate-limits", json=rule)).status_code == 201
+        await second.engine.sections["rate_limits"].changed(second.engine)
+        made = (await first.http.post("/api/v1/auth/tokens", json={"name": "one", "scopes": ["tasks"]})).json()
+        token = {"Authorization": f"Bearer {made['token']}"}
+        found = []
+        for n in range(6):  # two values have windows of their own, all further ones that of the token
+            node = (first, second)[n % 2]
+            answer = await node.http.get("/api/v1/tasks", headers={"X-Org": f"value-{n}", **token})
+            found.append(answer.status_code)
+        assert found == [200, 200, 200, 200, 429, 429]
+        usage = await second.http.get("/api/v1/rate-limits/usage?key_header=x-org&key_value=value-0")
+        assert usage.json()["used"] == 1

@@ -39,7 +39,7 @@ class Database:
     """
 
     def __init__(self, driver: Driver, *, scan_seconds: float = SCAN_SECONDS) -> None:
-        self.driver = driver
+        self.driver, self.shared = driver, driver.shared
         self._scan_seconds = scan_seconds
         self._works, self._running = list[Pending](), list[Pending]()
         self._looks, self._scans = asyncio.Queue[Pending](), asyncio.Queue[Pending]()
@@ -195,10 +195,10 @@ class Database:
         result: T = await self._put(Pending(run, _future(), owner, session_id, waits=True))
         return result
 
-    async def write_in(self, session_id: str, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """As `write`, for work that writes to the rows of one session alone: other nodes write meanwhile."""
+    async def write_in(self, scope: str, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `write`, for work on rows of one session or other scope alone: nodes write to others meanwhile."""
         run = partial(_called, work, args, kwargs)
-        result: T = await self._put(Pending(run, _future(), None, session_id, waits=patient.get()))
+        result: T = await self._put(Pending(run, _future(), None, scope, waits=patient.get()))
         return result
 
     async def _put(self, pending: Pending) -> Any:
