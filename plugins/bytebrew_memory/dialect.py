@@ -7,6 +7,9 @@ NEWEST = """select n, content, metadata, updated_at, julianday(:now) - julianday
   where owner_id = :owner and (cast(:only as text) is null or n in (
     select cast(value as integer) from json_each(cast(:only as text))))
   order by updated_at desc, n desc limit :limit"""
+MISSING = """select n, owner_id, content from memory_entries
+  where n > coalesce((select rowid from memory_search order by rowid desc limit 1), 0) order by n limit ?"""
+"""Memories that came from another store, which are not in the index yet: the newest are added last."""
 INDEX = "insert into memory_search (rowid, owner, content) values (?, ?, ?)"
 FORGET = """delete from memory_entries where n in (
   select e.n from agent_capabilities c join memory_entries e on e.agent_id = c.agent_id

@@ -29,7 +29,7 @@ from bytebrew import (
 )
 
 from . import postgres
-from .dialect import FORGET, INDEX, MATCHES, NEWEST
+from .dialect import FORGET, INDEX, MATCHES, MISSING, NEWEST
 
 MOST_WEIGHED = 500
 """Limit of memories with words of a query that are ranked: the best matches, newer first."""
@@ -277,7 +277,11 @@ def packed(vector: Sequence[float]) -> bytes:
 
 def complete(conn: Connection) -> bool:
     """Adds missing words to a batch of memories; returns whether there may be more."""
-    return dialect(conn) == "postgresql" and postgres.complete(conn, _spaced)
+    if dialect(conn) == "postgresql":
+        return postgres.complete(conn, _spaced)
+    rows = conn.execute(MISSING, (postgres.BATCH,)).fetchall()
+    conn.executemany(INDEX, [(row["n"], f"o{row['owner_id']}", _spaced(row["content"])) for row in rows])
+    return len(rows) == postgres.BATCH
 
 
 def forget(conn: Connection) -> list[Row]:
