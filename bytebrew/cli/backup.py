@@ -30,6 +30,7 @@ def backup(setup: Setup, file: Path, every: str | None, keep: int | None) -> Non
     FILE opens every stored credential: keep it where nobody else can read it. With --every, FILE.tar stands for
     FILE-TIME.tar, only such files are removed, and a backup that fails is printed and does not end the command.
     """
+    setup.check_file()
     if every is None:
         if keep is not None:
             raise click.UsageError("--keep goes with --every")

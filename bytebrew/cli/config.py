@@ -106,7 +106,7 @@ def _plan(setup: Setup, file: Path, url: str | None, *, replace: bool, dry_run: 
 def _planning(setup: Setup, file: Path, dry_run: bool) -> Iterator[Engine]:
     """An engine on the data folder; a dry run without a database gets a temporary folder."""
     data = setup.core().data_dir
-    if not dry_run or (data / "bytebrew.db").exists():
+    if not dry_run or setup.core().database_url or (data / "bytebrew.db").exists():
         yield setup.engine(may_create=True, BYTEBREW_CONFIG=str(file))
         return
     with tempfile.TemporaryDirectory(prefix=".config-", dir=_scratch(data)) as folder:

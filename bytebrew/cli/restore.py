@@ -19,6 +19,7 @@ def restore(setup: Setup, file: Path) -> None:
     What was there is kept beside it. FILE may be a copy of the database alone. Clients that followed events have to
     read again from the start.
     """
+    setup.check_file()
     data, form = setup.core().data_dir, setup.core().log_format
     done = restoring.restore(file, data, setup.migrations())
     if done.torn:

@@ -13,6 +13,7 @@ from bytebrew.base.settings import Core
 from bytebrew.contract.connection import Connection
 from bytebrew.engine import Engine
 from bytebrew.plugins import CORE, Plugins
+from bytebrew.store.backups.backup import NO_BACKUPS
 from bytebrew.store.database.transactions import transaction
 from bytebrew.store.sqlite import migrations
 from bytebrew.store.sqlite.driver import SQLiteDriver
@@ -27,6 +28,11 @@ class Setup(NamedTuple):
     def core(self) -> Core:
         """The core's settings; SettingsError if any setting is invalid."""
         return settings.read(self.environment, self.plugins.tables()).core
+
+    def check_file(self) -> None:
+        """Raises BootError if the data is not in the SQLite file, which backups are made of."""
+        if self.core().database_url:
+            raise BootError(NO_BACKUPS)
 
     def warnings(self) -> list[str]:
         """Warnings about plugins and their tools."""

@@ -32,6 +32,11 @@ RESTORING = "restoring"
 READY = "ready"
 """The file in it that marks the preparation as complete; it has the new names of the replaced files."""
 
+NO_BACKUPS = (
+    "the data is in the database of BYTEBREW_DATABASE_URL: back that up with its own means, such as pg_dump, and the"
+    " folder keys of the data folder beside it (docs/how-to/postgresql.md)"
+)
+
 
 class Written(NamedTuple):
     """Size of an archive, and the number of keys and uploads in it."""

@@ -13,6 +13,7 @@ from bytebrew.base.formats import rfc3339
 from bytebrew.contract.entities import Live
 from bytebrew.contract.route import Request, Route
 from bytebrew.engine import Engine
+from bytebrew.store.backups.backup import NO_BACKUPS
 from bytebrew.store.backups.backup_folder import BackupFolder
 
 
@@ -43,8 +44,8 @@ class BackupList(Struct, frozen=True, kw_only=True):
 class Backups:
     """Writes one backup at a time."""
 
-    def __init__(self, data: Path) -> None:
-        self._folder = BackupFolder(data)
+    def __init__(self, data: Path, *, in_file: bool) -> None:
+        self._folder, self._in_file = BackupFolder(data), in_file
         self._writing = asyncio.Lock()
 
     async def list_all(self, request: Request[None]) -> BackupList:
@@ -55,8 +56,11 @@ class Backups:
     async def write(self, request: Request[None]) -> WrittenBackup:
         """Writes a backup into the folder `backups` of the data folder; it is answered once the archive is whole.
 
-        No route gives the archive away, as it opens every stored credential: copy it to another machine from there.
+        No route gives the archive away, as it opens every stored credential: copy it to another machine from there. On
+        PostgreSQL the answer is 409: back up the database with its own means.
         """
+        if not self._in_file:
+            raise Conflict(NO_BACKUPS[:1].upper() + NO_BACKUPS[1:])
         if self._writing.locked():
             raise Conflict("A backup is being written; wait for it")
         async with self._writing:
@@ -98,7 +102,7 @@ def _backup(path: Path) -> Backup:
 
 def routes(engine: Engine) -> tuple[Route, ...]:
     """The routes, bound to the parts of an engine that they use."""
-    backups = Backups(engine.data_dir)
+    backups = Backups(engine.data_dir, in_file=not engine.settings.core.database_url)
     return (
         Route("GET", "/api/v1/backups", "admin", backups.list_all, "List backups", answer=BackupList),
         Route(
