@@ -10,7 +10,8 @@ async def greeting(engine: Engine, url: str, *, to_person: bool) -> str:
     """The greeting; the sign-in link is a secret, so it is printed on a terminal, never to a log."""
     link = engine.auth_mode.link(url)
     sign_in = f"Sign in, once: {link}" if to_person else "To get in, run: bytebrew session create"
-    return "\n".join([await _first_command(engine, url), *([sign_in] if link else [])])
+    shared = [f"The data is in {engine.driver.place}"] if engine.driver.shared else []
+    return "\n".join([*shared, await _first_command(engine, url), *([sign_in] if link else [])])
 
 
 async def _first_command(engine: Engine, url: str) -> str:

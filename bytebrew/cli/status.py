@@ -50,6 +50,7 @@ def _lines(status: status_socket.Status) -> Iterator[tuple[str, str]]:
     yield "callers", f"{status.refused_callers} refused since the start"
     megabytes = [f"{size / 1e6:,.1f} MB" for size in (status.database_bytes, status.log_bytes, status.disk_free_bytes)]
     yield "disk", f"database {megabytes[0]}, its log {megabytes[1]}; {megabytes[2]} free"
+    yield "database", status.database
     for figure in status.plugins:
         labels = ", ".join(f"{name} {value}" for name, value in figure.labels.items())
         name = figure.name.removeprefix("bytebrew_")

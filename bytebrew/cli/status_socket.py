@@ -74,6 +74,7 @@ class Status(Struct, frozen=True, kw_only=True):
     tasks: Mapping[str, int]
     models: tuple[Model, ...]
     refused_callers: int
+    database: str
     database_bytes: int
     log_bytes: int
     disk_free_bytes: int
@@ -87,9 +88,9 @@ async def status_of(engine: Engine) -> Status:
     message = fault or http.admission.overload()
     turns, path = list(engine.runner.turns.values()), engine.folder.database
     try:
-        tasks = await engine.db.scan(_open_tasks)
+        tasks, size = await engine.db.scan(_open_tasks), await engine.db.read(engine.driver.bytes)
     except EngineError as error:
-        tasks, message = {}, message or error.message
+        tasks, size, message = {}, 0, message or error.message
     breakers = engine.models.breakers.items()
     return Status(
         status=state_of(engine, fault),
@@ -112,7 +113,8 @@ async def status_of(engine: Engine) -> Status:
             if breaker.failure_count
         ),
         refused_callers=http.refusals.count,
-        database_bytes=_size(path),
+        database=engine.driver.place,
+        database_bytes=size,
         log_bytes=_size(log_of(path)),
         disk_free_bytes=shutil.disk_usage(engine.data_dir).free,
         plugins=tuple(
