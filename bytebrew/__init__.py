@@ -170,7 +170,7 @@ from bytebrew.contract.route import (
     positive,
     wants_lines,
 )
-from bytebrew.contract.store import Driver, Store, Transfer
+from bytebrew.contract.store import Driver, Finding, Store, Transfer
 from bytebrew.contract.tool import (
     Call,
     Outcome,
@@ -247,6 +247,7 @@ __all__ = [
     "FaceTurn",
     "Fault",
     "Fenced",
+    "Finding",
     "Forbidden",
     "Guard",
     "Http",

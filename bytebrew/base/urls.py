@@ -1,6 +1,5 @@
 """URLs and origins that callers send: what every program can read."""
 
-import re
 from typing import Annotated
 
 from msgspec import Meta
@@ -30,11 +29,3 @@ Origin = Annotated[
     ),
 ]
 """A web origin (RFC 6454 section 6.2), such as https://app.example."""
-
-
-_PASSWORDS = re.compile(r"(?<=://)([^/?#@:]*):[^/?#]*(?=@)|(?<=[?&])((?:ssl)?password)=[^&]*")
-
-
-def without_password(url: str) -> str:
-    """The URL of a database with `***` in place of its passwords."""
-    return _PASSWORDS.sub(lambda part: f"{part[1]}:***" if part[2] is None else f"{part[2]}=***", url)

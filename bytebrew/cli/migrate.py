@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from bytebrew.base.errors import BootError, SettingsError
-from bytebrew.base.urls import without_password
+from bytebrew.base.masking import masked_value
 from bytebrew.cli.setup import Setup, counted
 from bytebrew.engine import Engine
 from bytebrew.store.moving.copy import Side
@@ -35,11 +35,14 @@ def migrate(setup: Setup, target: str) -> None:
         for folder in {engine.data_dir.resolve(): engine.folder for engine in (old, new)}.values():
             stack.enter_context(folder.held())
         moved = move(Side(old.driver, old.migrations), Side(new.driver, new.migrations))
+        uploads = old.data_dir / "files"
+        if moved.epoch is not None and new.data_dir != old.data_dir and uploads.exists():
+            shutil.copytree(uploads, new.data_dir / "files", dirs_exist_ok=True)
     _report(old, new, moved)
     if moved.epoch is None:
         sys.exit(1)
     where = old.data_dir if "://" in target else new.data_dir
-    click.echo(_next(where, without_password(target) if "://" in target else ""))
+    click.echo(_next(where, str(masked_value(target)) if "://" in target else ""))
 
 
 def _engine(setup: Setup, url: str) -> Engine:
@@ -90,6 +93,6 @@ def _next(data: Path, url: str) -> str:
         return f"next: unset BYTEBREW_DATABASE_URL, set BYTEBREW_DATA_DIR={data}, and run bytebrew serve"
     key = data / "keys" / "secrets.key"
     return (
-        f"next: set BYTEBREW_DATABASE_URL={url} (with the password, if it had one) and run bytebrew serve; every"
+        f"next: set BYTEBREW_DATABASE_URL={url} (*** stands for what you gave) and run bytebrew serve; every"
         f" further node needs a copy of {key}"
     )

@@ -1,6 +1,6 @@
 """A store: the database that holds the engine's data, the SQLite file or a server that several nodes share."""
 
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -47,6 +47,14 @@ class Between(Protocol):
 
 class ServedDatabase(Database, AbstractAsyncContextManager[Any], Protocol):
     """The engine's database, which opens its connections when it is entered."""
+
+
+class Finding(NamedTuple):
+    """The result of one check of `bytebrew doctor`; `message` is what was found, or what to do about it."""
+
+    name: str
+    passed: bool
+    message: str
 
 
 class Table(NamedTuple):
@@ -180,6 +188,9 @@ class Driver(Protocol):
 
     def signals(self) -> Signals | None:
         """The signals between nodes; None for a database that is not `shared`."""
+
+    def examine(self, conn: Connection, owners: Migrations) -> Iterable[Finding]:
+        """What `bytebrew doctor` finds about a database on a server; it writes nothing."""
 
     def transfer(self, owners: Migrations) -> Transfer:
         """The database as the source or the target of a copy of all rows; `owners` have the SQL of its tables."""

@@ -11,9 +11,10 @@ import psycopg
 from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from bytebrew import BootError, Connection, Driver, Fenced, Migration, SettingsError, StorageError
+from bytebrew import BootError, Connection, Driver, Fenced, Finding, Migration, SettingsError, StorageError
 
 from . import migrate
+from .checks import examine
 from .connection import Options, PostgresConnection
 from .errors import UnknownOutcome, advice, fault, is_away, is_lost, may_pass
 from .migrate import Migrations
@@ -55,6 +56,7 @@ class PostgresDriver(Driver):
             given = conninfo_to_dict(url)
         except psycopg.Error as error:
             raise SettingsError("BYTEBREW_DATABASE_URL is no address such as postgresql://user@host/name") from error
+        _check_parts(given)
         self._parameters: Mapping[str, Any] = _DEFAULTS | given
         self._pooler = pooler
         self.place = f"postgresql://{given.get('host', 'localhost')}/{given.get('dbname', '')}"
@@ -209,6 +211,10 @@ class PostgresDriver(Driver):
         """The signals between nodes."""
         return self._signals
 
+    def examine(self, conn: Connection, owners: Migrations) -> Iterator[Finding]:
+        """What `bytebrew doctor` finds about the server and the database."""
+        return examine(_own(conn), self.place, owners, pooler=self._pooler)
+
     def transfer(self, owners: Migrations) -> PostgresTransfer:
         """The database as the source or the target of a copy of all rows."""
         return PostgresTransfer(self, LOCK, lambda: self.migrated(owners, lambda conn: None))
@@ -271,6 +277,16 @@ class PostgresDriver(Driver):
 
 
 _IDLE_LIMIT = f"idle_in_transaction_session_timeout={IDLE_SECONDS * 1000}"
+
+
+def _check_parts(parts: Mapping[str, Any]) -> None:
+    """SettingsError if parts of a password became other parts, which messages would show."""
+    ports = str(parts.get("port") or "").split(",")
+    names = str(parts.get("dbname") or "") + str(parts.get("host") or "").removeprefix("@")  # a socket may begin so
+    if "@" in names or not all(port == "" or port.isdecimal() for port in ports):
+        raise SettingsError(
+            "BYTEBREW_DATABASE_URL: write the signs / ? # : @ % of a user or password in percent-encoding, such as %2F"
+        )
 
 
 def _own(conn: Connection) -> PostgresConnection:

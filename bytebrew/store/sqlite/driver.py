@@ -12,7 +12,7 @@ from bytebrew.base.errors import StorageError
 from bytebrew.base.machine import lock
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.migration import Migration
-from bytebrew.contract.store import Between, Driver, Migrations, ServedDatabase, Transfer
+from bytebrew.contract.store import Between, Driver, Finding, Migrations, ServedDatabase, Transfer
 from bytebrew.store.backups import before_migrating
 from bytebrew.store.backups.copies import check_space
 from bytebrew.store.sqlite import epoch, integrity, migrations, pragmas, storage_errors
@@ -148,6 +148,9 @@ class SQLiteDriver(Driver):
 
     def signals(self) -> None:
         return None
+
+    def examine(self, conn: Connection, owners: Migrations) -> Sequence[Finding]:
+        return ()
 
     def transfer(self, owners: Migrations) -> Transfer:
         return SQLiteTransfer(self.path, owners)

@@ -74,10 +74,18 @@ def empty_database() -> str:
     return shared_server().local_url(name)
 
 
-def filled(data: Path) -> Place:
-    """A data folder with rows in every table, and with more events than one page has."""
+def upgraded(data: Path) -> Place:
+    """The data folder of an older engine with the tables of this one."""
     with Engine({"BYTEBREW_DATA_DIR": str(data)}).migrated():
         pass
+    for path in data.rglob("*"):
+        path.chmod(0o700 if path.is_dir() else 0o600)
+    return Place(data)
+
+
+def filled(data: Path) -> Place:
+    """A data folder with rows in every table, and with more events than one page has."""
+    place = upgraded(data)
     with closing(sqlite3.connect(data / "bytebrew.db", isolation_level=None)) as conn:
         for table in tables(owners()):
             if table.name not in LEFT and not conn.execute(f"select 1 from {table.name}").fetchone():
@@ -88,7 +96,7 @@ def filled(data: Path) -> Place:
             "insert into events (session_id, n, type, data, at) values (?, ?, 'message_delta', ?, 1700000000000)",
             [(session, last + n, b'{"content":"%d \xc3\xa9"}' % n) for n in range(1, 400)],
         )
-    return Place(data)
+    return place
 
 
 @cache
