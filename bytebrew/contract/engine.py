@@ -14,8 +14,8 @@ from bytebrew.contract.auth import Actor, Scopes
 from bytebrew.contract.catalog import CatalogModel, CatalogProvider
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.entities import Agent, NewTask, Task, TaskPatch, TaskSource, TaskStatus
+from bytebrew.contract.governance.nodes import Duties, Node
 from bytebrew.contract.messages import ModelRequest, Usage
-from bytebrew.contract.nodes import Duties, Node
 from bytebrew.contract.notifications import Notification
 from bytebrew.contract.provider import Provider, Target
 from bytebrew.contract.tool import Call, Question, QuestionAnswer, SpawnLimits, Tool, Toolset

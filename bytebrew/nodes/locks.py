@@ -8,7 +8,7 @@ from weakref import WeakValueDictionary
 
 from bytebrew.base.errors import StorageError
 from bytebrew.nodes.node import Node
-from bytebrew.store import node_locks
+from bytebrew.store import nodes
 from bytebrew.store.database.database import Database
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ class Locks:
                 return
             pause = FIRST_PAUSE
             try:
-                while not await self._db.write_in(name, node_locks.take, name, node):
+                while not await self._db.write_in(name, nodes.lock, name, node):
                     await asyncio.sleep(pause)
                     pause = min(LONGEST_PAUSE, pause * 2)
                 yield
@@ -42,6 +42,6 @@ class Locks:
 
     async def _release(self, name: str, node: int) -> None:
         try:
-            await self._db.write_in(name, node_locks.release, name, node)
+            await self._db.write_in(name, nodes.unlock, name, node)
         except StorageError as error:  # the next block of this node takes it over, and others once the lease has ended
             log.warning("the lock %s is not released yet: %s", name, error)

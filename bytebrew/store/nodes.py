@@ -4,7 +4,6 @@ from msgspec import Struct
 
 from bytebrew.base.formats import now
 from bytebrew.contract.connection import Connection
-from bytebrew.store import node_locks
 
 _CLOCK = "extract(epoch from clock_timestamp())"
 """The database's own clock: the nodes' clocks may differ."""
@@ -73,6 +72,23 @@ def list_all(conn: Connection) -> list[NodeRow]:
     return [NodeRow(**dict(row)) for row in rows]
 
 
+def lock(conn: Connection, name: str, node: int) -> bool:
+    """Locks a name; False if another node has it. A node's own lock is one that it could not release."""
+    return (
+        conn.execute(
+            """insert into node_locks (name, node) values (?, ?) on conflict (name) do update set node = excluded.node
+            where node_locks.node = excluded.node""",
+            (name, node),
+        ).rowcount
+        == 1
+    )
+
+
+def unlock(conn: Connection, name: str, node: int) -> None:
+    """Unlocks a name."""
+    conn.execute("delete from node_locks where name = ? and node = ?", (name, node))
+
+
 def _hand_over(conn: Connection, node: int, to: int | None) -> None:
     conn.execute(f"update turns set node = ? where {_OPEN} and node = ?", (to, node))
     conn.execute("update tasks set node = ? where node = ?", (to, node))
@@ -80,5 +96,5 @@ def _hand_over(conn: Connection, node: int, to: int | None) -> None:
 
 def _delete(conn: Connection, node: int) -> bool:
     conn.execute("delete from node_commits where node = ?", (node,))
-    node_locks.release_all(conn, node)
+    conn.execute("delete from node_locks where node = ?", (node,))
     return conn.execute("delete from nodes where id = ?", (node,)).rowcount > 0

@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import anyio
 import pytest
+from bytebrew_budgets import store
+from bytebrew_budgets.definition import TOKEN_RATE
 
 from bytebrew.contract.connection import Connection
 from tests.nodes.engines import Node, nodes
@@ -155,3 +157,31 @@ async def test_the_values_of_a_key_header_are_bounded_for_each_token_over_all_no
         assert found == [200, 200, 200, 200, 429, 429]
         usage = await second.http.get("/api/v1/rate-limits/usage?key_header=x-org&key_value=value-0")
         assert usage.json()["used"] == 1
+
+
+async def test_the_nodes_are_listed_and_the_oldest_leads() -> None:
+    async with nodes((), ()) as [first, second]:
+        for answering, index in ((first, 0), (second, 1)):
+            data = (await answering.http.get("/api/v1/nodes")).json()["data"]
+            assert [one["id"] for one in data] == [first.engine.node.id, second.engine.node.id]
+            assert [one["leads"] for one in data] == [True, False]
+            assert [n for n, one in enumerate(data) if one["answers"]] == [index]
+
+
+async def test_what_a_call_of_a_live_node_holds_of_a_budget_is_not_counted_as_lost() -> None:
+    async with nodes((), ()) as [first, second]:
+        await first.http.post("/api/v1/budgets", json={"name": "cap", "per": "all", "tokens": 1000, "window": "day"})
+        await first.engine.db.write(_hold, "live", second.engine.node.id)
+        await first.engine.db.write(_hold, "lost", 10**6)
+        await first.engine.db.write(lambda conn: store.settle_lost(conn))
+        assert await first.engine.db.read(_held) == ["live"]
+
+
+def _hold(conn: Connection, call: str, node: int | None) -> None:
+    bound = store.Bound(store.get(conn, "cap").id, "cap", "tokens", "", "2026-01-01T00:00:00Z")
+    held = store.hold(conn, call, "turn", {bound: TOKEN_RATE}, 10, 50, node)
+    assert isinstance(held, store.Held)
+
+
+def _held(conn: Connection) -> list[str]:
+    return [row["call"] for row in conn.execute("select call from budgets_reserved")]

@@ -29,7 +29,7 @@ from bytebrew.web.routes import (
     users,
     versions,
 )
-from bytebrew.web.routes.operations import backups, environment, plugins
+from bytebrew.web.routes.operations import backups, environment, nodes, plugins
 
 
 def core_routes(engine: Engine) -> tuple[Route, ...]:
@@ -53,6 +53,7 @@ def core_routes(engine: Engine) -> tuple[Route, ...]:
         *environment.routes(engine),
         *settings.routes(engine),
         *config.routes(engine),
+        *nodes.routes(engine),
         *plugins.routes(engine),
         *backups.routes(engine),
     )
