@@ -1,6 +1,7 @@
 """The database of a data folder as tests look into it, whichever store the tests run on."""
 
 import atexit
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -87,6 +88,14 @@ def _scratch() -> Connection:
         with Engine({"BYTEBREW_DATA_DIR": str(data)}).migrated():
             pass
     return stack.enter_context(opened(data))
+
+
+def tables(conn: Connection, *, parts: bool = False) -> list[str]:
+    """The names of all tables; with `parts` also of those that sums on PostgreSQL are made of, in place of the sums."""
+    if not ON_POSTGRESQL:
+        return [row[0] for row in conn.execute("select name from sqlite_master where type = 'table'")]
+    found = [row[0] for row in conn.execute("select tablename from pg_tables where schemaname = current_schema()")]
+    return found if parts else [*dict.fromkeys(re.sub("_(rows|folded)$", "", name) for name in found)]
 
 
 def rows(data: Path, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:

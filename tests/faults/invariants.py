@@ -21,7 +21,7 @@ from bytebrew.store.queries.events import read_events
 from bytebrew.store.sessions import SESSIONS
 from bytebrew.store.tasks import TASKS
 from tests.receiver import Received
-from tests.stored import ON_POSTGRESQL, everything, opened
+from tests.stored import ON_POSTGRESQL, everything, opened, tables
 
 ENDS = ("done", "error")
 OPEN = ("queued", "running")
@@ -402,7 +402,7 @@ def audit(conn: Connection, seen: Seen) -> list[str]:
 
 def chain(conn: Connection, path: Path) -> list[str]:
     """The hash chain over the audit of changes is whole, and its ends are signed."""
-    if conn.execute("select 1 from sqlite_master where name = 'audit_chain'").fetchone() is None:
+    if "audit_chain" not in tables(conn):
         return []
     engine: Any = SimpleNamespace(secrets=Secrets.load(path / "keys/secrets.key"))
     *_, last = Chain(engine).verified(conn)

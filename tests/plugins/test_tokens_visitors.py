@@ -21,6 +21,7 @@ from bytebrew.contract.events import MessageDelta
 from bytebrew.contract.messages import ToolCall, Usage
 from bytebrew.engine import Engine
 from bytebrew.testing import ScriptedProvider, providing, scripted_schema, served_engine
+from tests.stored import tables
 from tests.tables import SCOPES, check_refusal, token_with
 
 VISITORS = "/api/v1/auth/visitors"
@@ -205,8 +206,7 @@ async def test_visitors_count_as_their_page_in_usage_and_in_limits_per_token() -
 
 
 def sizes(conn: Connection) -> dict[str, int]:
-    names = [row[0] for row in conn.execute("select name from sqlite_master where type = 'table'")]
-    return {name: conn.execute(f'select count(*) from "{name}"').fetchone()[0] for name in names}
+    return {name: conn.execute(f'select count(*) from "{name}"').fetchone()[0] for name in tables(conn)}
 
 
 async def test_a_user_of_another_issuer_who_is_called_as_a_visitor_of_somebody_counts_alone(tmp_path: Path) -> None:

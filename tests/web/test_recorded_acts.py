@@ -20,6 +20,7 @@ from tests.local import local_session, proof_of
 from tests.oauth_double import Authority
 from tests.plugins.test_mcp import stdio
 from tests.plugins.test_triggers import SECRET, signed
+from tests.stored import tables
 from tests.tables import installed, label
 
 UNSTORED = {
@@ -35,7 +36,15 @@ UNSTORED = {
 }
 """Requests that store nothing of their own: they are recorded before they are answered."""
 DEAF = "create trigger deaf before insert on audit_changes begin select raise(abort, 'The audit is deaf'); end"
-QUIET = ("audit_changes", "audit_changes_counts", "audit_changes_of", "audit_chain", "rate_limits_counted")
+QUIET = (
+    "audit_changes",
+    "audit_changes_counts",
+    "audit_changes_of",
+    "audit_chain",
+    "rate_limits_counted",
+    "nodes",
+    "node_commits",
+)
 """Tables in which something is stored whatever becomes of a request."""
 
 
@@ -316,9 +325,10 @@ def fail(conn: Connection) -> None:
 
 def contents(conn: Connection) -> dict[str, list[str]]:
     """All rows of all tables but for what is stored of every request."""
-    tables = [row["name"] for row in conn.execute("select name from sqlite_master where type = 'table'")]
     found = {
-        name: [dict(row) for row in conn.execute(f'select * from "{name}"')] for name in tables if name not in QUIET
+        name: [dict(row) for row in conn.execute(f'select * from "{name}"')]
+        for name in tables(conn)
+        if name not in QUIET
     }
     for token in found["tokens"]:
         del token["last_used_at"]

@@ -121,6 +121,7 @@ async def test_no_setting_of_the_process_shows_a_credential() -> None:
     assert not [one for one in (ADMIN, "c2lnbmluZ2tl", "b2xkc2lnbmlu", "0123456789abcdef") if one in answer.text]
 
 
+@pytest.mark.sqlite
 async def test_a_backup_is_an_archive_in_the_data_folder_until_it_is_deleted() -> None:
     async with served_engine() as (running, client):
         folder = running.data_dir / "backups"
@@ -158,6 +159,7 @@ async def test_nothing_but_a_backup_is_deleted() -> None:
         assert own.exists()
 
 
+@pytest.mark.sqlite
 async def test_one_backup_is_written_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     begun, go_on = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -189,6 +191,7 @@ async def test_a_backup_that_cannot_be_written_says_why_and_leaves_nothing() -> 
         assert "exists" in refused.json()["message"]
 
 
+@pytest.mark.sqlite
 async def test_what_a_killed_backup_left_goes_with_the_next_one() -> None:
     async with served_engine() as (running, client):
         left = running.data_dir / "backups" / ".bytebrew-20260101T000000Z.tar.part-abc"

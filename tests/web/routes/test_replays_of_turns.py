@@ -14,10 +14,12 @@ from bytebrew.engine import Engine
 from bytebrew.testing import chat, providing, scripted_schema, served_engine
 from tests.conversation.test_runner import begin
 from tests.conversation.test_steering import steer
+from tests.stored import tables
 from tests.web.routes.test_replays import replayed
 
 URL = "/api/v1/schemas/test/chat"
 OWN = {"usage", "usage_days", "usage_spans", "replays", "replay_turns", "sqlite_sequence", "idempotency"}
+OWN |= {"nodes", "node_commits"}
 """What a replay writes to."""
 
 
@@ -45,9 +47,10 @@ class Model(Provider):
 
 def everything(conn: Connection) -> dict[str, list[tuple[Any, ...]]]:
     """The rows of all tables but those that a replay writes to."""
-    tables = {row[0] for row in conn.execute("select name from sqlite_master where type = 'table'")} - OWN
-    kept = [name for name in tables if not name.startswith("audit_")]  # the request itself is in the audit
-    return {name: [tuple(row) for row in conn.execute(f"select * from '{name}'")] for name in kept}
+    kept = [
+        name for name in {*tables(conn)} - OWN if not name.startswith("audit_")
+    ]  # the request itself is in the audit
+    return {name: [tuple(row) for row in conn.execute(f'select * from "{name}"')] for name in kept}
 
 
 async def quiet(running: Engine, client: httpx.AsyncClient, model: Model, *sessions: str, **body: Any) -> Any:

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import os
 import re
 import shutil
 import sqlite3
@@ -39,6 +40,7 @@ from bytebrew.store import messages
 from bytebrew.store.queries import events
 from bytebrew.testing import chat, plugin, providing, scripted_schema, served_engine, token
 from tests.plugins.test_auth_external import AUDIENCE, KEY, MODE, PATH, hex_of, user
+from tests.stored import ON_POSTGRESQL, opened, tables
 
 SESSION = "/api/v1/sessions"
 
@@ -179,8 +181,8 @@ def connected(conn: Connection, subject: str, account: str) -> None:
     )
     conn.execute(
         """insert into mcp_authorizations (server_id, subject, state_digest, sealed_request, expires_at)
-        select id, ?, randomblob(8), x'', updated_at from mcp_servers""",
-        (subject,),
+        select id, ?, ?, x'', updated_at from mcp_servers""",
+        (subject, os.urandom(8)),
     )
 
 
@@ -199,7 +201,19 @@ def traces(folder: Path, who: str) -> list[str]:
         if path.is_file()
         for data in (path.name.encode(), path.read_bytes(), *unpacked(path.read_bytes()))
         for match in pattern.finditer(data)
-    ]
+    ] + [f"{table}: {match.group()!r}" for table, data in on_server(folder) for match in pattern.finditer(data)]
+
+
+def on_server(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """The tables of a data folder's database on PostgreSQL, with the bytes of each value and what is compressed."""
+    if not ON_POSTGRESQL:
+        return
+    with opened(folder) as conn:
+        for table in tables(conn, parts=True):
+            for row in conn.execute(f'select * from "{table}"'):
+                for value in row:
+                    data = value if isinstance(value, bytes) else str(value).encode()
+                    yield from ((table, one) for one in (data, *unpacked(data)))
 
 
 def unpacked(data: bytes) -> Iterator[bytes]:
@@ -244,7 +258,8 @@ async def test_no_byte_of_a_forgotten_person_is_left_and_all_of_others_stays(tmp
     folder = tmp_path / "data"
     async with populated(tmp_path) as (running, client, _):
         await running.state[LIMITS].save()
-        leave_old_bytes(folder / "bytebrew.db", "ann")
+        if not ON_POSTGRESQL:
+            leave_old_bytes(folder / "bytebrew.db", "ann")
         sub = marker("ann", "sub")
         of_ann, of_bob = await exported(client, sub), await exported(client, marker("bob", "sub"))
         for kinds in (of_ann, of_bob):
@@ -265,7 +280,8 @@ async def test_no_byte_of_a_forgotten_person_is_left_and_all_of_others_stays(tmp
         assert again == of_bob
         after = (await client.get("/api/v1/usage")).json()
         assert {**after, "by_token": None} == {**usage, "by_token": None}
-    check_integrity(folder / "bytebrew.db")
+    if not ON_POSTGRESQL:
+        check_integrity(folder / "bytebrew.db")
     assert traces(folder, "ann") == []
     assert traces(folder, "bob")
 
@@ -394,6 +410,7 @@ async def test_a_name_may_be_percent_encoded_and_is_taken_as_it_is(sub: str, tmp
         assert all(re.fullmatch(r"\w+ /api/v1/users/forgotten-\w+(/export)?", one) for one in resources)
 
 
+@pytest.mark.sqlite
 async def test_an_export_that_the_disk_or_the_memory_refuses_says_so_and_leaves_no_file(tmp_path: Path) -> None:
     failures = iter([MemoryError(), disk_error()])
 
