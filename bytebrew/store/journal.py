@@ -18,7 +18,16 @@ from bytebrew.contract.connection import Connection
 from bytebrew.contract.events import Event
 from bytebrew.store.database.database import Database, Work
 from bytebrew.store.database.write_queue import Rows
-from bytebrew.store.queries.events import FORKED, INSERT, NEWEST, StoredEvent, last_number, newer, read_events
+from bytebrew.store.queries.events import (
+    FORKED,
+    INSERT,
+    NEWEST,
+    StoredEvent,
+    last_number,
+    last_numbers,
+    newer,
+    read_events,
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -258,17 +267,20 @@ class Journal:
     def insert(self, conn: Connection, rows: Rows) -> None:
         """Inserts events without a gap; NotFound if a session is deleted, StorageError if an earlier event is lost."""
         last: dict[str, int] = {}
-        removing = conn.execute("select 1 from removals limit 1").fetchone() is not None
+        known = last_numbers(conn, {row[0] for row in rows}) if self._db.driver.shared else None
         for row in rows:
             session_id, n = row[0], row[1]
             if (before := last.get(session_id)) is None:
-                before = conn.execute(NEWEST, (session_id,)).fetchone()[0]
-                if removing or not before:
-                    before = before or _check_session(conn, session_id)
+                before = _last(conn, session_id) if known is None else known.get(session_id)
+                if before is None:
+                    raise NotFound("The session was deleted")
             if n != before + 1:
                 _log.error("event %d of session %s cannot follow upon event %d", n, session_id, before)
                 raise StorageError("An event before this one is not in the file; send the message again")
             last[session_id] = n
+        if known is not None:
+            conn.executemany(_INSERTS[1], rows)
+            return
         at = 0
         for size in _INSERTS:  # few statements: the event loop may take the GIL at each
             while len(rows) - at >= size:
@@ -369,15 +381,14 @@ class Journal:
             self._end(self._logs[session_id], NotFound("The session was deleted"))
 
 
-def _check_session(conn: Connection, session_id: str) -> int:
-    """The number of the last event that a fork shares, 0 for no fork.
-
-    Raises NotFound if the session is deleted, or is being deleted.
-    """
+def _last(conn: Connection, session_id: str) -> int | None:
+    """The number of the session's last event, or of that which a fork shares; None if it is gone or going."""
+    newest: int | None = conn.execute(NEWEST, (session_id,)).fetchone()[0]
+    if newest:
+        return newest
     sql = f"{FORKED} and id not in (select session_id from removals)"
-    if (row := conn.execute(sql, (session_id,)).fetchone()) is None:
-        raise NotFound("The session was deleted")
-    return int(row[0])
+    row = conn.execute(sql, (session_id,)).fetchone()
+    return None if row is None else int(row[0])
 
 
 def frame(number: int, event: str, data: bytes, form: bytes = _FRAME) -> bytes:

@@ -60,8 +60,10 @@ class PostgresConnection:
         sets = [*parameters]
         if not sets:
             return Result((), 0)
+        if len(sets) == 1:
+            return self.execute(sql, sets[0])
         cursor = self._usable()
-        if (plain := _plain_insert(sql)) is not None and len(sets) > 1:
+        if (plain := _plain_insert(sql)) is not None:
             if len(sets) <= FEW_ROWS:
                 return self.execute(_values(plain, len(sets)), [*chain.from_iterable(sets)])
             self._copy(cursor, plain, sets)
