@@ -35,6 +35,8 @@ class Options(NamedTuple):
 class PostgresConnection:
     """Statements are translated and run one by one, outside of a transaction until one is begun.
 
+    A write that returns no rows waits in a transaction for the next statement or the commit, and shares its round trip:
+    these are what a transaction costs. Its error is that of the statement that it waits for.
     A connection that was lost is opened again by the next statement outside of a transaction.
     """
 
@@ -46,13 +48,27 @@ class PostgresConnection:
         self.total_changes = 0
         self.began = False
         """Whether a transaction was begun and not ended, also if the connection was lost meanwhile."""
+        self.writing = False
+        """Whether that is a write transaction, whose writes may wait."""
         self.native, self._cursor = _open(options)
+        self._waiting: list[_Waiting] = []
 
     def execute(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = (), /) -> Result:
         """Runs one statement with values bound to `?`, `?1` (for a value that is used twice) or `:name`."""
         statement = translate(sql)
+        values = statement.values(parameters)
+        if self.writing and (kind := _kind(statement.text)):
+            if kind == "write":
+                waiting = _Waiting(self, statement.text, values)
+                self._waiting.append(waiting)
+                return waiting
+            if kind == "rollback":
+                self.forget()
         cursor = self._usable()
-        cursor.execute(statement.text, statement.values(parameters))
+        if self._waiting:
+            self._run_with(cursor, statement.text, values)
+        else:
+            cursor.execute(statement.text, values)
         return self._result(cursor)
 
     def executemany(self, sql: str, parameters: Iterable[Sequence[Any] | Mapping[str, Any]], /) -> Result:
@@ -62,6 +78,7 @@ class PostgresConnection:
             return Result((), 0)
         if len(sets) == 1:
             return self.execute(sql, sets[0])
+        self.flush()
         cursor = self._usable()
         if (plain := _plain_insert(sql)) is not None:
             if len(sets) <= FEW_ROWS:
@@ -81,9 +98,19 @@ class PostgresConnection:
         _check(self.native, result)
         return (result.command_status or b"").decode()
 
+    def flush(self) -> None:
+        """Runs the writes that wait."""
+        if self._waiting:
+            self._run_with()
+
+    def forget(self) -> None:
+        """Drops the writes that wait: their transaction, or their part of it, is rolled back."""
+        self._waiting.clear()
+
     def reopen(self) -> None:
         """Opens the connection anew, unless it is open; an open transaction is gone."""
-        self.began = False
+        self.began = self.writing = False
+        self.forget()
         if self.native.closed:
             self.native, self._cursor = _open(self._options)
 
@@ -99,6 +126,19 @@ class PostgresConnection:
     def interrupt(self) -> None:
         """Aborts the running statement; called from another thread."""
         self.native.cancel_safe(timeout=CANCEL_SECONDS)
+
+    def _run_with(self, cursor: RawCursor[Any] | None = None, text: str = "", values: Sequence[Any] = ()) -> None:
+        """Runs what waits, and one more statement if there is a cursor for it, in one round trip."""
+        waiting, self._waiting = self._waiting, []
+        cursors = [_cursor(self.native) for _ in waiting]
+        with self.native.pipeline():
+            for one, own in zip(waiting, cursors, strict=True):
+                own.execute(one.text, one.values)
+            if cursor is not None:
+                cursor.execute(text, values)
+        for one, own in zip(waiting, cursors, strict=True):
+            one.changed = max(own.rowcount, 0)
+            self.total_changes += one.changed
 
     def _usable(self) -> RawCursor[Any]:
         if self.native.closed and not self.began:
@@ -119,6 +159,40 @@ class PostgresConnection:
             copy.set_types(types)
             for row in rows:
                 copy.write_row(row)
+
+
+class _Waiting(Result):
+    """The result of a write that waits: to ask for the number of rows runs it."""
+
+    __slots__ = ("_conn", "changed", "text", "values")
+
+    def __init__(self, conn: PostgresConnection, text: str, values: Sequence[Any]) -> None:
+        super().__init__((), -1)
+        self._conn, self.text, self.values = conn, text, values
+        self.changed = -1
+
+    @property
+    def rowcount(self) -> int:
+        """Rows that were inserted, changed or deleted."""
+        if self.changed < 0:
+            self._conn.flush()
+        return self.changed
+
+    @rowcount.setter
+    def rowcount(self, value: int) -> None:
+        """Does nothing: the number is known later."""
+
+
+_RETURNING = re.compile(r"\breturning\b", re.IGNORECASE)
+
+
+@lru_cache(maxsize=2048)
+def _kind(text: str) -> str:
+    """`write` for one that returns no rows, `rollback` for one to a savepoint or of all, else empty."""
+    first = text.lstrip()[:8].lower()
+    if first.startswith(("insert", "update", "delete")) and not _RETURNING.search(text):
+        return "write"
+    return "rollback" if first == "rollback" else ""
 
 
 class Insert(NamedTuple):
@@ -156,9 +230,13 @@ def _open(options: Options) -> tuple[_Native, RawCursor[Any]]:
     )
     convert(native)
     native.prepared_max = _PREPARED
+    return native, _cursor(native)
+
+
+def _cursor(native: _Native) -> RawCursor[Any]:
     cursor = RawCursor(native)
     cursor.format = Format.BINARY
-    return native, cursor
+    return cursor
 
 
 def _check(native: _Native, result: PGresult) -> None:

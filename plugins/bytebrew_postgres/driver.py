@@ -85,6 +85,7 @@ class PostgresDriver(Driver):
         self._commits += 1
         script = f"begin; {self._idle_limit()}{_locks(sessions)}{self._lease()}"
         status = _begun(own, script)
+        own.writing = True
         if self.node is not None and status != "UPDATE 1":
             self._number(own)
             raise Fenced
@@ -93,9 +94,14 @@ class PostgresDriver(Driver):
         """Begins a read-only transaction with one snapshot."""
         _begun(_own(conn), _SNAPSHOT)
 
+    def flush(self, conn: Connection) -> None:
+        """Runs the writes that wait for another statement; raises the error of one."""
+        _own(conn).flush()
+
     def commit(self, conn: Connection) -> None:
         """Commits; raises UnknownOutcome if the connection is lost meanwhile."""
         own = _own(conn)
+        own.flush()
         try:
             status = own.script("commit")
         except psycopg.Error as error:
@@ -103,7 +109,7 @@ class PostgresDriver(Driver):
                 raise
             raise UnknownOutcome("the connection was lost in a commit") from error
         finally:
-            own.began = False
+            own.began = own.writing = False
         if status != "COMMIT":  # PostgreSQL rolls back a transaction with a failed statement
             raise errors.InFailedSqlTransaction("the transaction has failed before its commit")
         self._stored = self._commits
@@ -132,7 +138,8 @@ class PostgresDriver(Driver):
     def roll_back(self, conn: Connection) -> None:
         """Rolls back an open transaction; a failure is only logged."""
         own = _own(conn)
-        own.began = False
+        own.began = own.writing = False
+        own.forget()
         if own.in_transaction:
             try:
                 own.script("rollback")

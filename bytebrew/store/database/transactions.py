@@ -85,6 +85,7 @@ def transact(
             if source and rows:
                 source.insert(conn, rows)
             outcomes = [one.work(conn) for one in works]
+            driver.flush(conn)
         except Exception as error:  # another error becomes the outcome of its work in the second run
             if driver.breaks(error):
                 raise

@@ -1,7 +1,7 @@
 """The rows of events: reads them, packed or not, and packs those of ended turns."""
 
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import chain
 
 import msgspec
@@ -44,13 +44,13 @@ def last_number(conn: Connection, session_id: str) -> int:
     return number
 
 
-def last_numbers(conn: Connection, session_ids: Iterable[str]) -> dict[str, int]:
+def last_numbers(conn: Connection, session_ids: Collection[str]) -> dict[str, int]:
     """The number of the last event of each session in one statement; none of a session that is gone or going."""
     rows = conn.execute(
-        """select s.id, (select max(n) from events where session_id = s.id) as newest, s.forked_after,
+        f"""select s.id, (select max(n) from events where session_id = s.id) as newest, s.forked_after,
           s.id in (select session_id from removals) as going
-        from sessions s where s.id in (select value from json_each(?))""",
-        (msgspec.json.encode([*session_ids]).decode(),),
+        from sessions s where s.id in ({placeholders(session_ids)})""",
+        (*session_ids,),
     )
     return {id_: newest or forked for id_, newest, forked, going in rows if newest or not going}
 

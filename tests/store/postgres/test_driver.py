@@ -73,19 +73,51 @@ def test_a_transaction_with_a_failed_statement_is_not_taken_for_committed(
 ) -> None:
     driver.begin(conn, None)
     conn.execute("insert into notes values (1, 'x')")
+    conn.execute("insert into notes values (1, 'x')")
     with pytest.raises(psycopg.errors.UniqueViolation):
-        conn.execute("insert into notes values (1, 'x')")
+        driver.flush(conn)
     with pytest.raises(psycopg.Error):
         driver.commit(conn)
     assert notes(conn) == []
+
+
+def test_a_write_is_run_with_the_next_statement_or_when_its_rows_are_counted(
+    driver: PostgresDriver, conn: PostgresConnection
+) -> None:
+    driver.begin(conn, None)
+    first = conn.execute("insert into notes values (1, 'x')")
+    assert first.rowcount == 1
+    conn.execute("insert into notes values (2, 'x')")
+    changed = conn.execute("update notes set text = 'y'")
+    assert [row[0] for row in conn.execute("select id from notes where text = 'y' order by id")] == [1, 2]
+    assert changed.rowcount == 2
+    conn.execute("insert into notes values (3, 'x')")
+    driver.commit(conn)
+    assert notes(conn) == [1, 2, 3]
+
+
+def test_a_rollback_drops_the_writes_that_wait(driver: PostgresDriver, conn: PostgresConnection) -> None:
+    driver.begin(conn, None)
+    conn.execute("insert into notes values (1, 'x')")
+    conn.execute("savepoint work")
+    conn.execute("insert into notes values (1, 'x')")
+    conn.execute("rollback to work")
+    conn.execute("release work")
+    driver.commit(conn)
+    driver.begin(conn, None)
+    conn.execute("insert into notes values (2, 'x')")
+    driver.roll_back(conn)
+    note(driver, conn, 3)
+    assert notes(conn) == [1, 3]
 
 
 def test_a_rollback_to_a_savepoint_ends_a_failure(driver: PostgresDriver, conn: PostgresConnection) -> None:
     driver.begin(conn, None)
     conn.execute("insert into notes values (1, 'x')")
     conn.execute("savepoint work")
+    conn.execute("insert into notes values (1, 'x')")
     with pytest.raises(psycopg.errors.UniqueViolation):
-        conn.execute("insert into notes values (1, 'x')")
+        driver.flush(conn)
     conn.execute("rollback to work")
     conn.execute("release work")
     driver.commit(conn)
@@ -150,8 +182,9 @@ def test_a_lost_connection_is_opened_again_at_the_next_begin(
     driver.begin(conn, None)
     conn.execute("insert into notes values (1, 'x')")
     kill(shared, conn)
+    conn.execute("insert into notes values (2, 'x')")
     with pytest.raises(psycopg.Error) as lost:
-        conn.execute("insert into notes values (2, 'x')")
+        driver.flush(conn)
     assert driver.breaks(lost.value)
     assert driver.may_pass(lost.value)
     fault = driver.fault(lost.value)
@@ -216,8 +249,9 @@ def test_a_transaction_that_does_nothing_is_ended_so_that_others_go_on(
         begun = time.monotonic()
         note(driver, conn, 1)
         assert time.monotonic() - begun < IDLE_SECONDS + 20
+        stopped.execute("insert into notes values (2, 'x')")
         with pytest.raises(psycopg.Error):
-            stopped.execute("insert into notes values (2, 'x')")
+            driver.flush(stopped)
 
 
 def test_a_read_cannot_write(driver: PostgresDriver) -> None:
