@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 LEAST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
 """Seconds after a failure, such as a full disk; doubled after each."""
+LOOK_SECONDS = 0.05
+"""Pause between two looks at a request that another node carries out."""
 STOP_SECONDS = 5.0
 """How long to wait for the end of the turns of a session, as a tool may not end."""
 _DELETED = "Its owner is to be forgotten"
@@ -54,6 +56,16 @@ class Forgettings:
     def end(self, mask: str) -> "asyncio.Future[Forgetting]":
         """The end of a request that is about to be stored."""
         return self._ends.setdefault(mask, asyncio.get_running_loop().create_future())
+
+    async def follow(self, begun: Forgetting) -> None:
+        """Settles the end of a request that another node carries out, once its row is gone."""
+        while begun.mask in self._ends:
+            found = [one for one in await self._db.read(forgettings.list_all) if one.mask == begun.mask]
+            if not found:
+                self._ends.pop(begun.mask).set_result(begun)
+                return
+            begun = found[0]
+            await asyncio.sleep(LOOK_SECONDS)
 
     def wake(self) -> None:
         """Starts with the requests that have been stored."""
@@ -147,3 +159,10 @@ class Forgettings:
         for session_id in dict.fromkeys([*(turn.session_id for turn in self._running(person)), *elsewhere]):
             with anyio.move_on_after(STOP_SECONDS):
                 await self._runner.stop_session(session_id)
+
+
+def _elsewhere(conn: Connection, person: Person) -> list[str]:
+    """The person's sessions with open turns, on any node."""
+    theirs = {*person.sessions}
+    rows = conn.execute("select distinct session_id from turns where status in ('queued', 'running')")
+    return [row["session_id"] for row in rows if row["session_id"] in theirs]

@@ -1,7 +1,6 @@
 """Local auth mode: the engine issues admin sessions to callers that prove to be its own user."""
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -9,7 +8,7 @@ from msgspec import Struct
 from bytebrew import AuthMode, Engine, Migration, Opened, Register, Route, Settings, SettingsError, hookimpl
 
 from . import ended_sessions
-from .keys import KeyPair
+from .keys import KeyPair, Keys, SharedKey
 from .routes import ROUTES
 from .sessions import MODE, LocalMode, issue
 from .settings import Local
@@ -59,7 +58,7 @@ def register_commands(cli: "Group", opened: Opened) -> None:
                 message = f"an engine in the mode {mode} takes no local session; run bytebrew token create"
                 raise SettingsError(f"BYTEBREW_AUTH_MODE: {message}")
             local = engine.settings.of(Local)
-            made = issue(KeyPair(_folder(local, engine)), ended_sessions.generation(conn), local)
+            made = issue(_keys(local, engine), ended_sessions.generation(conn), local)
         sys.stdout.write(f"{made.access_token}\n")
 
     @session.command("revoke")
@@ -72,8 +71,10 @@ def register_commands(cli: "Group", opened: Opened) -> None:
 @hookimpl
 async def startup(engine: Engine) -> None:
     if engine.settings.core.auth_mode == LocalMode.name:
-        engine.state[MODE].load(engine, _folder(engine.settings.of(Local), engine))
+        engine.state[MODE].load(engine, _keys(engine.settings.of(Local), engine))
 
 
-def _folder(local: Local, engine: Engine) -> Path:
-    return local.jwt_keys_dir or engine.data_dir / "keys"
+def _keys(local: Local, engine: Engine) -> Keys:
+    if engine.db.shared and local.jwt_keys_dir is None:
+        return SharedKey(engine)
+    return KeyPair(local.jwt_keys_dir or engine.data_dir / "keys")

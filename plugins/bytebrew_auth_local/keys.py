@@ -4,11 +4,30 @@ import logging
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
 import bytebrew
-from bytebrew import BootError, SigningKey
+from bytebrew import BootError, Engine, SigningKey
 
 log = logging.getLogger(__name__)
+
+
+class Keys(Protocol):
+    """What signs and verifies local sessions."""
+
+    def current(self) -> SigningKey | None:
+        """The key; None if it cannot be read."""
+
+
+class SharedKey:
+    """A key that all nodes have which share a database and so the key file: a session of one is good on all."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._key = SigningKey(engine.secrets.derived(b"local-sessions").mac(b"seed"))
+
+    def current(self) -> SigningKey | None:
+        """The key."""
+        return self._key
 
 
 class KeyPair:

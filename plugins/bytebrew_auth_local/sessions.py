@@ -2,7 +2,6 @@
 
 import time
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
@@ -12,7 +11,7 @@ from bytebrew import FRONT_PAGE, Actor, AuthMode, Conflict, Engine, StateKey, Un
 
 from . import ended_sessions
 from .attempt_limiter import AttemptLimiter
-from .keys import KeyPair
+from .keys import Keys
 from .peer_check_queue import PeerCheckQueue
 from .settings import Local
 from .sign_in_token import SignInToken
@@ -39,9 +38,9 @@ class LocalMode(AuthMode):
 
     name = "local"
 
-    def load(self, engine: Engine, keys: Path) -> None:
-        """Loads the key pair and creates the sign-in token; the data folder must exist."""
-        self._db, self._keys = engine.db, KeyPair(keys)
+    def load(self, engine: Engine, keys: Keys) -> None:
+        """Creates the sign-in token; the data folder must exist."""
+        self._db, self._keys = engine.db, keys
         has_page = FRONT_PAGE in engine.state
         self._opens = engine.state[FRONT_PAGE] if has_page else "/sign-in"
         self.sign_in_token = SignInToken(engine.data_dir)
@@ -90,14 +89,14 @@ class LocalMode(AuthMode):
 MODE = StateKey[LocalMode]("auth_local")
 
 
-def issue(keys: KeyPair, generation: int, local: Local) -> LocalSession:
+def issue(keys: Keys, generation: int, local: Local) -> LocalSession:
     """A new session of a generation; Conflict without a key."""
     now = time.time()
     begun = {"auth_time": int(now), "sid": new_uuid(), "gen": generation}
     return _signed(keys, begun, now, local.local_session_ttl)
 
 
-def _signed(keys: KeyPair, begun: dict[str, Any], now: float, seconds: float) -> LocalSession:
+def _signed(keys: Keys, begun: dict[str, Any], now: float, seconds: float) -> LocalSession:
     if (key := keys.current()) is None:
         raise Conflict("The key pair of local sessions cannot be used; the engine's log says why", code="no_key")
     issued = int(now)

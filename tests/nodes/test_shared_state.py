@@ -1,15 +1,20 @@
 """What was in the memory of one process holds over all nodes: keys, locks, settings, credentials, duties."""
 
 import asyncio
+import shutil
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 import anyio
 import pytest
+from bytebrew_auth_local.sessions import MODE
+from bytebrew_auth_local.settings import Local
 from bytebrew_budgets import store
 from bytebrew_budgets.definition import TOKEN_RATE
 
+from bytebrew.base.errors import BootError
 from bytebrew.contract.connection import Connection
+from bytebrew.engine import Engine
 from tests.nodes.engines import Node, nodes
 
 pytestmark = pytest.mark.postgresql
@@ -185,3 +190,43 @@ def _hold(conn: Connection, call: str, node: int | None) -> None:
 
 def _held(conn: Connection) -> list[str]:
     return [row["call"] for row in conn.execute("select call from budgets_reserved")]
+
+
+async def test_a_local_session_of_one_node_is_good_on_the_others() -> None:
+    async with nodes((), ()) as [first, second]:
+        mode, other = first.engine.state[MODE], second.engine.state[MODE]
+        session = await mode.open(first.engine.settings.of(Local))
+        actor = await other.authenticate(session.access_token)
+        assert actor is not None
+        assert actor.is_admin
+
+
+async def test_a_person_is_forgotten_by_the_leader_and_the_node_that_was_asked_says_so() -> None:
+    async with nodes((), ()) as [_, second]:
+        answer = await second.http.delete("/api/v1/users/ann")
+        assert (answer.status_code, answer.json()["status"]) == (200, "done")
+        assert not second.engine.node.leads
+
+
+async def test_running_nodes_go_on_once_a_newer_version_has_migrated_and_an_older_one_does_not_start() -> None:
+    async with nodes((), ()) as [first, second]:
+        await second.engine.db.write(_migrate)
+        created = await first.http.post("/api/v1/models", json={"name": "m", "type": "demo", "model_name": "demo"})
+        assert created.status_code == 201
+        assert "m" in {one["name"] for one in (await second.http.get("/api/v1/models")).json()}
+        data = first.engine.data_dir.parent / "older"
+        shutil.copytree(first.engine.data_dir / "keys", data / "keys")
+        url = first.engine.settings.core.database_url
+        off = {"BYTEBREW_DISABLED_PLUGINS": "knowledge,memory"}
+        older = Engine({"BYTEBREW_DATA_DIR": str(data), "BYTEBREW_DATABASE_URL": url, **off})
+        with pytest.raises(BootError, match="the database is newer than this core: it has migration"):
+            async with older:
+                pass
+
+
+def _migrate(conn: Connection) -> None:
+    """As a newer version: a further migration, which adds what the version before does not know."""
+    number = conn.execute("select max(number) from migrations where owner = 'core'").fetchone()[0] + 1
+    conn.execute("alter table models add column newer text not null default ''")
+    sql = "insert into migrations (owner, number, applied_at, digest) values ('core', ?, '2027-01-01T00:00:00Z', '')"
+    conn.execute(sql, (number,))

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from typing import Any, Literal
 
 from msgspec import Struct
 
 from bytebrew.base.errors import InvalidRequest
+from bytebrew.base.rolling_timeout import within
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.governance.personal_data import names_of
 from bytebrew.contract.route import Reply, Request, Route, Stream
@@ -69,7 +70,11 @@ async def forget_person(engine: Engine, request: Request[None]) -> Reply:
 
     state = await engine.db.write(begin)
     engine.duties.wake("forgettings")
-    await asyncio.wait([end], timeout=WAIT_SECONDS)
+    if engine.node.leads:
+        await asyncio.wait([end], timeout=WAIT_SECONDS)
+    else:
+        with suppress(TimeoutError), within(WAIT_SECONDS):
+            await engine.forgettings.follow(state)
     if end.done():
         return Reply(body=Forgotten(person=mask, status="done", counts=end.result().counts))
     state = next((one for one in await engine.db.read(forgettings.list_all) if one.mask == mask), state)
