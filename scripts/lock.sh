@@ -12,5 +12,5 @@ compile() {
 }
 
 compile pyproject.toml --output-file packaging/requirements.lock "$@" \
-  --extra issuers --extra knowledge --extra postgres --extra timezones --extra traces --extra vectors
+  --extra issuers --extra knowledge --extra postgres --extra s3 --extra timezones --extra traces --extra vectors
 compile packaging/tools.in --output-file packaging/tools.lock "$@"

@@ -3,10 +3,13 @@
 import io
 import zipfile
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import anyio
 import httpx
+
+from tests.stored import ON_POSTGRESQL, rows
 
 BASES = "/api/v1/knowledge-bases"
 WORD = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
@@ -98,3 +101,12 @@ async def found(client: httpx.AsyncClient, query: str, base: str = "docs", **mor
     response = await client.get(f"{BASES}/{base}/search", params={"q": query, **more})
     assert response.status_code == 200, response.text
     return response.json()["results"]
+
+
+def stored_blobs(data: Path) -> dict[str, bytes]:
+    """The contents of files by their generated names, wherever an engine with this data folder keeps them."""
+    stored = {path.name: path.read_bytes() for path in (data / "files").iterdir()}
+    if ON_POSTGRESQL:
+        for name, part in rows(data, "select name, data from knowledge_blobs order by name, part"):
+            stored[name] = stored.get(name, b"") + part
+    return stored

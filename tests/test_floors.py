@@ -53,7 +53,7 @@ CORE = {
     for path in ROOT.glob("bytebrew/**/*.py")
 }
 PLUGINS_OWN = {
-    "bytebrew_knowledge": {"sqlite_vec"},
+    "bytebrew_knowledge": {"obstore", "sqlite_vec"},
     "bytebrew_metrics": {"prometheus_client"},
     "bytebrew_postgres": {"psycopg"},
     "bytebrew_traces": {"google", "opentelemetry"},

@@ -9,7 +9,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = (ROOT / "packaging" / "requirements.lock").read_text(encoding="utf-8")
-EXTRAS = ("issuers", "knowledge", "postgres", "timezones", "traces", "vectors")
+EXTRAS = ("issuers", "knowledge", "postgres", "s3", "timezones", "traces", "vectors")
 MEND = "run scripts/lock.sh"
 
 

@@ -202,6 +202,7 @@ class Folders:
             with self._blobs.arriving() as target:
                 args = entry.path, entry.state, entry.name, target, self._most
                 upload = await _in_time(uploads.copied, *args, durable=self._durable)
+                await self._blobs.keep(upload.blob)
             return upload._replace(seen=entry.seen)
         except EngineError as error:
             reason = error.message

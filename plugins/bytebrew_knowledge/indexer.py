@@ -11,10 +11,10 @@ from typing import BinaryIO
 
 import msgspec
 
-from bytebrew import Engine, EngineError, ProviderError, Sample, Target, new_uuid
+from bytebrew import Engine, EngineError, ProviderError, Sample, Target
 
 from . import bases, files, indexes, search_terms
-from .blobs import SPOOL
+from .blobs import Blobs
 from .embedding import embed
 from .indexing_progress import IndexingProgress
 from .reader import Reader, ReadFailed
@@ -39,9 +39,9 @@ class Indexer:
     The limit per model keeps a slow model from delaying the others.
     """
 
-    def __init__(self, engine: Engine, folder: Path, reader: Callable[[], Reader]) -> None:
+    def __init__(self, engine: Engine, blobs: Blobs, reader: Callable[[], Reader]) -> None:
         self._engine = engine
-        self._folder = folder
+        self._blobs = blobs
         self._readers = [reader() for _ in range(READERS)]
         self._reading = asyncio.Semaphore(READERS)
         self._busy: dict[str, str] = {}
@@ -126,7 +126,8 @@ class Indexer:
         async with self._reading:
             reader = self._readers.pop()
             try:
-                return await reader.read(self._folder / file.blob, file.type, spool)
+                async with self._blobs.reading(file.blob) as source:
+                    return await reader.read(source, file.type, spool)
             finally:
                 self._readers.append(reader)
 
@@ -136,7 +137,7 @@ class Indexer:
 
     async def _index(self, file: files.Waiting) -> None:
         db = self._engine.db
-        spool = self._folder / f"{SPOOL}{new_uuid()}"
+        spool = self._blobs.spool()
         try:
             total = await self._read(file, spool)
             if not total:

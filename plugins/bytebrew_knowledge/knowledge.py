@@ -26,6 +26,8 @@ from bytebrew import (
 
 from . import bases, files, indexes, search_terms, uploads
 from .blobs import Blobs
+from .bucket_blobs import BucketBlobs
+from .database_blobs import DatabaseBlobs
 from .folders import Folders
 from .indexer import Indexer
 from .reader import Reader
@@ -40,7 +42,7 @@ START_SECONDS = 5.0
 
 
 class Limits(Struct, frozen=True, kw_only=True):
-    """Limits for reading a file."""
+    """Limits for reading a file, and where uploads are kept."""
 
     knowledge_read_timeout: Annotated[Duration, Meta(description="longest reading of a file for a knowledge base")] = (
         Duration(60)
@@ -48,6 +50,9 @@ class Limits(Struct, frozen=True, kw_only=True):
     knowledge_read_bytes: Annotated[
         int, Meta(ge=64 * 1024 * 1024, description="most memory for reading a file for a knowledge base")
     ] = 1024 * 1024 * 1024
+    uploads_url: Annotated[
+        str, Meta(description="an S3-compatible bucket for uploads, as s3://bucket/prefix; credentials are in AWS_*")
+    ] = ""
 
 
 class Knowledge(Toolset):
@@ -58,23 +63,24 @@ class Knowledge(Toolset):
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._blobs = Blobs(engine.data_dir / "files")
+        self.blobs = _blobs(engine)
         limits = engine.settings.of(Limits)
         self._indexer = Indexer(
-            engine, self._blobs.folder, lambda: Reader(limits.knowledge_read_timeout, limits.knowledge_read_bytes)
+            engine, self.blobs, lambda: Reader(limits.knowledge_read_timeout, limits.knowledge_read_bytes)
         )
-        self._folders = Folders(engine, self._blobs, self._indexer.wake)
+        self._folders = Folders(engine, self.blobs, self._indexer.wake)
         self.folder = self._folders.path
         self._starting: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Scans the folders and indexes while this node leads."""
+        await asyncio.to_thread(self.blobs.make_folder)
         await self._engine.db.write(search_terms.prepare)
         while await self._engine.db.write(search_terms.complete):
             pass
         self._engine.duties.add(DUTY, self._run, self._indexer.wake)
         if self._engine.node.leads:
-            await self._blobs.clear(self._engine, files.blobs, spools=True)
+            await self.blobs.clear(starting=True)
             self._starting = asyncio.create_task(self._begin())
             await asyncio.wait([self._starting], timeout=START_SECONDS)
 
@@ -87,7 +93,7 @@ class Knowledge(Toolset):
 
     async def _run(self) -> None:
         if self._starting is None:  # it did not lead at its start
-            await self._blobs.clear(self._engine, files.blobs, spools=True)
+            await self.blobs.clear(starting=True)
             self._starting = asyncio.create_task(self._begin())
         await self._indexer.run()
 
@@ -103,7 +109,7 @@ class Knowledge(Toolset):
         if not self._engine.node.leads:
             return
         await self._folders.follow()
-        await self._blobs.clear(self._engine, files.blobs)
+        await self.blobs.clear()
         self._wake()
 
     async def _begin(self) -> None:
@@ -158,7 +164,7 @@ class Knowledge(Toolset):
             record(conn, None)
             return spare
 
-        await self._blobs.forget(await self._engine.db.write(delete))
+        await self.blobs.forget(await self._engine.db.write(delete))
         self._wake()
 
     async def upload(
@@ -166,8 +172,9 @@ class Knowledge(Toolset):
     ) -> files.File:
         """Receives the file of a form, then stores it in the base with this key."""
         durable = self._engine.settings.core.db_synchronous == "full"
-        with self._blobs.arriving() as target:
+        with self.blobs.arriving() as target:
             upload = await uploads.received(request.body, request.headers, target, durable=durable)
+            await self.blobs.keep(upload.blob)
 
             def put(conn: Connection) -> tuple[files.File, str]:
                 file, spare = files.put(conn, find(conn, key), upload)
@@ -177,9 +184,9 @@ class Knowledge(Toolset):
             try:
                 file, spare = await self._engine.db.write(put)
             except EngineError:  # a cancelled write may still be committed; otherwise `clear` deletes its blob
-                await self._blobs.forget([upload.blob])
+                await self.blobs.forget([upload.blob])
                 raise
-        await self._blobs.forget([spare])
+        await self.blobs.forget([spare])
         self._wake()
         return file
 
@@ -191,7 +198,7 @@ class Knowledge(Toolset):
             record(conn, None)
             return spare
 
-        await self._blobs.forget([await self._engine.db.write(delete)])
+        await self.blobs.forget([await self._engine.db.write(delete)])
         self._wake()
 
     async def reindex(self, base_ids: Sequence[str], key: str = "", *, record: Record) -> None:
@@ -218,6 +225,12 @@ class Knowledge(Toolset):
         found = await self._engine.db.read(bases.linked, agent)
         query = Query(text=text, bases=tuple(found), limit=limit, threshold=threshold)
         return (await self.search(query)).hits
+
+
+def _blobs(engine: Engine) -> Blobs:
+    if url := engine.settings.of(Limits).uploads_url:
+        return BucketBlobs(engine, files.blobs, url)
+    return (DatabaseBlobs if engine.settings.core.database_url else Blobs)(engine, files.blobs)
 
 
 class KnowledgeSearch(Tool):

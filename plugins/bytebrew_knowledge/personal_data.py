@@ -1,7 +1,6 @@
 """A person's files: those whose metadata has the person as `user_sub`; all others are the operator's."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -10,6 +9,7 @@ from bytebrew import Connection, Engine, Person, PersonalData, dialect, placehol
 
 from .dialect import ERASE, PERSONS
 from .indexes import SWEPT
+from .knowledge import KNOWLEDGE
 
 
 def _export(conn: Connection, person: Person) -> Iterator[Mapping[str, Any]]:
@@ -29,7 +29,6 @@ def _export(conn: Connection, person: Person) -> Iterator[Mapping[str, Any]]:
 
 def of(engine: Engine) -> PersonalData:
     """The files of an engine."""
-    folder: Path = engine.data_dir / "files"
 
     def forget(conn: Connection, person: Person) -> int:
         """Deletes a file: its chunks, their words in the index, its bytes, and at last its row, which ends the work."""
@@ -50,7 +49,7 @@ def of(engine: Engine) -> PersonalData:
         if dialect(conn) == "sqlite":
             conn.execute(ERASE)
         if file["blob"]:
-            (folder / file["blob"]).unlink(missing_ok=True)
+            engine.state[KNOWLEDGE].blobs.forget_in(conn, file["blob"])
         return conn.execute("delete from knowledge_files where id = ?", (file["id"],)).rowcount
 
     return PersonalData("knowledge_files", _export, forget)

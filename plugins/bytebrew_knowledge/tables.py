@@ -69,6 +69,14 @@ create table knowledge_chunks (
   unique (index_id, position)
 );
 create index knowledge_chunks_words on knowledge_chunks using gin (words);
+create table knowledge_blobs (
+  name text collate "C" not null,
+  part bigint not null,
+  data bytea not null,
+  written_at text collate "C" not null,
+  primary key (name, part)
+);
+create index knowledge_files_blob on knowledge_files (blob);
 create index knowledge_chunks_without_words on knowledge_chunks (id) where words is null;
 """
 """The tables as the migrations up to 3 make them on SQLite, with the words of chunks in a column."""

@@ -19,7 +19,7 @@ from bytebrew_knowledge.uploads import received
 from bytebrew import Capabilities, Http, MessageDelta, ModelRequest, Provider, ProviderError, ToolCall
 from bytebrew.engine import Engine
 from bytebrew.testing import ScriptedProvider, chat, providing, scripted_schema, served_engine
-from tests.documents import BASES, create, docx, found, paragraph, pdf, put, settled, table
+from tests.documents import BASES, create, docx, found, paragraph, pdf, put, settled, stored_blobs, table
 from tests.store.sqlite.test_disk import fill, no_quota
 from tests.tables import check_refusal, token_with
 
@@ -85,8 +85,8 @@ async def knows(client: httpx.AsyncClient, name: str = "test") -> bool:
 
 
 async def blobs(engine: Engine) -> list[str]:
-    """The names of what lies in the folder of files."""
-    return sorted(path.name for path in (engine.data_dir / "files").iterdir())
+    """The names of the contents of files."""
+    return sorted(await asyncio.to_thread(stored_blobs, engine.data_dir))
 
 
 async def test_a_base_is_created_shown_changed_and_deleted() -> None:

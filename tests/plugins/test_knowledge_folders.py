@@ -18,7 +18,7 @@ from bytebrew_knowledge import folders, knowledge, uploads
 from bytebrew import MessageDelta, ToolCall
 from bytebrew.engine import Engine
 from bytebrew.testing import ADMIN, ScriptedProvider, chat, providing, scripted_schema, served_engine
-from tests.documents import BASES, found, pdf, put, settled
+from tests.documents import BASES, found, pdf, put, settled, stored_blobs
 from tests.plugins.test_knowledge import Meanings, blobs, embedding, knows
 from tests.processes import Process, serving
 from tests.stored import opened
@@ -555,6 +555,7 @@ async def test_a_reload_clears_away_no_file_that_is_being_sent(home: Path) -> No
             while len(await blobs(engine)) < 3:
                 await anyio.sleep(0.02)
         (engine.data_dir / "files" / "left").write_text("by a crash")
+        os.utime(engine.data_dir / "files" / "left", (0, 0))
         await reloaded(client)
         assert "left" not in await blobs(engine)
         sent.set()
@@ -604,7 +605,7 @@ def test_kill_9_while_a_folder_is_read_loses_nothing(home: Path) -> None:
             hits = client.get(f"{BASES}/handbook/search", params={"q": f"b{n}x"}).json()["results"]
             assert [hit["file_name"] for hit in hits] == [f"{n}.md"]
         assert process.stop() == 0
-    assert len(list((home / "data" / "files").iterdir())) == total
+    assert len(stored_blobs(home / "data")) == total
 
 
 @pytest.mark.parametrize(("more", "query"), [("capabilities: [{type: memory}]", ""), ("", "?mode=replace")])
