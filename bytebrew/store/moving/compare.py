@@ -7,11 +7,15 @@ from typing import NamedTuple
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.store import Table
 from bytebrew.store.journal import frame
-from bytebrew.store.queries.events import last_number, read_events
+from bytebrew.store.moving.pages import pages
+from bytebrew.store.queries.events import events_of, last_number, read_events
 
 PAGE = 500
 MOST_NAMED = 20
-"""Differences that are told; the rest is counted."""
+"""Differences that are reported; the rest is counted."""
+_EVENTS = Table("events", ("session_id", "n", "type", "data", "at"), ("session_id", "n"), 0)
+_LAST = 2**62
+"""Above the number of every event."""
 
 
 class Compared(NamedTuple):
@@ -44,13 +48,29 @@ def compare(
         f"table {name} has {new[name]} rows in place of {count}" for name, count in old.items() if new[name] != count
     ]
     sessions = events = 0
-    for session_id in _sessions(source):
-        expected, read = replay(source, session_id), replay(target, session_id)
-        if expected != read:
-            found.append(f"session {session_id} replays {_difference(expected, read)}")
-        sessions, events = sessions + 1, events + expected.events
-        advance(1)
+    for ids, forks in _sessions(source):
+        old_replays, new_replays = (_replays(conn, ids, forks) for conn in (source, target))
+        for session_id, expected in old_replays.items():
+            if (read := new_replays[session_id]) != expected:
+                found.append(f"session {session_id} replays {_difference(expected, read)}")
+            events += expected.events
+        sessions += len(ids)
+        advance(len(ids))
     return Compared(sessions, events, found[:MOST_NAMED], len(found[MOST_NAMED:]))
+
+
+def _replays(conn: Connection, ids: Sequence[str], forks: Sequence[str]) -> dict[str, Replay]:
+    """The replays of sessions in order of their ids; those of forks begin with events that others hold."""
+    digests = {session_id: (hashlib.sha256(), [0]) for session_id in ids}
+    for rows, _ in pages(conn, _EVENTS, (ids[0], 0), (ids[-1], _LAST)):
+        for row in rows:
+            if (state := digests.get(row["session_id"])) is None:
+                continue
+            for number, name, data, _ in events_of(row):
+                state[0].update(frame(number, name, data))
+                state[1][0] += 1
+    found = {session_id: Replay(count, digest.hexdigest()) for session_id, (digest, [count]) in digests.items()}
+    return found | {session_id: replay(conn, session_id) for session_id in forks}
 
 
 def replay(conn: Connection, session_id: str) -> Replay:
@@ -64,10 +84,11 @@ def replay(conn: Connection, session_id: str) -> Replay:
     return Replay(count, digest.hexdigest())
 
 
-def _sessions(conn: Connection) -> Iterator[str]:
-    after = ""
-    while rows := conn.execute("select id from sessions where id > ? order by id limit ?", (after, PAGE)).fetchall():
-        yield from (row["id"] for row in rows)
+def _sessions(conn: Connection) -> Iterator[tuple[Sequence[str], Sequence[str]]]:
+    """The ids of all sessions, some at a time, and those of them that are forks."""
+    sql, after = "select id, forked_from from sessions where id > ? order by id limit ?", ""
+    while rows := conn.execute(sql, (after, PAGE)).fetchall():
+        yield [row["id"] for row in rows], [row["id"] for row in rows if row["forked_from"] is not None]
         after = rows[-1]["id"]
 
 

@@ -4,7 +4,7 @@ Each page of rows is committed together with the position behind it, so that a c
 table of positions is dropped last: while it is there, no engine starts on the database.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
@@ -14,13 +14,10 @@ from bytebrew.base.errors import BootError
 from bytebrew.contract.connection import Connection, Row, dialect
 from bytebrew.contract.store import Driver, Migrations, Table, Transfer
 from bytebrew.store.database.transactions import transaction
+from bytebrew.store.moving.pages import key_of, pages
 from bytebrew.store.sqlite.dialect import has_table
 from bytebrew.store.sqlite.transfer import tables
 
-PAGE_BYTES = 4 * 1024 * 1024
-FIRST_ROWS, MOST_ROWS = 64, 4000
-GROWTH = 4
-"""How many times as many rows the next page may have: large ones may follow small ones."""
 _NODES = ("nodes", "node_commits", "node_locks")
 _REQUESTS = "session_requests"
 """What is asked of the node that runs a session; one engine alone asks nothing of itself."""
@@ -97,9 +94,9 @@ class Copy:
             if position.after is None:
                 continue
             copied = position.rows
-            for page, more in _pages(self._source, table, position.after):
+            for page, more in pages(self._source, table, position.after):
                 copied += len(page)
-                after = _key(table, page[-1]) if page and more else None
+                after = key_of(table, page[-1]) if page and more else None
                 with self._transaction():
                     self._insert(table, page)
                     self._record(table.name, msgspec.json.encode(after).decode(), copied)
@@ -178,26 +175,3 @@ def _check_version(conn: Connection, side: Side) -> set[str]:
                 " engine on it once and stop it"
             )
     return {owner for owner in reached.keys() - side.owners.keys() if " " not in owner}
-
-
-def _pages(conn: Connection, table: Table, after: Sequence[int | str]) -> Iterator[tuple[Sequence[Row], bool]]:
-    """The rows above a key, page by page, and whether there may be more."""
-    key, limit = ", ".join(table.key), FIRST_ROWS
-    every = f"select {', '.join(table.columns)} from {table.name}"
-    if not key:
-        yield conn.execute(every).fetchall(), False
-        return
-    while True:
-        above = f"where ({key}) > ({', '.join('?' * len(table.key))})" if after else ""
-        rows = conn.execute(f"{every} {above} order by {key} limit ?", (*after, limit)).fetchall()
-        more = len(rows) == limit
-        yield rows, more
-        if not more:
-            return
-        after = _key(table, rows[-1])
-        size = sum(len(value) for row in rows for value in row if isinstance(value, str | bytes))
-        limit = max(1, min(MOST_ROWS, limit * GROWTH, limit * PAGE_BYTES // max(size, 1)))
-
-
-def _key(table: Table, row: Row) -> tuple[int | str, ...]:
-    return tuple(row[name] for name in table.key)

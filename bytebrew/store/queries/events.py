@@ -89,7 +89,7 @@ def newer(conn: Connection, seen: Mapping[str, int], limit: int = 500) -> dict[s
     where = " or ".join(["session_id = ? and n > ?"] * len(behind))
     sql = f"select session_id, n, type, data, at from events where {where} order by session_id, n limit ?"
     for row in conn.execute(sql, (*chain.from_iterable(behind), limit)):
-        found[row["session_id"]][1].extend(_events_of(row, seen[row["session_id"]]))
+        found[row["session_id"]][1].extend(events_of(row, seen[row["session_id"]]))
     return found
 
 
@@ -97,10 +97,10 @@ def unpacked(conn: Connection, session_id: str, after: int, through: int, limit:
     """The events in a session's own rows, of which at most `limit` are read."""
     sql = "select n, type, data, at from events where session_id = ? and n > ? and n <= ? order by n limit ?"
     for row in conn.execute(sql, (session_id, after, through, limit)):
-        yield from _events_of(row, after)
+        yield from events_of(row, after)
 
 
-def _events_of(row: Row, after: int) -> Iterator[StoredEvent]:
+def events_of(row: Row, after: int = 0) -> Iterator[StoredEvent]:
     """The events of a row, packed or not, above a number."""
     if row["type"] == PACKED:
         yield from (astuple(one) for one in _unpack(zlib.decompress(row["data"])) if one.n > after)
