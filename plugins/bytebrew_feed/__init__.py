@@ -18,7 +18,7 @@ def register_routes(register: Register[Route], engine: Engine) -> None:
 @hookimpl
 def register_subscribers(register: Register[Subscriber], engine: Engine) -> None:
     def note_budget(conn: Connection, notification: Notification) -> None:
-        if notification.name == "budget.near" and engine.state[FEED].watching:
+        if notification.name == "budget.near" and engine.state[FEED].is_watched(conn):
             changes.note(conn, "budget.near", notification.subject, notification.data)
 
     register(note_budget)

@@ -5,7 +5,7 @@ from typing import Any
 
 from msgspec import Struct, json
 
-from bytebrew import Connection, now
+from bytebrew import Connection, Row, now
 
 from .triggers import NOTE
 
@@ -37,7 +37,7 @@ class Change(Struct, frozen=True, kw_only=True):
 
 
 def note(conn: Connection, topic: str, id: str, data: Mapping[str, Any]) -> None:
-    """Notes a change that is none of a row."""
+    """Notes a change that is none of a row, while somebody follows."""
     conn.execute(f"{NOTE} values (?, ?, ?)", (topic, id, json.encode(data).decode()))
 
 
@@ -46,5 +46,10 @@ def taken(conn: Connection) -> Sequence[Change]:
     rows = conn.execute("select n, topic, id, data from temp.feed_changes order by n").fetchall()
     if rows:
         conn.execute("delete from temp.feed_changes where n <= ?", (rows[-1]["n"],))
+    return made(rows)
+
+
+def made(rows: Sequence[Row]) -> Sequence[Change]:
+    """The changes of rows that note them."""
     at = now()
     return [Change(topic=row["topic"], id=row["id"], at=at, data=json.decode(row["data"])) for row in rows]

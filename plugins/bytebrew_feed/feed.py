@@ -7,9 +7,9 @@ from collections.abc import AsyncGenerator, Collection, Sequence
 
 from msgspec import json
 
-from bytebrew import KEEP_ALIVE, Engine, StorageError, new_uuid
+from bytebrew import KEEP_ALIVE, Connection, Engine, StorageError, dialect, new_uuid
 
-from . import changes, triggers
+from . import changes, shared, triggers
 from .changes import Change
 
 log = logging.getLogger(__name__)
@@ -40,8 +40,12 @@ class Feed:
 
     @property
     def watching(self) -> bool:
-        """Whether changes are noted."""
+        """Whether changes are noted for this engine."""
         return bool(self._run)
+
+    def is_watched(self, conn: Connection) -> bool:
+        """Whether changes are noted, for this engine or for another node."""
+        return shared.is_watched(conn) if dialect(conn) == "postgresql" else self.watching
 
     async def begin(self) -> None:
         """Begins to note, unless that is under way."""
@@ -110,19 +114,12 @@ class Feed:
 
     async def _run_on(self) -> None:
         """Notes changes until nobody has followed for a while."""
-        database, seen, lonely, looks = self._engine.db, -1, 0.0, 0
+        database = self._engine.db
         try:
-            await database.write(triggers.watch)
+            place = await database.write(triggers.watch, self._run)
             self._watched.set_result(None)
-            while lonely < LINGER:
-                if database.commits != seen:
-                    looks = 2  # what is noted behind the first look may be in its own transaction
-                if looks:
-                    looks, seen = looks - 1, database.commits + 1
-                    self._spread(await database.write(changes.taken))
-                await asyncio.sleep(TICK)
-                lonely = 0.0 if self._followers else lonely + TICK
-            await database.write(triggers.unwatch)
+            await (self._follow_own() if place is None else self._follow_all(place))
+            await database.write(triggers.unwatch, self._run)
         except StorageError as error:
             log.warning("the feed has ended: %s", error)
             if not self._watched.done():
@@ -130,6 +127,32 @@ class Feed:
         finally:
             self._run, self._task = "", None
             self._wake()
+
+    async def _follow_own(self) -> None:
+        """Spreads the changes of this engine, which has the database alone."""
+        database, seen, lonely, looks = self._engine.db, -1, 0.0, 0
+        while lonely < LINGER:
+            if database.commits != seen:
+                looks = 2  # what is noted behind the first look may be in its own transaction
+            if looks:
+                looks, seen = looks - 1, database.commits + 1
+                self._spread(await database.write(changes.taken))
+            await asyncio.sleep(TICK)
+            lonely = 0.0 if self._followers else lonely + TICK
+
+    async def _follow_all(self, place: shared.Place) -> None:
+        """Spreads the changes of all nodes."""
+        lonely, renewed = 0.0, 0.0
+        while lonely < LINGER:
+            if rows := await self._engine.db.glance(shared.after, place):
+                place = shared.Place(rows[-1]["made_in"], rows[-1]["n"])
+                self._spread(changes.made(rows))
+            await asyncio.sleep(TICK)
+            lonely = 0.0 if self._followers else lonely + TICK
+            renewed += TICK
+            if renewed >= shared.WATCH_SECONDS / 3:
+                renewed = 0.0
+                await self._engine.db.write(shared.renew, self._run)
 
     def _spread(self, fresh: Sequence[Change]) -> None:
         if fresh:

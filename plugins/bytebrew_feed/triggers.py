@@ -1,18 +1,21 @@
-"""SQLite's temporary triggers that note each change of what people look at, in the transaction of the change itself.
+"""Triggers that note each change of what people look at, in the transaction of the change itself.
 
-They exist while somebody follows the feed, so that nobody pays for what nobody reads. A transaction that is rolled back
-leaves no note.
+SQLite's are temporary and exist while somebody follows the feed, so that nobody pays for what nobody reads. A
+transaction that is rolled back leaves no note.
 """
 
-from bytebrew import Connection
+from bytebrew import Connection, dialect
+
+from . import shared
 
 _TABLE = """create temp table if not exists feed_changes (
   n integer primary key, topic text not null, id text not null, data text not null)"""
 NOTE = "insert into feed_changes (topic, id, data)"
 _ENDED = "('completed', 'failed', 'cancelled', 'absorbed')"
+_STARTED = "case new.status when 'running' then 'turn.started' else '{}' end"
 _TURN = """json_object('session_id', new.session_id, 'status', new.status, 'parent_turn_id', new.parent_turn_id,
-  'agent', (select agent from main.sessions where id = new.session_id),
-  'schema', (select schema from main.sessions where id = new.session_id))"""
+  'agent', (select agent from sessions where id = new.session_id),
+  'schema', (select schema from sessions where id = new.session_id))"""
 _QUESTION = """json_object('session_id', new.session_id, 'turn_id', new.turn_id, 'agent', new.agent,
   'tool', new.tool, 'kind', new.kind, 'risk', new.risk, 'status', new.status)"""
 _TASK = "json_object('status', new.status, 'agent', new.agent, 'session_id', new.session_id)"
@@ -23,8 +26,8 @@ _TRIGGERS = {
           where new.status <> old.status""",
     },
     "turns": {
-        "after insert": f"select iif(new.status = 'running', 'turn.started', 'turn.queued'), new.id, {_TURN}",
-        "after update of status": f"""select iif(new.status = 'running', 'turn.started', 'turn.ended'), new.id, {_TURN}
+        "after insert": f"select {_STARTED.format('turn.queued')}, new.id, {_TURN}",
+        "after update of status": f"""select {_STARTED.format("turn.ended")}, new.id, {_TURN}
           where new.status <> old.status and (new.status = 'running' or new.status in {_ENDED})""",
     },
     "tasks": {
@@ -41,34 +44,40 @@ _TRIGGERS = {
     },
     "mcp_pins": {
         "after insert": """select 'mcp.changed', name, json_object('tool', new.tool)
-          from main.mcp_servers where id = new.server_id""",
+          from mcp_servers where id = new.server_id""",
         "after update": """select 'mcp.changed', name, json_object('tool', new.tool)
-          from main.mcp_servers where id = new.server_id""",
+          from mcp_servers where id = new.server_id""",
         "after delete": """select 'mcp.changed', name, json_object('tool', old.tool)
-          from main.mcp_servers where id = old.server_id""",
+          from mcp_servers where id = old.server_id""",
     },
     "mcp_sightings": {
         "after insert": """select 'mcp.changed', name, json_object('tool', new.tool)
-          from main.mcp_servers where id = new.server_id""",
+          from mcp_servers where id = new.server_id""",
         "after update": """select 'mcp.changed', name, json_object('tool', new.tool)
-          from main.mcp_servers where id = new.server_id""",
+          from mcp_servers where id = new.server_id""",
     },
 }
 """For each table what is noted when; the tables of a plugin that is not loaded are not there."""
 
 
-def watch(conn: Connection) -> None:
-    """Begins to note changes."""
+def watch(conn: Connection, run: str) -> shared.Place | None:
+    """Begins to note changes for a feed; where other nodes note theirs too, the place behind which they are."""
+    if dialect(conn) == "postgresql":
+        return shared.watch(conn, run, _TRIGGERS)
     conn.execute(_TABLE)
     for table, moments in _TRIGGERS.items():
         if conn.execute("select 1 from main.sqlite_master where type = 'table' and name = ?", (table,)).fetchone():
             for moment, noted in moments.items():
                 trigger = f"feed_{table}_{moment.split()[1]} {moment} on main.{table}"
                 conn.execute(f"create temp trigger if not exists {trigger} begin {NOTE} {noted}; end")
+    return None
 
 
-def unwatch(conn: Connection) -> None:
+def unwatch(conn: Connection, run: str) -> None:
     """Ends that, and forgets what was noted."""
+    if dialect(conn) == "postgresql":
+        shared.unwatch(conn, run)
+        return
     names = "select name from temp.sqlite_master where type = 'trigger' and name like 'feed\\_%' escape '\\'"
     for row in conn.execute(names).fetchall():
         conn.execute(f"drop trigger temp.{row['name']}")

@@ -19,6 +19,7 @@ DIALECTS = (
     "plugins/bytebrew_memory/dialect.py",
     "plugins/bytebrew_memory/postgres.py",
     "plugins/bytebrew_audit/triggers.py",
+    "plugins/bytebrew_feed/shared.py",
     "plugins/bytebrew_feed/triggers.py",
 )
 FILES = [

@@ -68,7 +68,9 @@ _NEWEST = "n = (select max(n) from versions v where v.section = versions.section
 
 def marked(conn: Connection) -> list[tuple[str, str]]:
     """Takes the marks of changed items: section and name."""
-    rows = [(row["section"], row["name"]) for row in conn.execute("select section, name from changed_items")]
+    rows = [
+        (row["section"], row["name"]) for row in conn.execute("select section, name from changed_items order by 1, 2")
+    ]
     if rows:
         conn.execute("delete from changed_items")
     return rows

@@ -173,6 +173,10 @@ async def test_a_run_that_was_interrupted_goes_on_where_it_was(tmp_path: Path) -
         assert (report["passed"], report["done"]) == (True, 8)
 
 
+def run_statement(conn: Connection, sql: str) -> None:
+    conn.execute(sql)
+
+
 async def test_a_run_that_failed_does_not_disturb_the_engines_stop(caplog: pytest.LogCaptureFixture) -> None:
     trigger = "create trigger refuse before update on replay_turns"
     refusing = (
@@ -185,7 +189,7 @@ async def test_a_run_that_failed_does_not_disturb_the_engines_stop(caplog: pytes
     )
     async with recorded(1) as (running, client, _, sessions):
         for statement in refusing:
-            await running.db.write(lambda conn, sql=statement: conn.execute(sql) and None)
+            await running.db.write(run_statement, statement)
         assert (await client.post(REPLAYS, json={"sessions": sessions, "agent": "test"})).status_code == 201
         async with asyncio.timeout(10):
             while "a replay failed" not in caplog.text:
