@@ -170,7 +170,8 @@ def _named(conn: Connection, only: Mapping[str, str], names: Names) -> Mapping[s
 def _by_day(conn: Connection, by: str, since: str, until: str) -> "dict[tuple[str, str], Sequence[int]]":
     """The sums by key and day: the kept ones of whole days, and those of the partial days at the edges."""
     edges, first, last = _edges(since, until)
-    sql = f"select key, day, {_SUMS} from usage_days where kind = ? and day >= ? and day < ? group by key, day"  # noqa: S608
+    sql = f"""select key, day, {_SUMS} from usage_days where kind = ? and day >= ? and day < ?
+      group by key, day order by key, day"""  # noqa: S608
     rows = map(tuple, conn.execute(sql, (by, first, last)))
     found: dict[tuple[str, str], Sequence[int]] = {(row[0], row[1]): row[2:] for row in rows}
     for edge in edges:
@@ -186,7 +187,7 @@ def _selected(
     column, day = _COLUMN.get(by, by), _DAY if daily else "''"
     filters = "".join(f" and {name} in ({placeholders(values)})" for name, values in only.items())
     sql = f"""select {column}, {day}, count(distinct turn_id), {_OF_ROWS.removeprefix("0, ")} from usage
-      where created_at >= ? and created_at < ?{filters} group by 1, 2"""  # noqa: S608
+      where created_at >= ? and created_at < ?{filters} group by 1, 2 order by 1, 2"""  # noqa: S608
     values = chain(*only.values())
     return {(row[0], row[1]): row[2:] for row in map(tuple, conn.execute(sql, (since, until or "~", *values)))}
 
@@ -197,15 +198,15 @@ def _sums(conn: Connection, by: str, since: str, until: str) -> dict[str, Sequen
     column = _COLUMN.get(by, by)
     edges, first, last = _edges(since, until) if since or until or by != "token" else ([], "", _EARLIEST)
     by_key: dict[str, Sequence[int]] = {}
-    sql = f"select {key}, {_SUMS} from usage_days where kind = ? and day >= ? and day < ? group by {key}"  # noqa: S608
+    sql = f"select {key}, {_SUMS} from usage_days where kind = ? and day >= ? and day < ? group by {key} order by {key}"  # noqa: S608
     for row in conn.execute(sql, (kind, first, last)):
         _add(by_key, row[0], row[1:])
     if by != "day":
         sql = "select key, sum(turns) from usage_spans where kind = ?1 and day >= ?2 and day < ?3 and earlier >= ?2"
-        for row in conn.execute(f"{sql} group by key", (kind, first, last)):
+        for row in conn.execute(f"{sql} group by key order by key", (kind, first, last)):
             _add(by_key, row[0], (-row[1],))
     for edge in edges:
-        sql = f"select {column}, {_OF_ROWS} from usage where created_at >= ? and created_at < ? group by 1"  # noqa: S608
+        sql = f"select {column}, {_OF_ROWS} from usage where created_at >= ? and created_at < ? group by 1 order by 1"  # noqa: S608
         for row in conn.execute(sql, edge):
             _add(by_key, row[0], row[1:])
     if edges:

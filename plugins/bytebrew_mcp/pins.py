@@ -32,7 +32,7 @@ class Pin(NamedTuple):
 def every(conn: Connection, server_id: str) -> dict[str, Pin]:
     """The pins of a server, by tool."""
     sql = """select tool, digest, definition <> '' as whole, pinned_at, approved_at, approved_by from mcp_pins
-      where server_id = ?"""
+      where server_id = ? order by tool"""
     rows = conn.execute(sql, (server_id,))
     return {
         row["tool"]: Pin(row["digest"], bool(row["whole"]), row["pinned_at"], row["approved_at"], row["approved_by"])
@@ -42,7 +42,7 @@ def every(conn: Connection, server_id: str) -> dict[str, Pin]:
 
 def all_definitions(conn: Connection, server_id: str) -> dict[str, str]:
     """The stored approved definitions of a server's tools."""
-    sql = "select tool, definition from mcp_pins where server_id = ? and definition <> ''"
+    sql = "select tool, definition from mcp_pins where server_id = ? and definition <> '' order by tool"
     return {row["tool"]: row["definition"] for row in conn.execute(sql, (server_id,))}
 
 
@@ -50,7 +50,7 @@ def tools_of(conn: Connection, servers: Iterable[str]) -> list[tuple[str, str]]:
     """Server name and tool of every pin of these servers."""
     names = [*servers]
     sql = f"""select s.name, p.tool from mcp_servers s join mcp_pins p on p.server_id = s.id
-      where s.name in ({placeholders(names)})"""  # noqa: S608
+      where s.name in ({placeholders(names)}) order by s.name, p.tool"""  # noqa: S608
     return [(row["name"], row["tool"]) for row in conn.execute(sql, names)]
 
 

@@ -51,7 +51,7 @@ class Sighting(NamedTuple):
 def every(conn: Connection, server_id: str) -> dict[str, Sighting]:
     """The sightings of a server's tools."""
     sql = """select tool, digest, first_seen_at, changed_at, withheld_digest, withheld_at, withheld_by
-      from mcp_sightings where server_id = ?"""
+      from mcp_sightings where server_id = ? order by tool"""
     return {row["tool"]: Sighting(*tuple(row)[1:]) for row in conn.execute(sql, (server_id,))}
 
 
@@ -98,7 +98,7 @@ def decided_by(conn: Connection, person: Person) -> list[dict[str, Any]]:
     sql = f"""select s.name as server, p.tool, p.approved_at as at, 'approved' as decision from mcp_pins p
       join mcp_servers s on s.id = p.server_id where p.approved_by in ({placeholders(person.names)})
       union all select s.name, w.tool, w.withheld_at, 'withheld' from mcp_sightings w
-      join mcp_servers s on s.id = w.server_id where w.withheld_by in ({placeholders(person.names)})"""  # noqa: S608
+      join mcp_servers s on s.id = w.server_id where w.withheld_by in ({placeholders(person.names)}) order by 1, 2, 4"""  # noqa: S608
     return [dict(row) for row in conn.execute(sql, (*person.names, *person.names))]
 
 

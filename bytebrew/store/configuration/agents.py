@@ -99,7 +99,7 @@ def delete(conn: Connection, key: str) -> None:
     schemas = conn.execute(
         """select name from schemas where entry_agent_id = ?1
         union select s.name from agent_relations r join schemas s on s.id = r.schema_id
-        where ?1 in (r.source_id, r.target_id)""",
+        where ?1 in (r.source_id, r.target_id) order by name""",
         (agent.id,),
     )
     details = [Detail("$.schemas", row["name"]) for row in schemas]

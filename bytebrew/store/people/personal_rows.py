@@ -24,7 +24,8 @@ def find(conn: Connection, sub: str, mask: str) -> Person:
             f"""select id from sessions where owner in ({marks}) and parent_id is null union
             select id from sessions where user_sub in ({marks}) and user_sub <> '' and parent_id is null union
             select s.id from removals r join sessions s on s.id = r.session_id
-            where s.owner in ({marks}) or s.user_sub in ({marks})""",  # a deleted one that a fork shares is held
+            where s.owner in ({marks}) or s.user_sub in ({marks})
+            order by id""",  # a deleted one that a fork shares is held
             names * 4,
         )
     )
@@ -37,7 +38,8 @@ def find(conn: Connection, sub: str, mask: str) -> Person:
                 """select id from sessions where parent_id = ?1 and id <> ?1
                 union select id from sessions where forked_from = ?1
                 union select session_id from shared_history where holder = ?1
-                union select s.id from tasks t join sessions s on s.id = t.session_id where t.made_in = ?1""",
+                union select s.id from tasks t join sessions s on s.id = t.session_id where t.made_in = ?1
+                order by id""",
                 (session_id,),
             )
         ]

@@ -223,7 +223,7 @@ def export(conn: Connection, person: Person) -> list[dict[str, Any]]:
     rows = conn.execute(
         f"""select s.name as server, c.scopes, c.account, c.expires_at, c.created_at, c.updated_at
         from mcp_connections c join mcp_servers s on s.id = c.server_id
-        where c.subject in ({placeholders(person.names)})""",  # noqa: S608
+        where c.subject in ({placeholders(person.names)}) order by s.name, c.subject""",  # noqa: S608
         person.names,
     )
     return [dict(row) for row in rows]
