@@ -13,7 +13,9 @@ from tests.cluster.scripts import script
 HOOK = "hook"
 HOOK_SECRET = "a secret of the clients and the webhook"
 SEEN_SECONDS = 1.0
-"""How long a change may take to be seen on all nodes."""
+"""How long a change may take to be seen on all nodes, in half of the cases; one that is never seen stays for longer."""
+MOST_SECONDS = 4.0
+"""How long any change may take on a machine that is busy with other things."""
 
 
 async def task(talker: Talker) -> None:
@@ -112,12 +114,12 @@ async def _everywhere(talker: Talker, what: str, seen: Callable[[int], Awaitable
         while node.alive and not (shown := await seen(node.port)):
             if shown is None or history.disturbed(began):
                 return
-            if time.monotonic() - moment > 5 * SEEN_SECONDS:
+            if time.monotonic() - moment > 2 * MOST_SECONDS:
                 break
             await asyncio.sleep(0.02)
         waited = time.monotonic() - moment
         history.waits["change"].append(waited)
-        if waited > SEEN_SECONDS and not history.disturbed(began):
+        if waited > MOST_SECONDS and not history.disturbed(began):
             history.violation(f"{what} was not seen on node {node.number} {waited:.1f} s after its answer")
 
 

@@ -54,7 +54,8 @@ class Node:
     async def start(self, code: Path | None = None) -> bool:
         """Starts an engine, of another copy of the code perhaps; whether it serves."""
         settings = environment(self._settings)
-        if code is not None:
+        if code is not None:  # which comes before the working folder, where `python -m` looks first
+            settings["PYTHONSAFEPATH"] = "1"
             settings["PYTHONPATH"] = f"{code}:{code / 'plugins'}:{settings.get('PYTHONPATH', '')}"
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
@@ -149,7 +150,9 @@ class Nodes(Sequence[Node]):
             if number:
                 node.data.mkdir(mode=0o700)
                 shutil.copytree(self._nodes[0].data / "keys", node.data / "keys")
-            await self.run(node)
+            else:
+                await self.run(node)
+        await asyncio.gather(*(self.run(node) for node in self._nodes[1:]))
 
     async def run(self, node: Node) -> None:
         """Starts a node, again while the database is away; RuntimeError if it does not serve."""
@@ -169,12 +172,15 @@ class Nodes(Sequence[Node]):
 
     async def stop(self) -> list[int]:
         """Stops all; the exit codes."""
-        codes = list(await asyncio.gather(*(node.stop() for node in self._nodes if node.alive)))
+        return list(await asyncio.gather(*(node.stop() for node in self._nodes if node.alive)))
+
+    async def close(self) -> None:
+        """Ends what is left, and all connections."""
+        self.kill_now()
         await self.balancer.stop()
         for node in self._nodes:
             if node.link is not None:
                 await node.link.stop()
-        return codes
 
     def kill_now(self) -> None:
         """Ends all processes without waiting."""

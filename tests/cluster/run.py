@@ -86,8 +86,8 @@ async def _run(plan: Plan, history: History, folder: Path, made: list[Nodes]) ->
         nodes = Nodes(folder, plan.seed, plan.nodes, settings, store.port)
         nodes.code = plan.code
         made.append(nodes)
+        stack.push_async_callback(nodes.close)
         await nodes.start()
-        stack.push_async_callback(nodes.balancer.stop)
         if store.server is not None:
             await store.server.witness()
         while len(nodes.balancer.healthy) < plan.nodes:
@@ -123,6 +123,9 @@ async def _run(plan: Plan, history: History, folder: Path, made: list[Nodes]) ->
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
+        if changes := sorted(history.waits["change"]):
+            fine = changes[len(changes) // 2] <= administration.SEEN_SECONDS
+            history.check(fine, f"changes are seen on other nodes after {delays.percentiles(changes)}")
         codes = await nodes.stop()
         history.check(not any(codes), f"the nodes ended with {codes} on SIGTERM at the end")
         history.acts["traces in the logs"] = sum(node.log().count("Traceback") for node in nodes)
