@@ -23,6 +23,8 @@ GRACE_SECONDS = 240.0
 """Beyond its time a run has so long to start, to settle and to be checked."""
 SETTLE_SECONDS = 120.0
 """How long all turns and tasks may take to end once nothing disturbs them."""
+REPLAY_SECONDS = 30.0
+"""How long a node may take to give a session's events: one that has lost its lease begins anew."""
 SCHEDULES = 5
 BUSY = 40
 """Clients that are at work without a rest."""
@@ -116,6 +118,7 @@ async def _run(plan: Plan, history: History, folder: Path, made: list[Nodes]) ->
                 raise Broken
             await _remove_schedules(admin)
             await _settled(store, history)
+            await asyncio.to_thread(_check, store, history)
             if history.violations:
                 raise Broken
             await _replays(admin, nodes, history, store)
@@ -129,7 +132,6 @@ async def _run(plan: Plan, history: History, folder: Path, made: list[Nodes]) ->
         codes = await nodes.stop()
         history.check(not any(codes), f"the nodes ended with {codes} on SIGTERM at the end")
         history.acts["traces in the logs"] = sum(node.log().count("Traceback") for node in nodes)
-        await asyncio.to_thread(_check, store, history)
 
 
 async def _store(plan: Plan, folder: Path, stack: AsyncExitStack) -> database.Store:
@@ -227,9 +229,12 @@ async def _replays(admin: Client, nodes: Nodes, history: History, store: databas
     room = asyncio.Semaphore(20)
 
     async def replay(port: int, session_id: str, last: int) -> None:
+        path, until = f"/sessions/{session_id}/events", time.monotonic() + REPLAY_SECONDS
         async with room:
-            path = f"/sessions/{session_id}/events"
             part = await admin.stream("GET", path, session_id=session_id, last=last, port=port)
+            while part.status in (0, 503) and time.monotonic() < until:
+                await asyncio.sleep(0.5)
+                part = await admin.stream("GET", path, session_id=session_id, last=last, port=port)
         if session_id not in history.deleting:
             history.check(part.last == last, f"session {session_id} is replayed up to {part.last} of {last}: {part}")
 

@@ -16,63 +16,62 @@ ROOT = Path(bytebrew.__file__).parent.parent
 
 
 class Planted(NamedTuple):
-    """A line of a file that becomes another, what is wrong then, how that is seen, and what is done meanwhile."""
+    """Lines of files that become others, what is wrong then, how that is seen, and what is done meanwhile."""
 
-    file: str
-    old: str
-    new: str
     wrong: str
+    edits: Sequence[tuple[str, str, str]]
     seen: str
     script: Sequence[Deed] = ()
     nodes: int = 3
     seconds: float = 20.0
 
 
+DRIVER = "plugins/bytebrew_postgres/driver.py"
+NODE = "bytebrew/nodes/node.py"
+TOOLS = "bytebrew/conversation/tools/tool_calls.py"
+ADMISSION = "bytebrew/conversation/remote/admission.py"
 TABLE = (
     Planted(
-        "plugins/bytebrew_postgres/driver.py",
-        '        if self.node is not None and status != "UPDATE 1":\n',
-        "        if self.node is not None and not status:\n",
         "a node that has lost its lease still commits",
+        (
+            (DRIVER, 'node is not None and status != "UPDATE 1":\n', "node is not None and not status:\n"),
+            (NODE, "            if self.id not in {one.id for one in self.all}:\n", "            if not self.all:\n"),
+        ),
         "by a node that had lost its lease",
-        [Deed(4, "sleep", 0, 14), Deed(5, "sleep", 1, 14)],
+        [Deed(4, "sleep", 0, 14)],
         seconds=25,
     ),
     Planted(
-        "bytebrew/nodes/signals.py",
-        "            await signals.send([*_texts(unsent)])\n",
-        "            [*_texts(unsent)]\n",
         "what a node signals is lost",
+        [("bytebrew/nodes/signals.py", "await signals.send([*_texts(unsent)])\n", "[*_texts(unsent)]\n")],
         "a follower on another node is .* behind|at another node takes",
     ),
     Planted(
-        "bytebrew/nodes/node.py",
-        "LEASE_SECONDS = 10.0\n",
-        "LEASE_SECONDS = 25.0\n",
         "a lease is too long",
+        [(NODE, "LEASE_SECONDS = 10.0\n", "LEASE_SECONDS = 25.0\n")],
         "said nothing for .* longer than a lease",
         [Deed(4, "kill", 0, 40)],
         seconds=10,
     ),
     Planted(
-        "bytebrew/nodes/node.py",
-        "        if rows and rows[0].id == self.id and not self.leads:\n",
-        "        if rows and not self.leads:\n",
         "all nodes lead",
-        "came 2 times though nothing was disturbed",
+        [(NODE, "        if rows and rows[0].id == self.id and not self.leads:\n", "        if not self.leads:\n")],
+        "came [23] times though nothing was disturbed",
     ),
     Planted(
-        "bytebrew/conversation/remote/admission.py",
-        "    other = turn_states.elsewhere(conn, new.session_id, node)\n",
-        "    other = None\n",
         "a message begins a turn beside the one that another node runs",
-        "are of no turn or of several|follows event|cannot be|at another node takes|answered 5|broke off",
+        [(ADMISSION, "    other = turn_states.elsewhere(conn, new.session_id, node)\n", "    other = None\n")],
+        "are of no turn or of several|follows event|at another node takes|broke off with storage",
     ),
     Planted(
-        "bytebrew/conversation/tools/tool_calls.py",
-        "            if tool is None or changed or not (tool.idempotent or resume_state):",
-        "            if tool is None or changed:",
         "a tool that may not run twice runs again where its turn is taken up",
+        [
+            (
+                TOOLS,
+                "if tool is None or changed or not (tool.idempotent or resume_state):",
+                "if tool is None or changed:",
+            )
+        ],
         "of count ran 2 times",
         [Deed(5, "kill", 0, 0), Deed(6, "kill", 1, 0), Deed(12, "kill", 2, 0)],
     ),
@@ -83,10 +82,10 @@ def planted_in(folder: Path, one: Planted) -> Path:
     """A copy of the engine and its plugins with the fault in it."""
     for part in ("bytebrew", "plugins"):
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
-    file = folder / one.file
-    text = file.read_text()
-    assert text.count(one.old) == 1, f"{one.file} has not one but {text.count(one.old)} times: {one.old}"
-    file.write_text(text.replace(one.old, one.new))
+    for name, old, new in one.edits:
+        text = (folder / name).read_text()
+        assert text.count(old) == 1, f"{name} has not one but {text.count(old)} times: {old}"
+        (folder / name).write_text(text.replace(old, new))
     return folder
 
 
