@@ -10,6 +10,8 @@ from pathlib import Path
 
 from bytebrew import Connection, Engine, new_uuid
 
+from .moved_blobs import write_files
+
 SPOOL = "."
 """Prefix of files that only one process uses; backups omit hidden files."""
 SPOOL_SECONDS = 3600.0
@@ -90,7 +92,12 @@ class Blobs:
         self._unlink([name])
 
     async def clear(self, *, starting: bool = False) -> None:
-        """Deletes unreferenced blobs and, when the engine is starting, spool files of an earlier run."""
+        """Deletes unreferenced blobs and, when the engine is starting, spool files of an earlier run.
+
+        A start also takes blobs out of a database that was moved from PostgreSQL.
+        """
+        if starting:
+            await write_files(self._engine, self.folder, self.spool)
         there = await asyncio.to_thread(self._names)
         arriving = set(self._arriving)
         # a write, so that it runs after all pending writes

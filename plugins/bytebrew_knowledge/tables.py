@@ -194,4 +194,17 @@ create index knowledge_files_waiting on knowledge_files (base_id, id) where stat
 """,
         "",
     ),
+    Migration(
+        4,
+        """
+create table knowledge_blobs (
+  name text not null,
+  part integer not null,
+  data blob not null,
+  written_at text not null,
+  primary key (name, part)
+) strict;
+""",
+        "",
+    ),
 )

@@ -6,7 +6,7 @@ from bytebrew.contract.connection import Connection, Row
 from bytebrew.contract.store import Table
 
 PAGE_BYTES = 4 * 1024 * 1024
-FIRST_ROWS, MOST_ROWS = 64, 4000
+FIRST_ROWS, MOST_ROWS = 16, 4000
 GROWTH = 4
 """How many times as many rows the next page may have: large ones may follow small ones."""
 Key = Sequence[int | str]

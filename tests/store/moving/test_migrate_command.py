@@ -46,6 +46,10 @@ async def replays(client: httpx.AsyncClient) -> dict[str, bytes]:
     }
 
 
+def uploads(data: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (data / "files").iterdir()}
+
+
 async def answers(client: httpx.AsyncClient) -> Any:
     """What full-text searches find."""
     [memory] = (await client.get("/api/v1/schemas/desk/memory")).raise_for_status().json()
@@ -59,19 +63,24 @@ async def test_engines_go_on_with_the_copy_there_and_back(old: Place, tmp_path: 
     async with served(kept, "") as client:
         expected, found = await replays(client), await answers(client)
     assert len(expected) > 1
+    files = uploads(kept)
+    assert files
     url, back = empty_database(), tmp_path / "back"
     there = run("migrate", "--to", url, settings=old.settings)
     assert there.returncode == 0, there.stderr
     async with served(old.data, url) as client:
         assert {key: value for key, value in (await replays(client)).items() if key in expected} == expected
         assert await answers(client) == found
+    assert uploads(old.data) == {}  # they are in the database
     settings = {"BYTEBREW_DATA_DIR": str(old.data), "BYTEBREW_DATABASE_URL": url}
     again = run("migrate", "--to", str(back), settings=settings)
     assert again.returncode == 0, again.stderr
     async with served(back, "") as client:
         assert {key: value for key, value in (await replays(client)).items() if key in expected} == expected
         assert await answers(client) == found
+    assert uploads(back) == files
     with closing(sqlite3.connect(back / "bytebrew.db")) as conn:
+        assert conn.execute("select * from knowledge_blobs").fetchall() == []
         indexed = conn.execute("select content from memory_search where memory_search match 'shop'").fetchall()
         assert indexed == [("The shop opens at nine",)]
 
