@@ -148,12 +148,13 @@ class Engine:
         self._call_requests = CallRequests(
             self.db, self.journal, self.models, self.confirmations, questions, self.runner.turns
         )
-        self.tasks: Tasks = Tasks(self.db, self.runner, self.tools, core, self.record, self.publish, self.node)
+        self.tasks: Tasks = Tasks(
+            self.db, self.runner, self.tools, core, self.record, self.publish, self.node, self.signals
+        )
         self.replays = Replays(self.db, self.journal, self.models, calls)
         self.forgettings = Forgettings(self.db, self.journal, self.runner, self.tasks, self.replays, self.personal_data)
         loops: tuple[Loop, ...] = (self.retention, self.forgettings, self.replays)
-        self._changes = SectionChanges(self)
-        self.signals.on("configuration", self._changes.look)
+        self._changes = SectionChanges(self, self.signals)
         self._loops = {type(one).__name__.lower(): one for one in loops}
 
         self._declare_config()

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from bytebrew.base.errors import StorageError
 from bytebrew.config.import_export import ConfiguredEngine, reconnect
 from bytebrew.contract.connection import Connection
+from bytebrew.nodes.signals import SignalCentre
 
 log = logging.getLogger(__name__)
 
@@ -18,10 +19,11 @@ POLL_SECONDS = 0.5
 class SectionChanges:
     """Calls `changed` of each section whose count of changes is another than at the last look."""
 
-    def __init__(self, engine: ConfiguredEngine) -> None:
+    def __init__(self, engine: ConfiguredEngine, signals: SignalCentre) -> None:
         self._engine = engine
         self._seen: dict[str, int] = {}
         self._looking = asyncio.Lock()
+        signals.on("configuration", self.look)
 
     @asynccontextmanager
     async def followed(self) -> AsyncIterator[None]:

@@ -26,6 +26,7 @@ from bytebrew.conversation.remote.remote_turns import RemoteTurn
 from bytebrew.conversation.runner import Runner
 from bytebrew.conversation.turn import Turn, owner_alone
 from bytebrew.nodes.node import Node
+from bytebrew.nodes.signals import Ids, SignalCentre
 from bytebrew.store import notifications, sessions, task_approvals, task_changes, task_queue, tasks, turn_results, turns
 from bytebrew.store.configuration import schemas
 from bytebrew.store.database.database import Database
@@ -70,6 +71,7 @@ class Tasks(engine.Tasks):
         record_action: Callable[[Connection, Action], None],
         publish: Subscriber,
         node: Node,
+        signals: SignalCentre,
     ) -> None:
         self._db = db
         self._node = node
@@ -83,6 +85,8 @@ class Tasks(engine.Tasks):
         self._looked = datetime.max.replace(tzinfo=UTC)
         self._group: TaskGroup | None = None
         self._taking = False
+        self._signals = signals
+        signals.on("tasks", self._follow)
 
     def run(self, group: TaskGroup) -> None:
         """Runs tasks in the task group from now on, as soon as `adopt` has found those that were left open."""
@@ -106,6 +110,11 @@ class Tasks(engine.Tasks):
 
     def wake(self) -> None:
         self._woken.set()
+
+    async def _follow(self, ids: Ids) -> None:
+        """Looks for tasks that another node has no worker for; without a signal only if there are some."""
+        if ids is not None or await self._db.glance(task_queue.any_waits):
+            self.wake()
 
     async def of_session(self, session_id: str) -> list[Task]:
         return await self._db.read(tasks.of_session, session_id)
@@ -232,6 +241,7 @@ class Tasks(engine.Tasks):
             self._running[claim.turn_id] = None
             assert self._group is not None
             self._group.start_soon(self._attend, claim, True)
+        self._signals.send("tasks")
         return LOOK_SECONDS
 
     def _claimed(self, conn: Connection, per_agent: int) -> Claim | None:

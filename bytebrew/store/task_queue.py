@@ -48,6 +48,11 @@ def take(conn: Connection, moment: str, full: str, per_agent: int) -> str | None
     return None
 
 
+def any_waits(conn: Connection) -> bool:
+    """Whether the owner of a task may be waiting."""
+    return conn.execute("select 1 from task_queue where rank is not null limit 1").fetchone() is not None
+
+
 def taken(conn: Connection, agent: str, owner: str) -> None:
     """Moves the owner of a taken task behind the other owners."""
     head = conn.execute(_HEAD, (agent, owner)).fetchone()

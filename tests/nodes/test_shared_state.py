@@ -14,7 +14,9 @@ from bytebrew_budgets.definition import TOKEN_RATE
 
 from bytebrew.base.errors import BootError
 from bytebrew.contract.connection import Connection
+from bytebrew.contract.events import MessageDelta
 from bytebrew.engine import Engine
+from bytebrew.testing import ScriptedProvider, Step, providing, scripted_schema
 from tests.nodes.engines import Node, nodes
 
 pytestmark = pytest.mark.postgresql
@@ -230,3 +232,20 @@ def _migrate(conn: Connection) -> None:
     conn.execute("alter table models add column newer text not null default ''")
     sql = "insert into migrations (owner, number, applied_at, digest) values ('core', ?, '2027-01-01T00:00:00Z', '')"
     conn.execute(sql, (number,))
+
+
+async def test_tasks_that_a_node_has_no_worker_for_run_on_another_at_once() -> None:
+    gate = asyncio.Event()
+    script: list[Step] = [gate, MessageDelta(content="done")]
+    scripted = [providing(ScriptedProvider(script))], [providing(ScriptedProvider(script))]
+    async with nodes(*scripted, settings={"BYTEBREW_TASK_WORKERS": "1"}) as [first, second]:
+        await scripted_schema(first.engine, "worker")
+        for n in range(2):
+            made = await first.http.post("/api/v1/tasks", json={"agent": "worker", "title": f"Task {n}"})
+            assert made.status_code == 201, made.text
+
+        async def both_run() -> bool:
+            return len(first.engine.turns) == len(second.engine.turns) == 1
+
+        await until(both_run, 10)
+        gate.set()
