@@ -174,8 +174,11 @@ class Node:
         """The name of the data folder: who starts on it, with its lock, knows that the node before has ended."""
         file = self._folder / "node"
         if not file.exists():
-            file.write_text(new_uuid())
-        return file.read_text()
+            file.touch(0o600)
+        if not (name := file.read_text()):  # also where its first start was killed
+            name = new_uuid()
+            file.write_text(name)
+        return name
 
 
 def _beat(node: int, conn: Connection) -> tuple[list[NodeRow], int]:
