@@ -171,8 +171,13 @@ def _database(data: Path, owners: Mapping[str, Sequence[tuple[int, str]]]) -> It
 
 def _server(setup: Setup) -> Iterator[Finding]:
     """Checks the database of BYTEBREW_DATABASE_URL, from the outside."""
-    with tempfile.TemporaryDirectory(prefix=".doctor-") as scratch:  # an engine would make the data folder
-        engine = Engine({**setup.environment, "BYTEBREW_DATA_DIR": scratch})
+    folder = nearest(setup.core().data_dir)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".doctor-", dir=folder) as scratch:  # an engine makes its data folder
+            engine = Engine({**setup.environment, "BYTEBREW_DATA_DIR": scratch})
+    except (BootError, OSError) as error:
+        yield Finding("database", False, f"the engine cannot be set up: {error}")
+        return
     driver = engine.driver
     try:
         with closing(driver.open(read_only=True)) as conn:

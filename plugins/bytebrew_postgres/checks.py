@@ -3,10 +3,10 @@
 import time
 from collections.abc import Iterator
 
-from bytebrew import Finding
+from bytebrew import BootError, Finding
 
 from .connection import PostgresConnection
-from .migrate import Migrations
+from .migrate import Migrations, applied
 
 OLDEST = 140000
 """Version 14, as the server tells it: the oldest that the engine is for."""
@@ -87,15 +87,13 @@ def _tables(conn: PostgresConnection, owners: Migrations) -> Iterator[Finding]:
     if conn.execute("select to_regclass('copied_tables')").fetchone()[0] is not None:
         yield Finding("tables", False, "bytebrew migrate has not finished copying; run the same command again")
         return
-    reached = dict(conn.execute("select owner, max(number) from migrations group by owner").fetchall())
-    for owner, steps in owners.items():
-        if reached.get(owner, 0) > len(steps):
-            message = f"they are newer than this {owner}: migration {reached[owner]}, known is {len(steps)}"
-            yield Finding("tables", False, f"{message}; install the newer version again")
-            return
+    try:
+        due = sum(len(steps) - len(applied(conn, owner, steps)) for owner, steps in owners.items())
+    except BootError as error:
+        yield Finding("tables", False, str(error))
+        return
     if column := conn.execute(_COLLATED).fetchone()[0]:
         yield Finding("tables", False, f"{column} is not sorted by bytes (collation C), as queries expect")
         return
-    due = sum(len(steps) - reached.get(owner, 0) for owner, steps in owners.items())
     rest = f"; {due} migrations are due, which `bytebrew serve` applies" if due else " and up to date"
     yield Finding("tables", True, f"they are there{rest}; none depends on a collation of the system")

@@ -99,7 +99,7 @@ def _due(conn: PostgresConnection, steps: Migrations) -> bool:
         return True
     missing = False
     for owner, texts in steps.items():
-        missing |= len(_applied(conn, owner, texts)) < len(texts)
+        missing |= len(applied(conn, owner, texts)) < len(texts)
     return missing or _functions_digest(conn) != digest("".join(FUNCTIONS))
 
 
@@ -110,9 +110,9 @@ def _apply(conn: PostgresConnection, steps: Migrations) -> None:
         conn.execute("delete from migrations where owner = ? and number = ?", _FUNCTIONS)
         _record(conn, *_FUNCTIONS, current)
     for owner, texts in steps.items():
-        applied = _applied(conn, owner, texts)
+        done = applied(conn, owner, texts)
         for number, sql in texts:
-            if number in applied:
+            if number in done:
                 continue
             try:
                 if sql:
@@ -132,7 +132,7 @@ def _functions_digest(conn: PostgresConnection) -> str | None:
     return None if row is None else str(row[0])
 
 
-def _applied(conn: PostgresConnection, owner: str, steps: Sequence[tuple[int, str]]) -> set[int]:
+def applied(conn: PostgresConnection, owner: str, steps: Sequence[tuple[int, str]]) -> set[int]:
     """The numbers of an owner's applied migrations; BootError if one was edited, or if the database is newer."""
     texts = dict(steps)
     rows = conn.execute("select number, applied_at, digest from migrations where owner = ?", (owner,)).fetchall()
