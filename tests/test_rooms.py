@@ -97,6 +97,7 @@ async def later_chats(crossed: Crossed, engine: Engine, client: httpx.AsyncClien
     assert {"bytebrew/conversation/agent_loop.py", "bytebrew/store/turns.py"} <= crossed.files
 
 
+@pytest.mark.sqlite
 async def test_a_chat_with_the_demo_model_crosses_at_most_24_files() -> None:
     with profiled() as crossed:
         async with served_engine() as (running, client):
@@ -123,6 +124,7 @@ def spoken(reason: str, **delta: Any) -> list[Any]:
     return streamed(data({"choices": [choice]}, {"choices": [], "usage": usage}, "[DONE]"))
 
 
+@pytest.mark.sqlite
 async def test_a_chat_with_a_provider_over_a_socket_crosses_at_most_31_files() -> None:
     function = {"name": "current_time", "arguments": "{}"}
     call = spoken("tool_calls", tool_calls=[{"index": 0, "id": "call_1", "function": function}])

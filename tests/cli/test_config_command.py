@@ -106,6 +106,7 @@ def test_the_same_against_a_running_engine(tmp_path: Path, settings: dict[str, s
     assert f"bytebrew: {engine.url} cannot be reached" in gone.stderr
 
 
+@pytest.mark.sqlite
 def test_what_a_command_makes_it_tells_and_an_export_makes_nothing(tmp_path: Path, settings: dict[str, str]) -> None:
     told = run("config", "export", settings=settings)
     assert (told.returncode, told.stdout) == (1, "")

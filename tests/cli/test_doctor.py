@@ -15,7 +15,7 @@ from bytebrew.contract.entities import NewModel
 from bytebrew.store.configuration import models
 from bytebrew.testing import ScriptedProvider, engine, providing
 from tests.commands import BYTEBREW, environment, run
-from tests.stored import changed
+from tests.stored import ON_POSTGRESQL, changed
 
 
 def doctor(data: Path, **settings: str) -> tuple[int, dict[str, tuple[str, str]]]:
@@ -52,15 +52,17 @@ def test_a_healthy_engine_is_told_so_and_left_as_it_is(data: Path) -> None:
     before = contents(data)
     code, found = doctor(data)
     assert code == 0
-    assert {what: state for what, (state, _) in found.items()} == dict.fromkeys(
-        ("plugins", "port", "serve", "rights", "database", "keys"), "ok"
-    )
+    expected = {"plugins", "port", "serve", "rights", "database", "keys"}
+    if ON_POSTGRESQL:
+        expected |= {"encoding", "clock", "pooler", "tables", "vectors"}
+    assert {what: state for what, (state, _) in found.items()} == dict.fromkeys(expected, "ok")
     assert "demo" in found["plugins"][1]
     assert found["keys"][1].endswith("opens all 300 stored credentials")
     after = contents(data)
     assert {name: after[name] for name in before} == before
 
 
+@pytest.mark.sqlite
 def test_a_folder_that_is_not_there_yet_is_no_fault(tmp_path: Path) -> None:
     code, found = doctor(tmp_path / "data")
     assert (code, found["data"][0]) == (0, "ok")
@@ -86,7 +88,7 @@ def test_an_address_that_is_not_this_machines_is_a_fault(tmp_path: Path) -> None
     )
 
 
-@pytest.mark.parametrize("where", ["data", "data/bytebrew.db"])
+@pytest.mark.parametrize("where", ["data", pytest.param("data/bytebrew.db", marks=pytest.mark.sqlite)])
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="rights do not bind root")
 def test_what_this_user_cannot_write_is_a_fault_and_nothing_to_restore(where: str, data: Path) -> None:
     barred = data.parent / where
@@ -109,7 +111,12 @@ def test_a_file_in_the_place_of_the_data_folder_is_a_fault(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("name", "mode", "cure"),
-    [("bytebrew.db", 0o644, "600"), ("keys/secrets.key", 0o640, "600"), ("keys", 0o755, "700"), (".", 0o711, "700")],
+    [
+        pytest.param("bytebrew.db", 0o644, "600", marks=pytest.mark.sqlite),
+        ("keys/secrets.key", 0o640, "600"),
+        ("keys", 0o755, "700"),
+        (".", 0o711, "700"),
+    ],
 )
 def test_rights_that_let_others_in_are_named_with_the_cure(name: str, mode: int, cure: str, data: Path) -> None:
     (data / name).chmod(mode)
@@ -183,8 +190,9 @@ def test_tables_that_serve_would_refuse_are_a_fault(change: str, words: str, dat
     with changed(data) as conn:
         conn.execute(change)
     code, found = doctor(data)
-    assert (code, found["database"][0]) == (1, "BAD")
-    assert words in found["database"][1]
+    finding = "tables" if ON_POSTGRESQL else "database"
+    assert (code, found[finding][0]) == (1, "BAD")
+    assert words in found[finding][1]
 
 
 def test_a_missing_key_is_a_fault_where_credentials_are_stored(data: Path) -> None:

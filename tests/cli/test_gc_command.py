@@ -43,7 +43,7 @@ def test_gc_clears_away_what_is_due_whether_the_engine_runs_or_not(running: bool
     assert "cleared away: 0 idempotency keys, " in done.stdout
     assert ", 1 sessions, 0 tasks, 0 turns packed, 0 versions, 0 rows of " in done.stdout
     before, after = map(int, re.findall(r"\b\d+\b", done.stdout.splitlines()[-1])[-2:])
-    assert after < before - 9_000_000
+    assert ON_POSTGRESQL or after < before - 9_000_000  # where autovacuum makes the space usable again
     with opened(tmp_path) as conn:
         assert [row[0] for row in conn.execute("select id from sessions")] == [young]
         if not ON_POSTGRESQL:
