@@ -6,7 +6,7 @@ from typing import Any
 
 import psycopg
 
-from bytebrew import BootError, Connection, Driver, Transfer
+from bytebrew import BootError, Connection, Driver, StorageError, Transfer
 
 from .connection import PostgresConnection
 from .errors import advice
@@ -131,7 +131,10 @@ class PostgresTransfer(Transfer):
                 f"{self._driver.place} cannot be opened: {advice(error) or type(error).__name__}"
             ) from error
         with closing(conn):
-            yield conn
+            try:
+                yield conn
+            except psycopg.Error as error:
+                raise StorageError(advice(error) or str(error)) from error
 
 
 def _own(conn: Connection) -> PostgresConnection:

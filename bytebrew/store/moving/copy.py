@@ -67,9 +67,9 @@ class Copy:
 
         Raises BootError if one of the databases is of another version of the engine, or if the source has changed.
         """
-        self.left_behind = sorted(_check_version(self._source, self._old))
+        self.left_behind = sorted(check_version(self._source, self._old))
         check_no_copy(self._source)
-        _check_version(self.target, self._new)
+        check_version(self.target, self._new)
         stamp = msgspec.json.encode([self._old.driver.place, from_.stamp(self._source)]).decode()
         positions = self._positions()
         if (begun := positions.get(_BEGUN)) is not None:
@@ -160,7 +160,7 @@ class Copy:
         return int(row[0])
 
 
-def _check_version(conn: Connection, side: Side) -> set[str]:
+def check_version(conn: Connection, side: Side) -> set[str]:
     """The owners of tables that are no longer installed; BootError if the tables are older or newer than known."""
     place = side.driver.place
     if not has_table(conn, "migrations"):

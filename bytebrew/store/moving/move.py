@@ -1,11 +1,13 @@
 """Moves a database: copies it, compares the copy, and only then lets engines use it."""
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import NamedTuple
 
 from bytebrew.base.progress import Progress
+from bytebrew.contract.connection import Connection
 from bytebrew.store.moving.compare import Compared, compare, counts
-from bytebrew.store.moving.copy import Copy, Side
+from bytebrew.store.moving.copy import Copy, Side, check_version
 
 
 class Moved(NamedTuple):
@@ -23,14 +25,16 @@ class Moved(NamedTuple):
     epoch: int | None
 
 
-def move(old: Side, new: Side) -> Moved:
+def move(old: Side, new: Side, check: Callable[[Connection], None] = lambda conn: None) -> Moved:
     """Copies all rows of a database into a new one, or goes on with a copy that was killed, and compares both.
 
-    Raises BootError if an engine runs on one of them, or if they do not fit.
+    Raises BootError if an engine runs on one of them, or if they do not fit; `check` may refuse the source.
     """
     from_, to = old.driver.transfer(old.owners), new.driver.transfer(new.owners)
     with ExitStack() as stack:
         source = stack.enter_context(from_.reading())
+        check_version(source, old)
+        check(source)
         copy = Copy(old, new, source, stack.enter_context(to.writing()))
         resumed = copy.begin(from_, to)
         total = sum(counts(source, copy.tables).values())

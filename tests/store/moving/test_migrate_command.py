@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
+import anyio.to_thread
 import httpx
 import pytest
 
@@ -175,3 +176,47 @@ def test_the_doctor_examines_the_server(tmp_path: Path) -> None:
     other = run("doctor", settings=settings)
     assert other.returncode == 1
     assert "BAD keys: " in other.stdout
+
+
+async def test_nothing_is_copied_while_a_node_runs(old: Place, tmp_path: Path) -> None:
+    url = empty_database()
+    assert run("migrate", "--to", url, settings=old.settings).returncode == 0
+    settings = {"BYTEBREW_DATA_DIR": str(tmp_path / "other"), "BYTEBREW_DATABASE_URL": url}
+    async with served(old.data, url):
+        refused = await anyio.to_thread.run_sync(
+            lambda: run("migrate", "--to", str(tmp_path / "back"), settings=settings)
+        )
+        assert refused.returncode == 1
+        assert "run on postgresql://" in refused.stderr
+        assert "stop them" in refused.stderr
+        refused = await anyio.to_thread.run_sync(lambda: run("migrate", "--to", url, settings=old.settings))
+        assert refused.returncode == 1
+        assert "another engine runs on the data folder" in refused.stderr
+    refused = run("migrate", "--to", str(tmp_path / "back"), settings=settings)
+    assert refused.returncode == 1
+    assert "opens none of the" in refused.stderr
+    shutil.rmtree(tmp_path / "back")
+    settings["BYTEBREW_DATA_DIR"] = str(old.data)
+    stopped = run("migrate", "--to", str(tmp_path / "back"), settings=settings)
+    assert stopped.returncode == 0, stopped.stderr
+
+
+def test_a_folder_needs_a_database_to_copy_from(old: Place, tmp_path: Path) -> None:
+    refused = run("migrate", "--to", str(tmp_path / "back"), settings=old.settings | {"BYTEBREW_DATABASE_URL": ""})
+    assert refused.returncode == 2
+    assert "BYTEBREW_DATABASE_URL: it names the database that is copied into a folder" in refused.stderr
+
+
+def test_commands_on_the_data_work_on_the_database(old: Place, tmp_path: Path) -> None:
+    url = empty_database()
+    settings = {"BYTEBREW_DATA_DIR": str(old.data), "BYTEBREW_DATABASE_URL": url}
+    assert run("migrate", "--to", url, settings=old.settings).returncode == 0
+    swept = run("gc", settings=settings)
+    assert swept.returncode == 0, swept.stderr
+    assert "postgresql://" in swept.stdout
+    exported = run("config", "export", settings=settings)
+    assert exported.returncode == 0, exported.stderr
+    (file := tmp_path / "config.yaml").write_text(exported.stdout)
+    for command in (("config", "diff"), ("config", "import")):
+        done = run(*command, str(file), settings=settings)
+        assert done.returncode == 0, done.stdout + done.stderr
