@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any
 
 import httpx
+import pytest
 
 import bytebrew
 from bytebrew.engine import Engine
