@@ -6,14 +6,14 @@ import platform
 import signal
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.bench import faces, forks, large, measures, overload
+from tests.bench import faces, forks, large, measures, overload, stores
 from tests.bench.data import configure, copied, interrupt, multiply
 from tests.bench.measures import Effort
 from tests.bench.servers import LOAD_CORE, SERVER_CORE, running, running_engine
@@ -68,6 +68,8 @@ def run(folder: Path, effort: Effort) -> Iterable[object]:
         yield from measures.restart(left, interrupted, "10,000", effort)
         yield from large.measured(fresh, ("small", "medium"), effort.seconds)
         yield from measures.search(fresh, (1000, 5000), effort)
+        (folder / "stores").mkdir()
+        yield from stores.measured(folder / "stores", vendor, effort)
 
 
 def large_lists(folder: Path, effort: Effort) -> Iterable[object]:
@@ -86,6 +88,13 @@ def faces_alone(folder: Path, effort: Effort) -> Iterable[object]:
         yield from faces.measured(folder / "fresh", effort)
 
 
+def stores_alone(folder: Path, effort: Effort) -> Iterator[object]:
+    """The lines of the table of PostgreSQL beside SQLite, as they are measured."""
+    (folder / "stores").mkdir()
+    with running("tests.bench.double", core=LOAD_CORE, errors=folder / "errors.log") as vendor:
+        yield from stores.measured(folder / "stores", vendor, effort)
+
+
 def main() -> None:
     """Ends all its servers, also on Ctrl-C and SIGTERM."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
@@ -93,12 +102,14 @@ def main() -> None:
     parser.add_argument(
         "part",
         nargs="?",
-        choices=["faces", "large", "overload"],
-        help="faces alone, lists of a file of 10,000,000 events, or turns past what can be done as SVG in docs/",
+        choices=["faces", "large", "overload", "stores"],
+        help="faces or PostgreSQL alone, lists of a file of 10,000,000 events, or turns past what can be done as SVG",
     )
     chosen = parser.parse_args()
     effort = Effort(2, 1, 50) if chosen.quick else Effort(5, 2, 200)
-    measure = {"faces": faces_alone, "large": large_lists, "overload": overload.run}.get(chosen.part, run)
+    measure = {"faces": faces_alone, "large": large_lists, "overload": overload.run, "stores": stores_alone}.get(
+        chosen.part, run
+    )
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # SIGINT ends the loop in order
     where = f"ByteBrew {importlib.metadata.version('bytebrew')}, Python {platform.python_version()}"
     if SERVER_CORE is None:

@@ -147,7 +147,7 @@ async def side_by_side(
             try:
                 while len(found) < turns:
                     found.append(await client.turn())
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, Refused) as error:
                 found += [error] * (turns - len(found))
             return found
 

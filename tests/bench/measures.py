@@ -131,21 +131,22 @@ def paced(floor: Server, engine: Server, effort: Effort) -> Iterator[object]:
     flows: list[list[Flow]] = [[], []]
     rushes: list[list[Flow]] = [[], []]
     for _ in range(effort.rounds):
-        for (server, wire), flow, rush in zip(sides, flows, rushes, strict=True):
-            flow.append(_flow(server, wire, IDEAL / STREAMS, 2))
-            rush.append(_flow(server, wire, 0, 1))
-    base, ours = map(_over, flows)
+        for (server, wire), steady, rush in zip(sides, flows, rushes, strict=True):
+            steady.append(flow(server, wire, IDEAL / STREAMS, 2))
+            rush.append(flow(server, wire, 0, 1))
+    base, ours = map(over, flows)
     yield Line("errors", base.errors, ours.errors, Target("none", not ours.errors))
     yield Line(f"p50 s of a turn (ideal {IDEAL:g})", base.p50, ours.p50)
     yield Line("p99 s of a turn", base.p99, ours.p99, Target("within 15 % of the ideal", ours.p99 <= 1.15 * IDEAL))
     yield Line("CPU us a delta", base.cpu_us, ours.cpu_us, Target("ratio <= 2", ours.cpu_us <= 2 * base.cpu_us))
     yield Line("KB of memory a stream", base.memory, ours.memory, Target("< 60", ours.memory < 60))
-    base, ours = map(_over, rushes)
+    base, ours = map(over, rushes)
     yield Line("all begun in one instant: errors", base.errors, ours.errors, Target("none", not ours.errors))
     yield Line("all begun in one instant: p99 s", base.p99, ours.p99)
 
 
-def _flow(server: Server, wire: Wire, apart: float, turns: int) -> Flow:
+def flow(server: Server, wire: Wire, apart: float, turns: int) -> Flow:
+    """What becomes of slow streams of clients that begin some seconds apart, with so many turns each."""
     idle, before, seen = server.rss_kb, server.cpu_seconds, [0.0]
     found = uvloop.run(load.side_by_side(wire, STREAMS, apart, turns, lambda: seen.append(server.rss_kb)))
     spent = server.cpu_seconds - before
@@ -162,7 +163,7 @@ def _flow(server: Server, wire: Wire, apart: float, turns: int) -> Flow:
     )
 
 
-def _over(flows: Sequence[Flow]) -> Flow:
+def over(flows: Sequence[Flow]) -> Flow:
     """All errors, the medians, and the memory of the first round, for later ones reuse it."""
     return Flow(
         sum(flow.errors for flow in flows),

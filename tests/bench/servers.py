@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -16,18 +16,28 @@ SERVER_CORE, LOAD_CORE = (CORES[0], CORES[1]) if len(CORES) > 1 else (None, None
 """Where the servers under test run, and where the load and the double do; None where there is but one core."""
 
 
+def cpu_of_tree(pid: int) -> float:
+    """Seconds that a process has used, with all that it has started (proc(5), fields 14 to 17 of stat)."""
+    with suppress(FileNotFoundError):  # it has ended, and its parent counts it
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        own = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+        return own + sum(cpu_of_tree(int(child)) for child in children)
+    return 0.0
+
+
 class Server:
     """A running server, and what it has used so far."""
 
     def __init__(self, pid: int, port: int) -> None:
         self.port = port
+        self._pid = pid
         self._proc = Path(f"/proc/{pid}")
 
     @property
     def cpu_seconds(self) -> float:
-        """User and system time of all its threads (proc(5), fields 14 and 15 of stat)."""
-        fields = (self._proc / "stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """User and system time of all its threads and workers."""
+        return cpu_of_tree(self._pid)
 
     @property
     def rss_kb(self) -> float:
@@ -67,13 +77,14 @@ def running(*command: str, core: int | None, errors: Path, **environment: str) -
 
 
 @contextmanager
-def running_engine(data: Path) -> Iterator[Server]:
-    """`bytebrew serve` on a data folder, with the test kit's admin token."""
+def running_engine(data: Path, **more: str) -> Iterator[Server]:
+    """`bytebrew serve` on a data folder, with the test kit's admin token and more settings."""
     settings = {
         "BYTEBREW_PORT": "0",
         "BYTEBREW_DATA_DIR": str(data),
         "BYTEBREW_BOOTSTRAP_ADMIN_TOKEN": ADMIN,
         "BYTEBREW_DRAIN_SECONDS": "0",
+        **more,
     }
     with running("bytebrew", "serve", core=SERVER_CORE, errors=data.parent / "errors.log", **settings) as server:
         yield server

