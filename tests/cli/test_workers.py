@@ -94,6 +94,7 @@ def begin_turn(process: Process, deltas: int) -> Iterator[str]:
             yield from lines
 
 
+@pytest.mark.sqlite
 def test_a_sqlite_file_has_one_process(tmp_path: Path) -> None:
     done = run("serve", "--workers", "2", settings={"BYTEBREW_DATA_DIR": str(tmp_path / "data")})
     assert (done.returncode, done.stdout) == (2, "")

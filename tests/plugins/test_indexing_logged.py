@@ -10,7 +10,9 @@ from tests.documents import create, put, settled
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
     """Levels and messages of what the plugin has logged."""
-    return [(one.levelname, one.getMessage()) for one in caplog.records if "bytebrew_knowledge" in one.name]
+    return [
+        (one.levelname, one.getMessage()) for one in caplog.records if one.name.startswith("bytebrew_knowledge.index")
+    ]
 
 
 async def test_a_run_is_a_line_with_what_it_did(caplog: pytest.LogCaptureFixture) -> None:
