@@ -8,7 +8,9 @@ from collections.abc import Sequence
 import anyio
 import pytest
 
+from bytebrew.contract.messages import ToolCall
 from bytebrew.contract.store import Signals
+from bytebrew.contract.tool import tool
 from bytebrew.testing import events_of
 from tests.nodes.chats import URL, Stream, data, eventually, say, two
 from tests.nodes.engines import Node
@@ -147,12 +149,24 @@ async def _idle(node: Node) -> bool:
 
 
 async def test_requests_at_another_node_take_effect_at_once(capsys: pytest.CaptureFixture[str]) -> None:
-    count = 20
-    delays: dict[str, list[float]] = {"message": [], "cancel": []}
-    steps = [step for _ in range(count) for step in ([say("one"), asyncio.Event()], [say("two")])]
-    async with two(*steps) as (a, b, _):
+    count, begun = 20, 0.0
+    delays: dict[str, list[float]] = {"message": [], "cancel": [], "answer": []}
+
+    @tool
+    async def careful() -> str:
+        """Says how long an answer took."""
+        delays["answer"].append(time.monotonic() - begun)
+        return "done"
+
+    answers = [ToolCall("careful", {}, "c1")], [say("one"), asyncio.Event()], [say("two")]
+    steps = [step for _ in range(count) for step in answers]
+    async with two(*steps, tools=[careful], confirm_before=["careful"]) as (a, b, _):
         for _ in range(count):
             first = Stream(a.http, "1")
+            asked = data(await first.until("confirmation"))
+            begun = time.monotonic()
+            answer = {"confirmation_id": asked["confirmation_id"], "answers": ["approve"]}
+            assert (await b.http.post(f"/api/v1/sessions/{first.session}/respond", json=answer)).status_code == 200
             await first.until("message_delta")
             begun = time.monotonic()
             second = Stream(b.http, "2", session_id=first.session)

@@ -1,0 +1,64 @@
+"""Messages that reach several nodes at once, and the limits of those that wait on another node."""
+
+import asyncio
+
+import anyio
+import pytest
+
+from bytebrew.base.formats import new_uuid
+from tests.nodes.chats import URL, Stream, data, say, two
+
+pytestmark = pytest.mark.postgresql
+
+
+async def test_messages_to_one_session_at_two_nodes_are_each_answered_once() -> None:
+    count = 12
+    async with two([say("yes")]) as (a, b, vendor):
+        session = new_uuid()
+        async with asyncio.timeout(50):
+            chats = [Stream((a, b)[n % 2].http, str(n), session_id=session) for n in range(count)]
+            for chat in chats:
+                await chat.task
+        assert [data(chat.events[-1])["status"] for chat in chats] == ["completed"] * count
+        assert {chat.text for chat in chats} == {"yes"}
+        page = (await a.http.get(f"/api/v1/sessions/{session}/events?follow=false")).json()
+        assert [one["id"] for one in page["events"]] == [*range(1, 3 * count + 1)]
+        ended = [one["data"]["turn_id"] for one in page["events"] if one["event"] == "done"]
+        assert sorted(ended) == sorted(chat.headers["x-turn-id"] for chat in chats)
+        messages = (await b.http.get(f"/api/v1/sessions/{session}/messages")).json()
+        assert sorted(one["content"] for one in messages if one["role"] == "user") == sorted(map(str, range(count)))
+    assert len(vendor.requests) == count
+
+
+async def test_messages_that_wait_on_another_node_have_the_same_limits() -> None:
+    gate = asyncio.Event()
+    settings = {"BYTEBREW_QUEUED_PER_SESSION": "2"}
+    async with two([say("one"), gate], [say("more")], settings=settings) as (a, b, _):
+        first = Stream(a.http, "1")
+        await first.until("message_delta")
+        waiting = [Stream(node.http, "2", session_id=first.session) for node in (a, b)]
+        for chat in waiting:
+            await chat.until("queued")
+        refused = await b.http.post(URL, json={"message": "4", "session_id": first.session})
+        assert (refused.status_code, refused.json()["error"]) == (429, "queue_full")
+        gate.set()
+        for chat in waiting:
+            await chat.task
+            assert chat.text == "more"
+
+
+async def test_a_task_that_another_node_works_on_is_cancelled() -> None:
+    async with two([say("one"), asyncio.Event()]) as (a, b, vendor):
+        made = await a.http.post("/api/v1/tasks", json={"title": "Work", "agent": "test"})
+        assert made.status_code == 201, made.text
+        task = made.json()
+        with anyio.fail_after(20):
+            while not vendor.requests:
+                await asyncio.sleep(0.01)
+            (works,) = [node for node in (a, b) if node.engine.runner.turns]
+            other = b if works is a else a
+            cancelled = await other.http.delete(f"/api/v1/tasks/{task['id']}")
+            assert cancelled.status_code in (200, 204), cancelled.text
+            while works.engine.runner.turns:
+                await asyncio.sleep(0.01)
+        assert vendor.cancelled == 1
