@@ -2,18 +2,15 @@
 
 import shutil
 import sys
-from contextlib import ExitStack, suppress
-from functools import partial
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
 
-from bytebrew.base.errors import BootError, EngineError, SettingsError
+from bytebrew.base.errors import BootError, SettingsError
 from bytebrew.base.masking import masked_value
 from bytebrew.cli.setup import Setup, counted
-from bytebrew.contract.connection import Connection
 from bytebrew.engine import Engine
-from bytebrew.store.backups import key_check
 from bytebrew.store.moving.copy import Side
 from bytebrew.store.moving.move import Moved, move
 
@@ -37,7 +34,7 @@ def migrate(setup: Setup, target: str) -> None:
     with ExitStack() as stack:
         for folder in {engine.data_dir.resolve(): engine.folder for engine in (old, new)}.values():
             stack.enter_context(folder.held())
-        moved = move(Side(old.driver, old.migrations), Side(new.driver, new.migrations), partial(_check_key, old))
+        moved = move(Side(old.driver, old.migrations), Side(new.driver, new.migrations), old.folder.check_fits)
         uploads = old.data_dir / "files"
         if moved.epoch is not None and new.data_dir != old.data_dir and uploads.exists():
             shutil.copytree(uploads, new.data_dir / "files", dirs_exist_ok=True)
@@ -61,19 +58,6 @@ def _engine_on(setup: Setup, folder: Path) -> Engine:
         raise BootError(f"{folder / 'keys' / 'secrets.key'} is not the key of {keys.parent}; name a new folder")
     environment = {**setup.environment, "BYTEBREW_DATA_DIR": str(folder), "BYTEBREW_DATABASE_URL": ""}
     return Engine(environment)
-
-
-def _check_key(engine: Engine, conn: Connection) -> None:
-    """BootError if the data folder's key opens none of the stored credentials."""
-    credentials = [*key_check.every(conn)]
-    for credential in credentials:
-        with suppress(EngineError):
-            engine.secrets.open(credential)
-            return
-    if credentials:
-        key = engine.data_dir / "keys" / "secrets.key"
-        cure = "set BYTEBREW_DATA_DIR to the data folder of a node"
-        raise BootError(f"{key} opens none of the {len(credentials)} stored credentials; {cure}")
 
 
 def _key(folder: Path) -> bytes:

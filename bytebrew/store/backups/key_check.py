@@ -6,10 +6,11 @@ Each value is one encrypted credential: as bytes, or in base64 as text.
 import sqlite3
 from base64 import b64decode
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
-from bytebrew.base.errors import BootError
+from bytebrew.base.errors import BootError, EngineError
+from bytebrew.base.secrets import Secrets
 from bytebrew.contract.connection import Connection, dialect
 from bytebrew.store.sqlite.epoch import uri_to_read
 
@@ -59,6 +60,21 @@ def check_new_key(key: Path, conn: Connection) -> None:
     if lost := count(conn):
         key.unlink()
         raise _lost(key, lost)
+
+
+def check_fits(key: Path, secrets: Secrets, conn: Connection) -> None:
+    """Raises BootError if the key decrypts none of the stored credentials."""
+    credentials = 0
+    for credential in every(conn):
+        with suppress(EngineError):
+            secrets.open(credential)
+            return
+        credentials += 1
+    if credentials:
+        raise BootError(
+            f"{key} opens none of the {credentials} stored credentials: put the keys/secrets.key of a node in its place"
+            " that has run on this database"
+        )
 
 
 def _lost(key: Path, count: int) -> BootError:

@@ -9,7 +9,7 @@ from bytebrew.base.env_variables import Credentials
 from bytebrew.base.errors import SettingsError
 from bytebrew.base.machine import lock
 from bytebrew.base.secrets import Secrets
-from bytebrew.contract.connection import Connection
+from bytebrew.contract.connection import Connection, dialect
 from bytebrew.store.backups import key_check
 from bytebrew.store.backups.restore import clear, finish_killed
 
@@ -39,10 +39,19 @@ class DataFolder:
         self.credentials = Credentials.load(self._key)
 
     def check_new_key(self, conn: Connection) -> None:
-        """Raises BootError if the key was just created and there are stored credentials; call it after migrations."""
+        """Raises BootError if the key was just created and there are stored credentials; call it after migrations.
+
+        A database that other nodes share may have another node's credentials: then the key must open them.
+        """
         if self._key_is_new:
             key_check.check_new_key(self._key, conn)
             self._key_is_new = False
+        elif dialect(conn) != "sqlite":
+            self.check_fits(conn)
+
+    def check_fits(self, conn: Connection) -> None:
+        """Raises BootError if the key opens none of the stored credentials."""
+        key_check.check_fits(self._key, self.secrets, conn)
 
     @contextmanager
     def held(self) -> Iterator[None]:

@@ -201,6 +201,17 @@ async def test_nothing_is_copied_while_a_node_runs(old: Place, tmp_path: Path) -
     assert stopped.returncode == 0, stopped.stderr
 
 
+def test_a_node_with_another_key_is_refused(old: Place, tmp_path: Path) -> None:
+    url = empty_database()
+    assert run("migrate", "--to", url, settings=old.settings).returncode == 0
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / "secrets.key").write_text("0" * 64 + "\n")
+    other = {"BYTEBREW_DATA_DIR": str(tmp_path), "BYTEBREW_DATABASE_URL": url, "BYTEBREW_PORT": "0"}
+    refused = run("serve", settings=other)
+    assert refused.returncode == 1
+    assert "put the keys/secrets.key of a node in its place" in refused.stderr
+
+
 def test_a_folder_needs_a_database_to_copy_from(old: Place, tmp_path: Path) -> None:
     refused = run("migrate", "--to", str(tmp_path / "back"), settings=old.settings | {"BYTEBREW_DATABASE_URL": ""})
     assert refused.returncode == 2
