@@ -102,26 +102,26 @@ class World:
         await asyncio.sleep(seconds or (STOPPED_SECONDS if len(self.nodes) > 1 else 2.0))
         node.go_on()
 
-    async def cut_clients(self, node: Node) -> None:
+    async def cut_clients(self, node: Node, seconds: float = 0) -> None:
         """The balancer loses some connections of clients."""
         self.nodes.balancer.cut(self.dice.uniform(0.2, 1.0))
 
-    async def cut(self, node: Node) -> None:
+    async def cut(self, node: Node, seconds: float = 0) -> None:
         """A node loses its connections to the database."""
         assert node.link is not None
         node.link.cut()
 
-    async def hold(self, node: Node) -> None:
+    async def hold(self, node: Node, seconds: float | None = None) -> None:
         """Nothing comes through between a node and the database for a while, longer than the lease perhaps."""
         assert node.link is not None
-        await node.link.hold(self.dice.choice((2.0, 6.0, 15.0)))
+        await node.link.hold(seconds or self.dice.choice((2.0, 6.0, 15.0)))
 
-    async def restart(self, node: Node) -> None:
+    async def restart(self, node: Node, seconds: float = 0) -> None:
         """The database is restarted in good order."""
         assert self.database is not None
         await self.database.restart("fast")
 
-    async def crash(self, node: Node) -> None:
+    async def crash(self, node: Node, seconds: float = 0) -> None:
         """The database crashes and recovers."""
         assert self.database is not None
         await self.database.restart("immediate")

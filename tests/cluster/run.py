@@ -5,7 +5,7 @@ import shutil
 import tempfile
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -131,7 +131,8 @@ async def _run(plan: Plan, history: History, folder: Path, made: list[Nodes]) ->
             history.check(fine, f"changes are seen on other nodes after {delays.percentiles(changes)}")
         codes = await nodes.stop()
         history.check(not any(codes), f"the nodes ended with {codes} on SIGTERM at the end")
-        history.acts["traces in the logs"] = sum(node.log().count("Traceback") for node in nodes)
+        for words in _traces(nodes):
+            print(f"in the log of a node: {words}", flush=True)
 
 
 async def _store(plan: Plan, folder: Path, stack: AsyncExitStack) -> database.Store:
@@ -140,6 +141,15 @@ async def _store(plan: Plan, folder: Path, stack: AsyncExitStack) -> database.St
     server = database.Server(folder / "server")
     stack.callback(server.kill_now)
     return await server.start()
+
+
+def _traces(nodes: Nodes) -> Iterator[str]:
+    """The beginning and the end of each trace in the logs of the nodes."""
+    for node in nodes:
+        for line in node.log().splitlines():
+            head, trace, rest = line.partition("Traceback")
+            if trace:
+                yield f"{head[:200]} ... {rest[-300:]}"
 
 
 def _check(store: database.Store, history: History) -> None:

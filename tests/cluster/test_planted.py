@@ -90,6 +90,7 @@ def planted_in(folder: Path, one: Planted) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.postgresql
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("one", TABLE, ids=lambda one: one.wrong)
 async def test_a_planted_fault_is_found(one: Planted, tmp_path: Path) -> None:
