@@ -233,6 +233,7 @@ class Runner:
             raise waiting_messages.none_waits(turn_id)
         await waiting_turns.remove(self._db, turn.lane.waiting, turn, record)
         del self.turns[turn_id]
+        self.remote.changed(session_id)
 
     async def stop_session(self, session_id: str) -> None:
         """Cancels all turns of a session and waits for their end; StorageError if that cannot be stored."""

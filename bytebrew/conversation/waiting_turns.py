@@ -103,6 +103,7 @@ async def remove(db: Database, waiting: MutableSequence[Turn], turn: Turn, recor
 
     def delete(conn: Connection) -> None:
         waiting_messages.remove(conn, turn.id)
+        session_requests.entered(conn, [turn.id])
         record(conn)
 
     at = waiting.index(turn)

@@ -36,6 +36,10 @@ def add(conn: Connection, session_id: str, turn_id: str, kind: Kind) -> int:
     """Stores a request; returns its number."""
     over = rfc3339(datetime.now(UTC) - timedelta(minutes=OVER_MINUTES))
     conn.execute("delete from session_requests where created_at < ? and kind not in ('interrupt', 'steer')", (over,))
+    conn.execute(
+        """delete from session_requests where kind in ('interrupt', 'steer')
+        and turn_id not in (select id from turns where status = 'queued')"""
+    )
     row = conn.execute(
         "insert into session_requests (session_id, turn_id, kind, created_at) values (?, ?, ?, ?) returning n",
         (session_id, turn_id, kind, now()),

@@ -197,8 +197,11 @@ class RemoteTurns:
 
         await self._db.write(remove)
         self._signals.send("requests", session_id)
+        self.changed(session_id)
+
+    def changed(self, session_id: str) -> None:
+        """Signals that turns of a session have changed without an event."""
         self._signals.send("events", session_id)
-        await self.refresh({session_id})
 
     async def open_in(self, session_ids: Collection[str]) -> Collection[str]:
         """Those of the sessions that other nodes run."""
