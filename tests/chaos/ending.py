@@ -20,7 +20,8 @@ DRAIN_SECONDS = 60.0
 _OPEN_TURNS = "select id, session_id, status from turns where status in ('queued', 'running')"
 _OPEN_TASKS = """select t.id, t.status, t.not_before from tasks t where t.mode = 'background' and (
   (t.status = 'in_progress' and t.turn_id is not null) or (t.status in ('pending', 'approved') and not exists (
-    select 1 from json_each(t.blocked_by) b left join tasks d on d.id = b.value where coalesce(d.status, '') <> 'completed')))"""
+    select 1 from json_each(t.blocked_by) b left join tasks d on d.id = b.value
+    where coalesce(d.status, '') <> 'completed')))"""
 LOOK_SECONDS = 10.0
 """How long the schedules may take to look at the clock again once they were woken."""
 MOST_AHEAD = 3600.0 + 180.0
