@@ -3,14 +3,12 @@
 import asyncio
 import json
 import shutil
-import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, closing, suppress
+from contextlib import asynccontextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import aiosqlite
 import anyio
 import httpx
 import pytest
@@ -28,6 +26,7 @@ from bytebrew.testing import names, token
 from tests.conversation.test_confirmations import PAY, Setup, Talk, answer, configure, engine_on, follow, processes, say
 from tests.faults.invariants import text_shown
 from tests.ledger import Ledger
+from tests.stored import ON_POSTGRESQL, changed, rows
 
 __all__ = ["processes"]
 
@@ -240,9 +239,8 @@ async def test_what_was_shown_of_a_turn_that_cannot_go_on_stays_in_its_history(t
         await talk.until("message_delta")
         await stopped(running, talk)
         sql = f"update turns set resumes = {MOST_RESUMES}"
-    async with aiosqlite.connect(tmp_path / "bytebrew.db") as db:
-        await db.execute(sql)
-        await db.commit()
+    with changed(tmp_path) as conn:
+        conn.execute(sql)
     async with engine_on(tmp_path) as (_, client, _):
         whole = follow(client, talk.session_id)
         await whole.end()
@@ -444,7 +442,8 @@ async def test_a_turn_whose_key_is_gone_says_so(tmp_path: Path, caplog: pytest.L
     async with engine_on(tmp_path) as (_, client, _):
         usage = (await client.get(f"/api/v1/sessions/{talk.session_id}")).json()["usage"]
     assert (usage["input_tokens"], usage["output_tokens"]) == (10, 1)
-    assert b"sk-own" not in (tmp_path / "bytebrew.db").read_bytes()
+    if not ON_POSTGRESQL:
+        assert b"sk-own" not in (tmp_path / "bytebrew.db").read_bytes()
 
 
 async def test_a_waiting_turn_that_cannot_go_on_ends_after_the_one_that_can(tmp_path: Path) -> None:
@@ -586,8 +585,7 @@ class Freeze:
 
 def verdicts(data: Path) -> list[str]:
     """What people have answered, as the file has it."""
-    with closing(sqlite3.connect(data / "bytebrew.db")) as conn:
-        return [verdict for (verdict,) in conn.execute("select verdict from confirmations where verdict is not null")]
+    return [verdict for (verdict,) in rows(data, "select verdict from confirmations where verdict is not null")]
 
 
 def left_behind(data: Path) -> Path:

@@ -428,6 +428,7 @@ async def test_a_message_that_waits_behind_a_turn_that_the_file_did_not_take_is_
     ],
     ids=["spawned_in", "finish", "left_open", "spent", "claim", "tasks_page"],
 )
+@pytest.mark.sqlite
 async def test_what_grows_is_searched_by_what_is_looked_for(work: Callable[[Connection], Any]) -> None:
     async with engine() as running:
         with closing(connect(running.folder.database)) as conn:
@@ -437,6 +438,7 @@ async def test_what_grows_is_searched_by_what_is_looked_for(work: Callable[[Conn
     assert not [line for line in plan if "confirmations_status" in line or "confirmations_pending" in line]
 
 
+@pytest.mark.sqlite
 async def test_open_turns_are_found_by_an_index_however_many_have_ended() -> None:
     async with engine() as running:
         assert await running.db.read(open_turns.left_open) == []

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import pytest
 from bytebrew import Capabilities, ProviderError, ToolCall
 from bytebrew.base.sse_reader import ServerSentEvent
 from bytebrew.engine import Engine
-from bytebrew.store.sqlite.pragmas import connect
 from bytebrew.testing import (
     ScriptedProvider,
     Step,
@@ -25,6 +23,7 @@ from bytebrew.testing import (
     token,
 )
 from tests.conversation.test_runner import URL, begin, say
+from tests.stored import rows
 
 
 class Seeing(ScriptedProvider):
@@ -285,9 +284,9 @@ async def test_an_absorbed_message_keeps_its_place_over_a_restart_and_a_waiting_
     heard = [[message.content for message in one.messages if message.role == "user"] for one in again.requests]
     assert heard == [["1", "2"], ["1", "2", "3"]]
     assert [one["content"] for one in stored["messages"]] == ["1", "one ", "2", "two ", "3", "three"]
-    with closing(connect(tmp_path / "bytebrew.db")) as conn:
-        rows = conn.execute("select status, steers from turns order by seq").fetchall()
-    assert [row["status"] for row in rows] == ["completed", "absorbed", "absorbed"]
+    assert [status for (status,) in rows(tmp_path, "select status from turns order by seq")] == [
+        *("completed", "absorbed", "absorbed")
+    ]
 
 
 async def test_a_message_that_waits_to_steer_keeps_its_place_before_later_ones_over_a_restart(tmp_path: Path) -> None:

@@ -277,6 +277,7 @@ async def test_a_task_goes_after_its_end_as_a_session_does_unless_an_open_one_ne
 
 
 @pytest.mark.parametrize("step", [retention.expire_sessions, retention.expire_tasks, retention.pack_events])
+@pytest.mark.sqlite
 async def test_the_search_for_what_is_old_is_answered_by_indexes(
     step: Callable[[Connection], object], served: tuple[Engine, httpx.AsyncClient]
 ) -> None:
@@ -439,6 +440,7 @@ async def test_a_key_is_forgotten_after_a_day_or_as_many_as_are_set(served: tupl
     assert again.status_code == 409
 
 
+@pytest.mark.sqlite
 async def test_the_disk_gets_its_space_back(served: tuple[Engine, httpx.AsyncClient], tmp_path: Path) -> None:
     engine, client = served
     await keep_days(client, "sessions", 1)
