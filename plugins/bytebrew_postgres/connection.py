@@ -36,7 +36,8 @@ class PostgresConnection:
     """Statements are translated and run one by one, outside of a transaction until one is begun.
 
     A write that returns no rows waits in a transaction for the next statement or the commit, and shares its round trip:
-    these are what a transaction costs. Its error is that of the statement that it waits for.
+    these are what a transaction costs. Its error is that of the statement that it waits for, so within a savepoint,
+    where an error is to be somebody's, none waits.
     A connection that was lost is opened again by the next statement outside of a transaction.
     """
 
@@ -52,18 +53,18 @@ class PostgresConnection:
         """Whether that is a write transaction, whose writes may wait."""
         self.native, self._cursor = _open(options)
         self._waiting: list[_Waiting] = []
+        self._savepoints = 0
 
     def execute(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = (), /) -> Result:
         """Runs one statement with values bound to `?`, `?1` (for a value that is used twice) or `:name`."""
         statement = translate(sql)
         values = statement.values(parameters)
         if self.writing and (kind := _kind(statement.text)):
-            if kind == "write":
+            if kind == "write" and not self._savepoints:
                 waiting = _Waiting(self, statement.text, values)
                 self._waiting.append(waiting)
                 return waiting
-            if kind == "rollback":
-                self.forget()
+            self._savepoints += {"savepoint": 1, "release": -1}.get(kind, 0)
         cursor = self._usable()
         if self._waiting:
             self._run_with(cursor, statement.text, values)
@@ -104,8 +105,9 @@ class PostgresConnection:
             self._run_with()
 
     def forget(self) -> None:
-        """Drops the writes that wait: their transaction, or their part of it, is rolled back."""
+        """Drops the writes that wait: their transaction is rolled back."""
         self._waiting.clear()
+        self._savepoints = 0
 
     def reopen(self) -> None:
         """Opens the connection anew, unless it is open; an open transaction is gone."""
@@ -188,11 +190,11 @@ _RETURNING = re.compile(r"\breturning\b", re.IGNORECASE)
 
 @lru_cache(maxsize=2048)
 def _kind(text: str) -> str:
-    """`write` for one that returns no rows, `rollback` for one to a savepoint or of all, else empty."""
-    first = text.lstrip()[:8].lower()
-    if first.startswith(("insert", "update", "delete")) and not _RETURNING.search(text):
+    """`write` for one that returns no rows, `savepoint`, `release`, else empty."""
+    first = text.split(None, 1)[0].lower()
+    if first in ("insert", "update", "delete") and not _RETURNING.search(text):
         return "write"
-    return "rollback" if first == "rollback" else ""
+    return first if first in ("savepoint", "release") else ""
 
 
 class Insert(NamedTuple):

@@ -45,7 +45,6 @@ def _apart(driver: Driver, conn: Connection, work: Callable[[Connection], Any]) 
     conn.execute("savepoint work")
     try:
         outcome = work(conn)
-        driver.flush(conn)
     except Exception as error:  # raised to the caller of this work
         if driver.breaks(error):
             raise

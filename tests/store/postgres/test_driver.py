@@ -97,13 +97,7 @@ def test_a_write_is_run_with_the_next_statement_or_when_its_rows_are_counted(
 
 
 def test_a_rollback_drops_the_writes_that_wait(driver: PostgresDriver, conn: PostgresConnection) -> None:
-    driver.begin(conn, None)
-    conn.execute("insert into notes values (1, 'x')")
-    conn.execute("savepoint work")
-    conn.execute("insert into notes values (1, 'x')")
-    conn.execute("rollback to work")
-    conn.execute("release work")
-    driver.commit(conn)
+    note(driver, conn, 1)
     driver.begin(conn, None)
     conn.execute("insert into notes values (2, 'x')")
     driver.roll_back(conn)
@@ -115,9 +109,8 @@ def test_a_rollback_to_a_savepoint_ends_a_failure(driver: PostgresDriver, conn: 
     driver.begin(conn, None)
     conn.execute("insert into notes values (1, 'x')")
     conn.execute("savepoint work")
-    conn.execute("insert into notes values (1, 'x')")
     with pytest.raises(psycopg.errors.UniqueViolation):
-        driver.flush(conn)
+        conn.execute("insert into notes values (1, 'x')")
     conn.execute("rollback to work")
     conn.execute("release work")
     driver.commit(conn)
