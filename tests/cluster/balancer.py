@@ -127,6 +127,8 @@ class Balancer:
             answered = False
             while piece := await back.read(65536):
                 answered = True
+                if writer.is_closing():  # the client's connection was cut
+                    break
                 writer.write(piece)
                 await writer.drain()
             if not answered:
@@ -204,6 +206,8 @@ class Link:
         with suppress(OSError):
             while piece := await reader.read(65536):
                 await self._flows.wait()
+                if writer.is_closing():
+                    break
                 writer.write(piece)
                 await writer.drain()
         writer.close()
