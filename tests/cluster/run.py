@@ -26,7 +26,7 @@ SETTLE_SECONDS = 120.0
 REPLAY_SECONDS = 30.0
 """How long a node may take to give a session's events: one that has lost its lease begins anew."""
 SCHEDULES = 5
-BUSY = 40
+BUSY = 20
 """Clients that are at work without a rest."""
 TICK = 'tick schedule [["tick"]]'
 
