@@ -1,5 +1,6 @@
 """Audit log tables as lists: filtered, newest first, by page or as NDJSON."""
 
+import re
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -91,7 +92,8 @@ class AuditLog(Generic[Entry]):
 
     def _place(self, conn: Connection, entry_id: str) -> tuple[Any, ...]:
         order, table = ", ".join(self.listing.order), self.listing.table
-        row = conn.execute(f"select {order} from {table} where id = ?", (entry_id,)).fetchone()  # noqa: S608
+        number = int(entry_id) if re.fullmatch("[0-9]{1,18}", entry_id) else 0  # no entry has 0
+        row = conn.execute(f"select {order} from {table} where id = ?", (number,)).fetchone()  # noqa: S608
         if row is None:
             raise NotFound(f"There is no entry '{entry_id[:255]}' to go on after; read the list from the start")
         return tuple(row)
