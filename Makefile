@@ -35,7 +35,11 @@ run: $(BIN)/bytebrew ## Set up and start the engine on http://127.0.0.1:8443
 test: $(VENV)/.dev ## Set up and run the tests, but for those below
 	$(MEMORY:%=TMPDIR=%) PYTHONHASHSEED=0 $(BIN)/pytest -m "not peers and not slow and not shipped and not postgresql" -n $(WORKERS) --dist worksteal --hypothesis-profile=ci
 
-test-postgres: $(VENV)/.dev ## Run the tests and the kills on a PostgreSQL server, which they start; TESTS=tests/store runs a part
+$(VENV)/.postgres: $(VENV)/.dev
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test-postgres]'
+	@touch $@
+
+test-postgres: $(VENV)/.postgres ## Run the tests and the kills on a PostgreSQL server, which they start; TESTS=tests/store runs a part
 	BYTEBREW_TEST_STORE=postgresql $(MEMORY:%=TMPDIR=%) PYTHONHASHSEED=0 $(BIN)/pytest -m "not peers and not shipped and not sqlite and (not slow or kills or postgresql)" -n $(WORKERS) --dist worksteal --hypothesis-profile=ci $(TESTS)
 
 test-peers: $(VENV)/.dev ## Run the tests against foreign servers, which this sets up under .cache/
