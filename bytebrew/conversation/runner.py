@@ -188,6 +188,9 @@ class Runner:
         while True:
             if begins:
                 self._begin(turn)
+            if self._node.id is None:
+                await self._db.write(turns.admit, turn.new, turn.first)
+                return False
             admit = partial(admission.admit, first_event=turn.first, node=self._node.id, on_busy=on_busy, core=core)
             try:
                 if turn.new.fork:  # which writes to another session too
@@ -343,6 +346,8 @@ class Runner:
         """Begins a queued turn; returns it with its message."""
         while True:
             self._begin(turn)
+            if self._node.id is None:
+                return await self._db.write(turns.start, turn.new, turn.first or 0)
             try:
                 return await self._db.write_in(
                     turn.session_id, admission.start, turn.new, turn.first or 0, self._node.id
