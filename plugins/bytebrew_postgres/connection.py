@@ -1,5 +1,6 @@
 """A connection to PostgreSQL with the members that work functions use: `bytebrew.Connection`."""
 
+import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
@@ -15,6 +16,8 @@ from psycopg.pq.abc import PGresult
 from .rows import Result, rows_of
 from .sql import translate
 from .values import convert
+
+log = logging.getLogger(__name__)
 
 CANCEL_SECONDS = 2.0
 FEW_ROWS = 8
@@ -126,8 +129,11 @@ class PostgresConnection:
         self.native.close()
 
     def interrupt(self) -> None:
-        """Aborts the running statement; called from another thread."""
-        self.native.cancel_safe(timeout=CANCEL_SECONDS)
+        """Aborts the running statement, if the server can be reached; called from another thread."""
+        try:
+            self.native.cancel_safe(timeout=CANCEL_SECONDS)
+        except psycopg.Error as error:  # the statement ends with its own connection
+            log.debug("a statement could not be interrupted: %s", error)
 
     def _run_with(self, cursor: RawCursor[Any] | None = None, text: str = "", values: Sequence[Any] = ()) -> None:
         """Runs what waits, and one more statement if there is a cursor for it, in one round trip."""

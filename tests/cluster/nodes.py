@@ -101,11 +101,12 @@ class Node:
         assert self._process is not None
         send(self._process, signal.SIGCONT)
 
-    def kill_now(self) -> None:
-        """Ends the process without waiting."""
+    def kill_now(self, how: signal.Signals = signal.SIGKILL) -> None:
+        """Ends the process without waiting; with SIGABRT it leaves the stacks of its threads in its log."""
         if self._process is not None and self._process.returncode is None:
             with suppress(ProcessLookupError):
-                os.kill(self._process.pid, signal.SIGKILL)
+                os.kill(self._process.pid, how)
+                os.kill(self._process.pid, signal.SIGCONT)
 
     def log(self) -> str:
         """What all engines of this folder have written to standard error."""
@@ -122,6 +123,7 @@ class Nodes(Sequence[Node]):
         self._settings = {
             "BYTEBREW_BOOTSTRAP_ADMIN_TOKEN": ADMIN,
             "BYTEBREW_DRAIN_SECONDS": "1",
+            "PYTHONFAULTHANDLER": "1",
             "BYTEBREW_TASK_RETRIES": "1",
             **settings,
         }
@@ -182,7 +184,7 @@ class Nodes(Sequence[Node]):
             if node.link is not None:
                 await node.link.stop()
 
-    def kill_now(self) -> None:
+    def kill_now(self, how: signal.Signals = signal.SIGKILL) -> None:
         """Ends all processes without waiting."""
         for node in self._nodes:
-            node.kill_now()
+            node.kill_now(how)

@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import signal
 import tempfile
 import time
 import traceback
@@ -89,6 +90,7 @@ async def _run(plan: Plan, history: History, folder: Path, made: list[Nodes]) ->
         nodes.code = plan.code
         made.append(nodes)
         stack.push_async_callback(nodes.close)
+        stack.push_async_callback(_leave_stacks, history, nodes)
         await nodes.start()
         if store.server is not None:
             await store.server.witness()
@@ -141,6 +143,13 @@ async def _store(plan: Plan, folder: Path, stack: AsyncExitStack) -> database.St
     server = database.Server(folder / "server")
     stack.callback(server.kill_now)
     return await server.start()
+
+
+async def _leave_stacks(history: History, nodes: Nodes) -> None:
+    """Where there were violations each node shows in its log what it was at."""
+    if history.violations:
+        nodes.kill_now(signal.SIGABRT)
+        await asyncio.sleep(1)
 
 
 def _traces(nodes: Nodes) -> Iterator[str]:

@@ -21,6 +21,14 @@ class WorkConnection(aiosqlite.Connection):
 
     run: Callable[[Callable[..., Any]], Awaitable[Any]]
 
+    async def interrupt(self) -> None:
+        """Aborts the running statement, in a thread: a server is asked over a connection of its own, which takes time.
+
+        Why: aiosqlite does it in the event loop, as SQLite takes no time for it. Upstream: none, it is for SQLite
+        alone. Delete when: connections to servers are no longer run by it.
+        """
+        await asyncio.to_thread(self._conn.interrupt)
+
 
 async def open_connection(connect: Callable[[], StoreConnection], error: type[Exception]) -> WorkConnection:
     """An open connection of any driver; if opening fails, its thread has ended before the error is raised.
