@@ -117,8 +117,8 @@ class SignalCentre:
                     for inbox in inboxes:
                         inbox.put(None)
                 continue
-            for line in text.splitlines():
-                kind, *ids = line.split()
+            for line in text.splitlines():  # any role that may connect to the database can send any text
+                kind, *ids = line.split() or [""]
                 for inbox in self._inboxes.get(kind, ()):  # type: ignore[call-overload]  # an unknown kind has none
                     inbox.put({*ids})
 

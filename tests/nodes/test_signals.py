@@ -98,6 +98,21 @@ async def test_receivers_are_called_with_the_ids_of_their_kind_and_with_none_if_
         centre.stop()
 
 
+async def test_a_text_that_no_node_has_sent_does_no_harm() -> None:
+    wire, events = Wire(), Inbox()
+    centre = SignalCentre(wire)
+    centre.on("events", events)
+    async with anyio.create_task_group() as group:
+        centre.run(group)
+        for text in ("", " ", "\n\n", "\x0b", "\x1c \u2028", "events", "__class__ x", "events 'a' ; $1 ?"):
+            wire.texts.put_nowait(text)
+        assert await events.calls.get() <= {"'a'", ";", "$1", "?"}  # type: ignore[operator]  # all may have changed
+        wire.texts.put_nowait("events b")
+        while (ids := await events.calls.get()) != {"b"}:
+            assert ids is not None
+        centre.stop()
+
+
 async def test_own_signals_reach_only_receivers_that_want_them() -> None:
     wire, own, others = Wire(), Inbox(), Inbox()
     centre = SignalCentre(wire)
