@@ -106,7 +106,7 @@ class Engine:
         self.duties = Duties(self.node, self.signals)
         self.journal = Journal(self.db, partial(self.signals.send, "events") if self.signals.used else None)
         self.signals.on("events", self.journal.refresh)
-        self.signals.on("requests", self._carry_out)
+        self.signals.on("requests", self._carry_out, own=True)
         share = descriptors.share()
         self.http = http or Http(core, upstreams=share.upstreams, idle=share.idle)
 

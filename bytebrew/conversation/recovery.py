@@ -30,13 +30,18 @@ async def recover(
 ) -> list[Turn]:
     """The turns of a node that can be resumed, spawned ones within their parents; the others end with an error.
 
-    With `queued` they are the messages alone that other nodes have stored for this one.
+    With `queued` they are the messages alone that other nodes have stored for this one, unless turns were taken over
+    with them, which go before them.
     """
     resumed: dict[str, Turn] = {}
     known = {*runner.turns}  # one of them may end during the read
-    for left in await db.read(open_turns.left_open, node):
-        if left.id in known or left.id in runner.turns or (queued and left.status != "queued"):
-            continue
+    open_here = await db.read(open_turns.left_open, node)
+    known |= runner.turns.keys()  # one that began meanwhile may end before its place in the loop
+    unknown = [left for left in open_here if left.id not in known]
+    await journal.refresh({left.session_id for left in unknown})  # a signal of the last events may have been lost
+    messages = [left for left in unknown if left.status == "queued"]
+    begun = {left.session_id for left in unknown if left.status == "running"}
+    for left in messages if queued and begun.isdisjoint(one.session_id for one in messages) else unknown:
         try:
             if left.parent_turn_id is not None and left.parent_turn_id not in resumed:
                 raise TurnInterrupted(_ORPHANED)

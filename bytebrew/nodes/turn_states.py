@@ -15,7 +15,7 @@ _PLACE = """left join session_requests q on q.turn_id = t.id and q.kind in ('int
 
 
 class Runs(NamedTuple):
-    """Another node runs a session; None is one that has ended, whose turns wait for the next."""
+    """The node that has open turns of a session; None is one that has ended, whose turns wait for the next."""
 
     node: int | None
 
@@ -46,11 +46,15 @@ class Waiting(NamedTuple):
     size: int
 
 
-def elsewhere(conn: Connection, session_id: str, node: int) -> Runs | None:
-    """The other node that has open turns of a session."""
+def elsewhere(conn: Connection, session_id: str, node: int, *, idle: bool) -> Runs | None:
+    """The other node that has open turns of a session.
+
+    It may be this one where the session is `idle`: it has taken over turns that it does not run yet.
+    """
     row = conn.execute(
-        f"select node from turns where session_id = ? and {_OPEN} and node is distinct from ? order by seq limit 1",
-        (session_id, node),
+        f"""select node from turns where session_id = ? and {_OPEN} and (node is distinct from ? or ? = 1)
+        order by seq limit 1""",
+        (session_id, node, int(idle)),
     ).fetchone()
     return Runs(row["node"]) if row else None
 

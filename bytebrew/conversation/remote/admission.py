@@ -22,13 +22,14 @@ def admit(
 ) -> bool:
     """Stores a turn as `turns.admit`; True if another node runs its session: it is queued there.
 
+    So it is behind turns that this node has taken over and does not run yet: they go on before it.
     `core` has the limits of messages that wait, unless it is unbounded. StaleLog if its first event is not the next of
     its session.
     """
     if node is None:
         turns.admit(conn, new, first_event)
         return False
-    other = turn_states.elsewhere(conn, new.session_id, node)
+    other = turn_states.elsewhere(conn, new.session_id, node, idle=first_event is not None)
     if other is None:
         turns.admit(conn, new, first_event, node)
         if first_event is not None and first_event != last_number(conn, new.session_id) + 1:

@@ -1,0 +1,71 @@
+"""A node takes over what another has left open, while messages and tasks arrive."""
+
+import asyncio
+
+import pytest
+
+from bytebrew.store import nodes
+from tests.nodes.chats import Stream, eventually, say, two
+from tests.nodes.engines import Node
+
+pytestmark = pytest.mark.postgresql
+
+
+async def _take_over(node: Node, lost: Node) -> None:
+    assert lost.engine.node.id is not None
+    assert node.engine.node.id is not None
+    await node.engine.db.write(nodes.take_over, lost.engine.node.id, node.engine.node.id)
+
+
+async def _statuses(node: Node, session: str) -> list[str]:
+    sql = "select status from turns where session_id = ? order by seq"
+    return [row[0] for row in await node.engine.db.read(lambda conn: conn.execute(sql, (session,)).fetchall())]
+
+
+async def test_a_message_waits_for_a_turn_that_is_being_taken_over() -> None:
+    async with two([say("one"), asyncio.Event()], [say("new"), asyncio.Event()], [say("two")]) as (a, b, _):
+        first = Stream(a.http, "1")
+        await first.until("message_delta")
+        async with b.engine._adopting:  # as while it adopts many turns
+            await _take_over(b, a)
+            second = Stream(b.http, "2", session_id=first.session)
+            await second.opened()
+            assert await _statuses(b, first.session) == ["running", "queued"]
+
+
+async def test_messages_do_not_overtake_the_turn_that_is_taken_over_with_them() -> None:
+    async with two([say("one"), asyncio.Event()], [say("new"), asyncio.Event()], [say("two")]) as (a, b, _):
+        first = Stream(a.http, "1")
+        await first.until("message_delta")
+        second = Stream(b.http, "2", session_id=first.session)
+        await second.until("queued")
+        await _take_over(b, a)
+        await b.engine._carry_out(None)  # the poll comes before the takeover's own look
+        await b.engine._adopt()
+        lane = b.engine.runner.lanes[first.session]
+        assert lane.current.id == first.headers["x-turn-id"]
+
+
+async def test_a_taken_turn_goes_on_behind_events_that_the_node_has_not_seen() -> None:
+    go = asyncio.Event()
+    async with two([say("one"), go, say("more"), asyncio.Event()], [say("new")]) as (a, b, _):
+        first = Stream(a.http, "1")
+        await first.until("message_delta")
+        log = await b.engine.journal.log(first.session)
+        b.engine.signals.stop()
+        go.set()
+        await eventually(lambda: _stored(a, first.session))
+        assert log.last == 1
+        await _take_over(b, a)
+        await b.engine._adopt()
+        await eventually(lambda: _ended(b, first.session))
+        assert await _statuses(b, first.session) == ["completed"]
+
+
+async def _stored(node: Node, session: str) -> bool:
+    sql = "select max(n) from events where session_id = ?"
+    return bool(await node.engine.db.read(lambda conn: conn.execute(sql, (session,)).fetchone()[0] == 2))
+
+
+async def _ended(node: Node, session: str) -> bool:
+    return not {"queued", "running"} & {*await _statuses(node, session)}
