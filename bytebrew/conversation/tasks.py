@@ -84,7 +84,7 @@ class Tasks(engine.Tasks):
         self._woken = anyio.Event()
         self._looked = datetime.max.replace(tzinfo=UTC)
         self._group: TaskGroup | None = None
-        self._taking = False
+        self._taking, self._claiming = False, anyio.Lock()
         self._signals = signals
         signals.on("tasks", self._follow)
 
@@ -95,12 +95,13 @@ class Tasks(engine.Tasks):
     async def adopt(self) -> None:
         """Continues the tasks of this node that another engine has left open, after their turns."""
         assert self._group is not None
-        claims = await self._db.write(tasks.left_open, self._node.id, [*self._running])
-        open_turns = self._runner.turns
-        ends_with = {turn_id: turn for turn in open_turns.values() for turn_id, _ in turn.unresumable} | open_turns
-        for left in claims:
-            self._running[left.turn_id] = ends_with.get(left.turn_id)
-            self._group.start_soon(self._attend, left, False)
+        async with self._claiming:  # a claim between its commit and its turn is not left open
+            claims = await self._db.write(tasks.left_open, self._node.id, [*self._running])
+            open_turns = self._runner.turns
+            ends_with = {turn_id: turn for turn in open_turns.values() for turn_id, _ in turn.unresumable} | open_turns
+            for left in claims:
+                self._running[left.turn_id] = ends_with.get(left.turn_id)
+                self._group.start_soon(self._attend, left, False)
         if not self._taking:
             self._taking = True
             self._group.start_soon(self._take)
@@ -233,12 +234,13 @@ class Tasks(engine.Tasks):
             await db.write(task_queue.set_back, moment)
         self._looked = moment
         while sum(turn is None or not turn.holds for turn in self._running.values()) < core.task_workers:
-            claim = await db.write(self._claimed, core.tasks_per_agent)
+            async with self._claiming:
+                if claim := await db.write(self._claimed, core.tasks_per_agent):
+                    self._running[claim.turn_id] = None
             if claim is None:
                 due = await db.read(tasks.next_moment)
                 until = (parse_time(due) - datetime.now(UTC)).total_seconds() if due else LOOK_SECONDS
                 return max(0.05, min(until, LOOK_SECONDS))
-            self._running[claim.turn_id] = None
             assert self._group is not None
             self._group.start_soon(self._attend, claim, True)
         self._signals.send("tasks")

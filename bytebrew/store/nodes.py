@@ -8,6 +8,7 @@ from bytebrew.contract.connection import Connection
 _CLOCK = "extract(epoch from clock_timestamp())"
 """The database's own clock: the nodes' clocks may differ."""
 _OPEN = "status in ('queued', 'running')"
+_CLAIMED = "status = 'in_progress' and turn_id is not null"
 
 
 class NodeRow(Struct, frozen=True, kw_only=True):
@@ -50,14 +51,16 @@ def take_over(conn: Connection, lost: int, node: int) -> bool:
 def take_orphans(conn: Connection, node: int) -> None:
     """Gives a node what no node has."""
     conn.execute(f"update turns set node = ? where {_OPEN} and node is null", (node,))
-    conn.execute(
-        "update tasks set node = ? where status = 'in_progress' and turn_id is not null and node is null", (node,)
-    )
+    conn.execute(f"update tasks set node = ? where {_CLAIMED} and node is null", (node,))
 
 
 def has_orphans(conn: Connection) -> bool:
-    """Whether an open turn has no node."""
-    return conn.execute(f"select 1 from turns where {_OPEN} and node is null limit 1").fetchone() is not None
+    """Whether an open turn or a claimed task has no node."""
+    row = conn.execute(
+        f"""select exists (select 1 from turns where {_OPEN} and node is null)
+        or exists (select 1 from tasks where {_CLAIMED} and node is null)"""
+    ).fetchone()
+    return bool(row[0])
 
 
 def beat(conn: Connection, node: int) -> tuple[list[NodeRow], int]:

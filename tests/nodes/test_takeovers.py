@@ -4,7 +4,9 @@ import asyncio
 
 import pytest
 
-from bytebrew.store import nodes
+from bytebrew.contract.connection import Connection
+from bytebrew.contract.entities import NewTask
+from bytebrew.store import nodes, tasks
 from tests.nodes.chats import Stream, eventually, say, two
 from tests.nodes.engines import Node
 
@@ -44,6 +46,37 @@ async def test_messages_do_not_overtake_the_turn_that_is_taken_over_with_them() 
         await b.engine._adopt()
         lane = b.engine.runner.lanes[first.session]
         assert lane.current.id == first.headers["x-turn-id"]
+
+
+async def test_a_task_that_a_leaving_node_has_not_begun_is_run_by_another() -> None:
+    async with two([say("done")]) as (a, b, vendor):
+
+        def claimed(conn: Connection) -> str:
+            made = tasks.create(conn, NewTask(title="t", agent="test", schema="test"), "admin", "api")
+            assert tasks.claim(conn, 0, a.engine.node.id)
+            return made.id
+
+        task_id = await a.engine.db.write(claimed)
+        await a.stop()
+        await eventually(lambda: _completed(b, task_id))
+    assert len(vendor.requests) == 1
+
+
+async def test_a_task_that_is_claimed_while_a_node_takes_over_is_run_once() -> None:
+    async with two([say("done")], [say("again")]) as (_, b, vendor):
+
+        def create(conn: Connection) -> str:
+            return tasks.create(conn, NewTask(title="t", agent="test", schema="test"), "admin", "api").id
+
+        task_id = await b.engine.db.write(create)
+        await asyncio.gather(b.engine.tasks._take_all(), b.engine.tasks.adopt())
+        await eventually(lambda: _completed(b, task_id))
+    assert len(vendor.requests) == 1
+
+
+async def _completed(node: Node, task_id: str) -> bool:
+    found = await node.engine.db.read(tasks.get, task_id)
+    return found.status == "completed" and found.attempts == 1
 
 
 async def test_a_taken_turn_goes_on_behind_events_that_the_node_has_not_seen() -> None:
