@@ -13,7 +13,7 @@ from bytebrew_postgres.errors import UnknownOutcome
 
 from bytebrew.base.errors import BootError, Fenced, SettingsError
 from bytebrew.contract.migration import Migration
-from bytebrew.testing.postgres import USER, Server
+from bytebrew.testing.postgres import USER, Server, server
 
 pytestmark = pytest.mark.postgresql
 
@@ -261,6 +261,12 @@ def test_an_interrupt_ends_the_running_statement(driver: PostgresDriver, conn: P
         conn.execute("select pg_sleep(20)")
     assert driver.interrupted(interrupted.value)
     assert driver.fault(interrupted.value) is None
+
+
+def test_an_interrupt_while_the_server_is_away_leaves_the_statement_to_its_connection() -> None:
+    with server() as own, closing(PostgresDriver(own.url()).open()) as conn:
+        own.kill()
+        conn.interrupt()
 
 
 def test_one_node_migrates_and_others_wait(driver: PostgresDriver) -> None:
