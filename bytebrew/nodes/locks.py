@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from weakref import WeakValueDictionary
 
 from bytebrew.base.errors import StorageError
@@ -15,6 +15,8 @@ log = logging.getLogger(__name__)
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.25
 """Seconds between two attempts to take a lock that another node has; doubled after each."""
+RELEASE_PAUSE = 1.0
+"""Seconds between two attempts to release a lock."""
 
 
 class Locks:
@@ -43,5 +45,16 @@ class Locks:
     async def _release(self, name: str, node: int) -> None:
         try:
             await self._db.write_in(name, nodes.unlock, name, node)
-        except StorageError as error:  # the next block of this node takes it over, and others once the lease has ended
-            log.warning("the lock %s is not released yet: %s", name, error)
+        except StorageError as error:  # without another attempt no other node could take it while this one lives
+            log.debug("the lock %s is not released yet: %s", name, error)
+            self._node.tasks.add(task := asyncio.create_task(self._release_later(name, node)))
+            task.add_done_callback(self._node.tasks.discard)
+
+    async def _release_later(self, name: str, node: int) -> None:
+        """Releases a lock once the database takes that, unless another node ends this one."""
+        async with self._here.setdefault(name, asyncio.Lock()):
+            while self._node.id == node and not self._db.lost.is_set():
+                await asyncio.sleep(RELEASE_PAUSE)
+                with suppress(StorageError):
+                    await self._db.write_in(name, nodes.unlock, name, node)
+                    return

@@ -47,6 +47,8 @@ class Node:
         self._epoch = 1
         self._away = False
         self._taken = asyncio.Event()
+        self.tasks: set[asyncio.Task[None]] = set()
+        """What is done for as long as it is this node."""
 
     @asynccontextmanager
     async def lives(self, epoch: int, adopt: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
@@ -73,6 +75,7 @@ class Node:
         try:
             yield
         finally:
+            tasks += self.tasks
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)

@@ -198,3 +198,16 @@ async def test_commits_that_an_asynchronous_failover_loses_begin_a_new_epoch(own
 
 
 _LAG = "select bool_and(replay_lsn = pg_current_wal_lsn()) from pg_stat_replication"
+
+
+async def test_a_lock_whose_release_the_database_missed_is_released_once_it_is_back(
+    own: Server, tmp_path: Path
+) -> None:
+    async with running(own.url("e"), ScriptedProvider([]), tmp_path) as (engine, _):
+        async with engine.lock("name"):
+            assert own.execute("select name from node_locks", "e") == "name"
+            own.stop()
+        own.start()
+        with anyio.fail_after(20):
+            while own.execute("select name from node_locks", "e"):
+                await asyncio.sleep(0.05)
