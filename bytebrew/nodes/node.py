@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -49,6 +49,7 @@ class Node:
         self._taken = asyncio.Event()
         self.tasks: set[asyncio.Task[None]] = set()
         """What is done for as long as it is this node."""
+        self._taking: asyncio.Task[None] | None = None
 
     @asynccontextmanager
     async def lives(self, epoch: int, adopt: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
@@ -75,7 +76,7 @@ class Node:
         try:
             yield
         finally:
-            tasks += self.tasks
+            tasks += [*self.tasks, *([self._taking] if self._taking else [])]
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
@@ -138,8 +139,8 @@ class Node:
             if epoch != self._epoch:
                 self._db.end(Fenced("The history has a new epoch, as after a failover; this node starts anew"))
                 return
-            if await self._end_lost() or await self._take_orphans(connection):
-                self._taken.set()
+            if (lost := self._lost()) or await connection.run(nodes.has_orphans):
+                self._take(lost)
             await asyncio.sleep(max(0.0, begun + BEAT_SECONDS - time.monotonic()))
 
     def _look(self, rows: list[NodeRow]) -> None:
@@ -154,24 +155,28 @@ class Node:
             self.leads = True
             self.led.set()
 
-    async def _end_lost(self) -> bool:
-        """Ends the nodes that were not heard of for too long; whether any was."""
-        assert self.id is not None
-        ended = False
-        for one in self.all:
-            if one.id != self.id and time.monotonic() - self._seen[one.id][1] > LEASE_SECONDS:
-                log.warning("node %s (%s) was not heard of for %g s: it is ended", one.id, one.name, LEASE_SECONDS)
-                with suppress(StorageError):  # the next beat tries again
-                    ended = await self._db.write(nodes.take_over, one.id, self.id) or ended
-        return ended
+    def _lost(self) -> list[NodeRow]:
+        """The nodes that were not heard of for too long."""
+        moment = time.monotonic()
+        return [one for one in self.all if one.id != self.id and moment - self._seen[one.id][1] > LEASE_SECONDS]
 
-    async def _take_orphans(self, connection: WorkConnection) -> bool:
+    def _take(self, lost: Sequence[NodeRow]) -> None:
+        """Takes what no living node has, beside the signs of life: the writer may be busy for long."""
+        if self._taking is None or self._taking.done():  # else the next beat looks again
+            self._taking = asyncio.create_task(self._take_over(lost), name=f"node {self.id} takes over")
+            self._taking.add_done_callback(self._stopped)
+
+    async def _take_over(self, lost: Sequence[NodeRow]) -> None:
         assert self.id is not None
-        if not await connection.run(nodes.has_orphans):
-            return False
-        with suppress(StorageError):
+        try:
+            for one in lost:
+                if await self._db.write(nodes.take_over, one.id, self.id, one.seen):
+                    log.warning("node %s (%s) was not heard of for %g s: it is ended", one.id, one.name, LEASE_SECONDS)
             await self._db.write(nodes.take_orphans, self.id)
-        return True
+        except StorageError as error:
+            log.debug("what no node has is taken over after the next sign of life: %s", error)
+        finally:  # some may have been taken
+            self._taken.set()
 
     def _name(self) -> str:
         """The name of the data folder: who starts on it, with its lock, knows that the node before has ended."""

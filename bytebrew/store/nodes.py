@@ -40,9 +40,12 @@ def leave(conn: Connection, node: int) -> None:
     _delete(conn, node)
 
 
-def take_over(conn: Connection, lost: int, node: int) -> bool:
-    """Ends a lost node, which commits no more, and gives what it left open to another; False if it was ended before."""
-    if not _delete(conn, lost):
+def take_over(conn: Connection, lost: int, node: int, seen: float | None = None) -> bool:
+    """Ends a lost node, which commits no more, and gives what it left open to another.
+
+    False if it was ended before, or has said that it lives after the moment when it was `seen`.
+    """
+    if not _delete(conn, lost, seen):
         return False
     _hand_over(conn, lost, node)
     return True
@@ -97,7 +100,10 @@ def _hand_over(conn: Connection, node: int, to: int | None) -> None:
     conn.execute("update tasks set node = ? where node = ?", (to, node))
 
 
-def _delete(conn: Connection, node: int) -> bool:
+def _delete(conn: Connection, node: int, seen: float | None = None) -> bool:
+    sql = "delete from nodes where id = ?1 and seen = coalesce(?2, seen)"
+    if conn.execute(sql, (node, seen)).rowcount == 0:
+        return False
     conn.execute("delete from node_commits where node = ?", (node,))
     conn.execute("delete from node_locks where node = ?", (node,))
-    return conn.execute("delete from nodes where id = ?", (node,)).rowcount > 0
+    return True

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from bytebrew_postgres.driver import LOCK
 
 from bytebrew.base.errors import Fenced, StorageError
 from bytebrew.base.formats import new_uuid
@@ -185,3 +186,17 @@ async def test_nodes_that_were_all_away_from_the_database_do_not_end_each_other(
         assert not first.db.lost.is_set()
         assert not other.db.lost.is_set()
         assert {one.id for one in await first.db.read(nodes.list_all)} == {first.node.id, other.node.id}
+
+
+async def test_nodes_that_wait_to_end_a_lost_one_say_meanwhile_that_they_live(
+    url: str, tmp_path: Path, own: Server
+) -> None:
+    """A long transaction of any node keeps the others from writing, but not from living."""
+    ghost = "insert into nodes (id, name, version, started_at, seen) values (1000, 'ghost', '1', '', 0)"
+    hold = f"begin; select pg_advisory_xact_lock({LOCK}); select pg_sleep({2.4 * LEASE}); commit"
+    async with running(url, tmp_path / "a") as first, running(url, tmp_path / "b") as other:
+        await first.db.write(lambda conn: conn.execute(ghost))
+        await asyncio.to_thread(own.execute, hold, url.rpartition("/")[2])
+        await until(lambda: {one.id for one in first.node.all} == {first.node.id, other.node.id})
+        assert not first.db.lost.is_set()
+        assert not other.db.lost.is_set()
