@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
+from uuid import UUID, uuid5
 
 import anyio
 
@@ -179,14 +180,17 @@ class Node:
             self._taken.set()
 
     def _name(self) -> str:
-        """The name of the data folder: who starts on it, with its lock, knows that the node before has ended."""
+        """The name of the data folder: who starts on it, with its lock, knows that the node before has ended.
+
+        It is another one in a copy of the folder, whose file has another inode: nodes of one name end each other.
+        """
         file = self._folder / "node"
         if not file.exists():
             file.touch(0o600)
         if not (name := file.read_text()):  # also where its first start was killed
             name = new_uuid()
             file.write_text(name)
-        return name
+        return str(uuid5(UUID(name), str(file.stat().st_ino)))
 
 
 def _beat(node: int, conn: Connection) -> tuple[list[NodeRow], int]:

@@ -1,6 +1,7 @@
 """A node lives by its lease: who is not heard of is ended, and its work goes on elsewhere as after a restart."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -172,6 +173,13 @@ async def test_a_start_on_the_same_folder_does_not_wait_for_the_lease(url: str, 
         await third.db.write(lambda conn: conn.execute(sql, (before, rows[0].name, "1", rows[0].started_at, 0.0)))
         async with running(url, tmp_path / "a") as again:
             assert {one.id for one in await again.db.read(nodes.list_all)} == {third.node.id, again.node.id}
+
+
+async def test_a_node_on_a_copy_of_a_data_folder_does_not_end_the_other(url: str, tmp_path: Path) -> None:
+    async with running(url, tmp_path / "a") as first:
+        await asyncio.to_thread(shutil.copytree, tmp_path / "a", tmp_path / "b")
+        async with running(url, tmp_path / "b") as other:
+            assert {one.id for one in await other.db.read(nodes.list_all)} == {first.node.id, other.node.id}
 
 
 async def test_nodes_that_were_all_away_from_the_database_do_not_end_each_other(
