@@ -147,7 +147,6 @@ from bytebrew.contract.messages import (
     ToolSpec,
     Usage,
 )
-from bytebrew.contract.migration import Migration
 from bytebrew.contract.notifications import Notification, NotificationName, Subscriber
 from bytebrew.contract.provider import Capabilities, Fault, Provider, ProviderEvent, Target, provider_error, refusal
 from bytebrew.contract.route import (
@@ -170,7 +169,8 @@ from bytebrew.contract.route import (
     positive,
     wants_lines,
 )
-from bytebrew.contract.store import Driver, Finding, Store, Transfer
+from bytebrew.contract.storage.migration import Migration
+from bytebrew.contract.storage.store import Driver, Finding, Store, Transfer
 from bytebrew.contract.tool import (
     Call,
     Outcome,

@@ -2,7 +2,7 @@
 
 from bytebrew.base.errors import SettingsError
 from bytebrew.base.settings import Settings
-from bytebrew.contract.store import Driver, Store
+from bytebrew.contract.storage.store import Driver, Store
 from bytebrew.plugins import Plugins, Registry
 from bytebrew.store.sqlite.data_folder import DataFolder
 from bytebrew.store.sqlite.driver import SQLiteDriver

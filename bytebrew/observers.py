@@ -12,7 +12,7 @@ from bytebrew.contract.connection import Connection
 from bytebrew.contract.engine import Engine, Sample
 from bytebrew.contract.hookspecs import OBSERVING, Action, Recorder
 from bytebrew.contract.notifications import Notification, Subscriber
-from bytebrew.contract.store import Driver
+from bytebrew.contract.storage.store import Driver
 from bytebrew.plugins import Plugins, place
 
 log = logging.getLogger(__name__)

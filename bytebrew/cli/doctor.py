@@ -23,7 +23,7 @@ from bytebrew.cli.setup import Setup
 from bytebrew.config.import_export import lines
 from bytebrew.config.validate import parse
 from bytebrew.config.yaml_tree import InvalidConfig, contents
-from bytebrew.contract.store import Finding
+from bytebrew.contract.storage.store import Finding
 from bytebrew.engine import Engine
 from bytebrew.requirements import lacking
 from bytebrew.store.backups import key_check

@@ -20,11 +20,11 @@ from bytebrew.contract.entities import AgentList, CapabilityType
 from bytebrew.contract.governance.personal_data import PersonalData
 from bytebrew.contract.governance.spending import SpendGuard
 from bytebrew.contract.messages import ToolCall
-from bytebrew.contract.migration import Migration
 from bytebrew.contract.notifications import Subscriber
 from bytebrew.contract.provider import Provider
 from bytebrew.contract.route import Guard, ModelChooser, Route
-from bytebrew.contract.store import Store
+from bytebrew.contract.storage.migration import Migration
+from bytebrew.contract.storage.store import Store
 from bytebrew.contract.tool import Outcome, Tool, Toolset
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from bytebrew.base.errors import EngineError
-from bytebrew.contract.store import Signals
+from bytebrew.contract.storage.store import Signals
 
 log = logging.getLogger(__name__)
 

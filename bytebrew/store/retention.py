@@ -15,7 +15,7 @@ from bytebrew.base.machine.clock import WallClock
 from bytebrew.contract.configuration.runtime_option import Option, expired_before
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.hookspecs import Step
-from bytebrew.contract.store import Driver
+from bytebrew.contract.storage.store import Driver
 from bytebrew.store import idempotency, sessions
 from bytebrew.store.configuration import versions
 from bytebrew.store.database.database import Database

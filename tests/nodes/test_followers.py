@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from bytebrew.contract.messages import ToolCall
-from bytebrew.contract.store import Signals
+from bytebrew.contract.storage.store import Signals
 from bytebrew.contract.tool import tool
 from bytebrew.testing import events_of
 from tests.nodes.chats import URL, Stream, data, eventually, say, two

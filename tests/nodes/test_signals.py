@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 import anyio
 
 from bytebrew.base.errors import StorageError
-from bytebrew.contract.store import Signals
+from bytebrew.contract.storage.store import Signals
 from bytebrew.nodes.signals import MOST_BYTES, Ids, SignalCentre
 
 

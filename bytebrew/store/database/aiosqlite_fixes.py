@@ -8,7 +8,7 @@ from typing import Any
 import aiosqlite
 import anyio
 
-from bytebrew.contract.store import StoreConnection
+from bytebrew.contract.storage.store import StoreConnection
 
 
 class WorkConnection(aiosqlite.Connection):

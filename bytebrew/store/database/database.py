@@ -11,7 +11,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from bytebrew.base.errors import BootError, Fenced, StorageError, TooSlow
 from bytebrew.contract.connection import Connection
-from bytebrew.contract.store import Driver
+from bytebrew.contract.storage.store import Driver
 from bytebrew.store.database.aiosqlite_fixes import WorkConnection, open_connection
 from bytebrew.store.database.outage import PAUSE, Outage, patient
 from bytebrew.store.database.scans import SCAN_SECONDS, SCANNERS, scan_forever

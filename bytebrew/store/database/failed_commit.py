@@ -8,7 +8,7 @@ from traceback import clear_frames
 from typing import Any
 
 from bytebrew.contract.connection import Connection
-from bytebrew.contract.store import Driver
+from bytebrew.contract.storage.store import Driver
 from bytebrew.store.database.write_queue import Pending, Rows, RowSource
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from bytebrew.contract.connection import Connection
-from bytebrew.contract.store import Table
+from bytebrew.contract.storage.store import Table
 from bytebrew.store.journal import frame
 from bytebrew.store.moving.pages import pages
 from bytebrew.store.queries.events import events_of, last_number, read_events

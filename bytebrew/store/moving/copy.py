@@ -12,7 +12,7 @@ import msgspec
 
 from bytebrew.base.errors import BootError
 from bytebrew.contract.connection import Connection, Row, dialect
-from bytebrew.contract.store import Driver, Migrations, Table, Transfer
+from bytebrew.contract.storage.store import Driver, Migrations, Table, Transfer
 from bytebrew.store.database.transactions import transaction
 from bytebrew.store.moving.pages import key_of, pages
 from bytebrew.store.sqlite.dialect import has_table

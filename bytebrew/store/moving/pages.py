@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from bytebrew.contract.connection import Connection, Row
-from bytebrew.contract.store import Table
+from bytebrew.contract.storage.store import Table
 
 PAGE_BYTES = 4 * 1024 * 1024
 FIRST_ROWS, MOST_ROWS = 16, 4000

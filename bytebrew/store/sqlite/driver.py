@@ -11,8 +11,8 @@ from pathlib import Path
 from bytebrew.base.errors import StorageError
 from bytebrew.base.machine import lock
 from bytebrew.contract.connection import Connection
-from bytebrew.contract.migration import Migration
-from bytebrew.contract.store import Between, Driver, Finding, Migrations, ServedDatabase, Transfer
+from bytebrew.contract.storage.migration import Migration
+from bytebrew.contract.storage.store import Between, Driver, Finding, Migrations, ServedDatabase, Transfer
 from bytebrew.store.backups import before_migrating
 from bytebrew.store.backups.copies import check_space
 from bytebrew.store.sqlite import epoch, integrity, migrations, pragmas, storage_errors

@@ -1,7 +1,7 @@
 """Numbered SQL for the core's tables, forward only."""
 
-from bytebrew.contract.migration import Migration
-from bytebrew.contract.store import Driver
+from bytebrew.contract.storage.migration import Migration
+from bytebrew.contract.storage.store import Driver
 from bytebrew.store import replays
 from bytebrew.store.people import forgettings
 from bytebrew.store.sessions import SESSIONS

@@ -9,7 +9,7 @@ from pathlib import Path
 from bytebrew.base.errors import BootError, StorageError
 from bytebrew.base.machine import lock
 from bytebrew.contract.connection import Connection
-from bytebrew.contract.store import COPIED_TABLES, Migrations, Table, Transfer
+from bytebrew.contract.storage.store import COPIED_TABLES, Migrations, Table, Transfer
 from bytebrew.store.sqlite import epoch, pragmas
 from bytebrew.store.sqlite.dialect import has_table
 from bytebrew.store.sqlite.migrate import migrate, migrated

@@ -12,7 +12,7 @@ import pytest
 
 from bytebrew.base.formats import new_id
 from bytebrew.contract.connection import Connection
-from bytebrew.contract.store import Migrations
+from bytebrew.contract.storage.store import Migrations
 from bytebrew.engine import Engine
 from bytebrew.store.moving.copy import Side
 from bytebrew.store.sqlite.transfer import tables

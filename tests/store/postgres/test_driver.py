@@ -12,7 +12,7 @@ from bytebrew_postgres.driver import IDLE_SECONDS, PostgresDriver
 from bytebrew_postgres.errors import UnknownOutcome
 
 from bytebrew.base.errors import BootError, Fenced, SettingsError
-from bytebrew.contract.migration import Migration
+from bytebrew.contract.storage.migration import Migration
 from bytebrew.testing.postgres import USER, Server, server
 
 pytestmark = pytest.mark.postgresql

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 from bytebrew.base.errors import StorageError
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.engine import Database
-from bytebrew.contract.migration import Migration
+from bytebrew.contract.storage.migration import Migration
 
 T = TypeVar("T")
 Migrations = Mapping[str, Sequence[tuple[int, str]]]
