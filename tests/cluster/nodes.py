@@ -162,7 +162,7 @@ class Nodes(Sequence[Node]):
             if await node.start(self.code.get(node.number)):
                 self.balancer.ports[node.number] = node.port
                 return
-            if AWAY not in node.log()[-2000:]:
+            if AWAY not in (log := node.log()[-4000:]) and "psycopg.OperationalError" not in log:
                 break
             await asyncio.sleep(1)
         raise RuntimeError(f"node {node.number} does not start: {node.log()[-3000:]}")

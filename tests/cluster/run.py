@@ -24,6 +24,8 @@ GRACE_SECONDS = 240.0
 """Beyond its time a run has so long to start, to settle and to be checked."""
 SETTLE_SECONDS = 120.0
 """How long all turns and tasks may take to end once nothing disturbs them."""
+AFTERMATH_SECONDS = 20.0
+"""How long a run goes on behind its first violation, to end and to be checked."""
 REPLAY_SECONDS = 30.0
 """How long a node may take to give a session's events: one that has lost its lease begins anew."""
 SCHEDULES = 5
@@ -109,6 +111,7 @@ async def _run(plan: Plan, history: History, folder: Path, made: list[Nodes]) ->
         async with asyncio.TaskGroup() as around:
             background = [around.create_task(person(Client(nodes.balancer.port, history, "person")))]
             background.append(around.create_task(world.watch()))
+            background.append(around.create_task(_end_if_broken(history)))
             async with asyncio.TaskGroup() as group:
                 if plan.script:
                     group.create_task(world.play(plan.script))
@@ -143,6 +146,14 @@ async def _store(plan: Plan, folder: Path, stack: AsyncExitStack) -> database.St
     server = database.Server(folder / "server")
     stack.callback(server.kill_now)
     return await server.start()
+
+
+async def _end_if_broken(history: History) -> None:
+    """Ends a run soon after its first violation: what follows from it says little."""
+    while not history.violations:
+        await asyncio.sleep(0.5)
+    await asyncio.sleep(AFTERMATH_SECONDS)
+    raise Broken
 
 
 async def _leave_stacks(history: History, nodes: Nodes) -> None:
