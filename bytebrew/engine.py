@@ -100,7 +100,7 @@ class Engine:
         self.data_dir, self.secrets = self.folder.path, self.folder.secrets
         self.driver = driver_of(self.plugins, self.settings, self.folder)
         self.db = Database(self.driver)
-        self.node = Node(self.db, self.folder.own)
+        self.node = Node(self.db, self.folder.own, self.secrets.derived(b"nodes").mac(b"key").hex())
         self.lock = Locks(self.db, self.node).held
         self.signals = SignalCentre(self.driver.signals())
         self.duties = Duties(self.node, self.signals)

@@ -36,8 +36,8 @@ class Node:
     anew. The node with the lowest id leads: it stays the leader until it is ended or leaves.
     """
 
-    def __init__(self, db: Database, folder: Path) -> None:
-        self._db, self._folder = db, folder
+    def __init__(self, db: Database, folder: Path, key_code: str) -> None:
+        self._db, self._folder, self._key_code = db, folder, key_code
         self.id: int | None = None
         self.leads = not db.driver.shared
         self.all: list[NodeRow] = []
@@ -65,7 +65,7 @@ class Node:
             self.led.set()
             yield
             return
-        self.id = await self._db.write(nodes.join, self._name(), __version__)
+        self.id = await self._db.write(nodes.join, self._name(), __version__, self._key_code, LEASE_SECONDS)
         self._db.driver.node = self.id
         self._look(await self._db.read(nodes.list_all))
         tasks = [

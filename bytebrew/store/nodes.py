@@ -2,6 +2,7 @@
 
 from msgspec import Struct
 
+from bytebrew.base.errors import BootError
 from bytebrew.base.formats import now
 from bytebrew.contract.connection import Connection
 
@@ -21,11 +22,20 @@ class NodeRow(Struct, frozen=True, kw_only=True):
     seen: float
 
 
-def join(conn: Connection, name: str, version: str) -> int:
-    """The id of a node that starts; what an earlier node of this name has left open is its own now."""
+def join(conn: Connection, name: str, version: str, key_code: str, lease: float) -> int:
+    """The id of a node that starts; what an earlier node of this name has left open is its own now.
+
+    BootError if a node that was heard of within the lease has another key: each would seal what no other can open.
+    """
+    others = f"select id from nodes where key_code <> ? and name <> ? and seen > {_CLOCK} - ? order by id"
+    if (other := conn.execute(others, (key_code, name, lease)).fetchone()) is not None:
+        raise BootError(
+            f"keys/secrets.key in the data folder is not that of node {other['id']}, which runs on this database: copy"
+            " that node's folder keys/ in its place"
+        )
     node = conn.execute(
-        f"insert into nodes (name, version, started_at, seen) values (?, ?, ?, {_CLOCK}) returning id",
-        (name, version, now()),
+        f"insert into nodes (name, version, key_code, started_at, seen) values (?, ?, ?, ?, {_CLOCK}) returning id",
+        (name, version, key_code, now()),
     ).fetchone()[0]
     conn.execute("insert into node_commits (node, n) values (?, 0)", (node,))
     for row in conn.execute("select id from nodes where name = ? and id <> ?", (name, node)).fetchall():

@@ -168,7 +168,7 @@ async def test_a_start_on_the_same_folder_does_not_wait_for_the_lease(url: str, 
         await scripted_schema(first)
         before = first.node.id
         rows = await first.db.read(nodes.list_all)
-    sql = "insert into nodes (id, name, version, started_at, seen) values (?, ?, ?, ?, ?)"
+    sql = "insert into nodes (id, name, version, key_code, started_at, seen) values (?, ?, ?, '', ?, ?)"
     async with running(url, tmp_path / "c") as third:  # the row that a killed one would leave
         await third.db.write(lambda conn: conn.execute(sql, (before, rows[0].name, "1", rows[0].started_at, 0.0)))
         async with running(url, tmp_path / "a") as again:

@@ -194,6 +194,21 @@ def _held(conn: Connection) -> list[str]:
     return [row["call"] for row in conn.execute("select call from budgets_reserved")]
 
 
+async def test_a_node_with_another_key_does_not_start_beside_one_that_runs() -> None:
+    async with nodes((), ()) as (first, second):
+        await second.stop()
+        data = second.engine.data_dir
+        (data / "keys" / "secrets.key").write_text("5a" * 32)
+        url = first.engine.settings.core.database_url
+        environment = {"BYTEBREW_DATA_DIR": str(data), "BYTEBREW_DATABASE_URL": url}
+        with pytest.raises(BootError, match=f"not that of node {first.engine.node.id}, .*copy that node's folder keys"):
+            async with Engine(environment):
+                pass
+        await first.stop()
+        async with Engine(environment):  # nothing that it could not open is stored
+            pass
+
+
 async def test_a_local_session_of_one_node_is_good_on_the_others() -> None:
     async with nodes((), ()) as [first, second]:
         mode, other = first.engine.state[MODE], second.engine.state[MODE]

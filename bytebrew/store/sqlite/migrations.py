@@ -297,6 +297,7 @@ create table nodes (
   id integer primary key autoincrement,
   name text not null,
   version text not null,
+  key_code text not null,
   started_at text not null,
   seen real not null
 ) strict;

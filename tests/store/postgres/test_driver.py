@@ -36,7 +36,7 @@ def conn(driver: PostgresDriver) -> Iterator[PostgresConnection]:
 
 def join(driver: PostgresDriver, conn: PostgresConnection) -> None:
     """Registers the driver's node."""
-    columns, values = "(name, version, started_at, seen)", "('one', '1', '', 0)"
+    columns, values = "(name, version, key_code, started_at, seen)", "('one', '1', '', '', 0)"
     driver.node = conn.execute(f"insert into nodes {columns} values {values} returning id").fetchone()[0]
     conn.execute("insert into node_commits values (?, 0)", (driver.node,))
 
