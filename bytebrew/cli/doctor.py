@@ -186,8 +186,8 @@ def _server(setup: Setup) -> Iterator[Finding]:
             if all(passed for _, passed, _ in findings):
                 yield _keys(setup.core().data_dir / "keys" / "secrets.key", [*key_check.every(conn)])
     except driver.error as error:
-        message = driver.fault(error) or error
-        yield Finding("database", False, f"{driver.place}: {message}")
+        reason = " ".join(str(error).split())
+        yield Finding("database", False, f"{driver.place}: {driver.fault(error) or 'it cannot be examined'} ({reason})")
 
 
 def _keys(path: Path, credentials: Sequence[bytes]) -> Finding:

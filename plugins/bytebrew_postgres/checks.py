@@ -6,10 +6,8 @@ from collections.abc import Iterator
 from bytebrew import BootError, Finding
 
 from .connection import PostgresConnection
-from .migrate import Migrations, applied
+from .migrate import OLDEST, Migrations, applied
 
-OLDEST = 140000
-"""Version 14, as the server tells it: the oldest that the engine is for."""
 MOST_SECONDS = 2.0
 """Difference of two clocks that is worth a word; leases go by the database's clock alone."""
 _STATE = """select current_setting('server_version_num')::bigint as version,

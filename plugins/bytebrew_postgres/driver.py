@@ -54,8 +54,8 @@ class PostgresDriver(Driver):
     def __init__(self, url: str, *, pooler: bool = False) -> None:
         try:
             given = conninfo_to_dict(url)
-        except psycopg.Error as error:
-            raise SettingsError("BYTEBREW_DATABASE_URL is no address such as postgresql://user@host/name") from error
+        except psycopg.Error:  # which may quote the password
+            raise SettingsError("BYTEBREW_DATABASE_URL is no address such as postgresql://user@host/name") from None
         _check_parts(given)
         self._parameters: Mapping[str, Any] = _DEFAULTS | given
         self._pooler = pooler

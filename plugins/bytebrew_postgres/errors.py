@@ -5,7 +5,10 @@ from psycopg import errors
 
 from bytebrew import StorageError
 
-_AWAY = "The database cannot be reached: see to the server of BYTEBREW_DATABASE_URL and to the network"
+_AWAY = (
+    "The database cannot be reached, or refuses the connection: see to its server and the network, and to user,"
+    " password and name in BYTEBREW_DATABASE_URL"
+)
 _DISK = "The disk of the database server is full or fails, so nothing can be stored: see to it"
 _READ_ONLY = "The database takes no writes, as a standby does: let BYTEBREW_DATABASE_URL name the primary"
 _FULL = "The database has too many connections: raise its max_connections, or run fewer nodes"

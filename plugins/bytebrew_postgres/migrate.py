@@ -18,6 +18,8 @@ from .session_tables import SESSIONS
 Migrations = Mapping[str, Sequence[tuple[int, str]]]
 BASELINE = 36
 """The newest migration of the core that a database on PostgreSQL cannot have been without."""
+OLDEST = 140000
+"""Version 14, as the server tells it: the oldest that the engine is for."""
 _TABLE = """create table if not exists migrations (owner text collate "C" not null, number bigint not null,
   applied_at text collate "C" not null, digest text collate "C" not null default '', primary key (owner, number))"""
 _FUNCTIONS = ("functions of PostgreSQL", 1)
@@ -103,7 +105,17 @@ def _due(conn: PostgresConnection, steps: Migrations) -> bool:
     return missing or _functions_digest(conn) != digest("".join(FUNCTIONS))
 
 
+def _check_server(conn: PostgresConnection) -> None:
+    """BootError if the server or the encoding of its database is none that the engine can use."""
+    if conn.native.info.server_version < OLDEST:
+        raise BootError("the server is too old; the engine is for PostgreSQL 14 and later")
+    if (encoding := conn.native.info.parameter_status("server_encoding")) != "UTF8":
+        message = f"the database is encoded in {encoding}, which lacks characters"
+        raise BootError(f"{message}; create one with encoding 'UTF8'")
+
+
 def _apply(conn: PostgresConnection, steps: Migrations) -> None:
+    _check_server(conn)
     conn.script(_TABLE)
     if _functions_digest(conn) != (current := digest("".join(FUNCTIONS))):
         conn.script(";".join(FUNCTIONS))

@@ -128,7 +128,7 @@ class PostgresTransfer(Transfer):
             conn = _own(self._driver.open(read_only=read_only))
         except psycopg.Error as error:
             raise BootError(
-                f"{self._driver.place} cannot be opened: {advice(error) or type(error).__name__}"
+                f"{self._driver.place} cannot be opened: {advice(error) or type(error).__name__}\n{error}"
             ) from error
         with closing(conn):
             try:

@@ -317,3 +317,24 @@ def test_an_address_is_named_without_its_password(shared: Server) -> None:
     with pytest.raises(SettingsError) as invalid:
         PostgresDriver("postgresql://somebody:hush@host:port/x y=?")
     assert "hush" not in str(invalid.value)
+    with pytest.raises(SettingsError) as misspelt:
+        PostgresDriver("postgresql://somebody:hush%zz@host/x")
+    assert "hush" not in str(misspelt.value)
+    assert misspelt.value.__suppress_context__  # which has the password
+
+
+def test_a_server_that_refuses_the_password_is_quoted_with_its_reason_and_without_it(shared: Server) -> None:
+    driver = PostgresDriver(shared.url().replace(shared.password, "hush"))
+    for opened in (driver.migrated({}, lambda conn: None), driver.transfer({}).writing()):
+        with pytest.raises(BootError, match="password authentication failed") as refused, opened:
+            pass
+        assert "hush" not in str(refused.value)
+
+
+def test_a_database_of_another_encoding_is_refused_before_a_table_is_made(shared: Server) -> None:
+    shared.execute("create database latin owner bytebrew encoding 'LATIN1' template template0")
+    driver = PostgresDriver(shared.url("latin"))
+    with pytest.raises(BootError, match="encoded in LATIN1"), driver.migrated({}, lambda conn: None):
+        pass
+    assert shared.execute("select count(*) from pg_class where relname = 'migrations'", "latin") == "0"
+    shared.execute("drop database latin")
