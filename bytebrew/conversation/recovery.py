@@ -45,7 +45,9 @@ async def recover(
         try:
             if left.parent_turn_id is not None and left.parent_turn_id not in resumed:
                 raise TurnInterrupted(_ORPHANED)
-            turn = resumed[left.id] = await _resume(db, journal, runner, left)
+            if (turn := await _resume(db, journal, runner, left)) is None:
+                continue
+            resumed[left.id] = turn
             turn.parent = resumed.get(left.parent_turn_id or "")
         except StorageError:
             raise
@@ -61,7 +63,7 @@ async def recover(
     return list(resumed.values())
 
 
-async def _resume(db: Database, journal: Journal, runner: Runner, left: open_turns.OpenTurn) -> Turn:
+async def _resume(db: Database, journal: Journal, runner: Runner, left: open_turns.OpenTurn) -> Turn | None:
     if left.own_key:
         raise TurnInterrupted(_LOST_KEY, code="credential_lost")
     if left.task_ended:
@@ -82,7 +84,10 @@ async def _resume(db: Database, journal: Journal, runner: Runner, left: open_tur
         turn.new = replace(turn.new, message=await db.read(turns.message, left.id))
     if left.status == "running":
         turn.status, turn.first = "running", left.first_event
-        turn.resume_point = point = await db.write(open_turns.resume, left.id, entrance.agent.version)
+        point = await db.write(open_turns.resume, left.id, entrance.agent.version)
+        if point is None:  # it has begun and ended here since the turns were read
+            return None
+        turn.resume_point = point
         message = point.user_message
         turn.new = replace(turn.new, message=message.content, attachments=message.attachments)
         turn.text = list(point.text)

@@ -130,14 +130,16 @@ def of_node(alias: str, node: int | None) -> str:
     return f"{alias}.node is null" if node is None else f"{alias}.node = {node:d}"
 
 
-def resume(conn: Connection, turn_id: str, agent_version: int) -> ResumePoint:
-    """The state of a turn when the engine stopped; counts the resumes since the turn's last progress.
+def resume(conn: Connection, turn_id: str, agent_version: int) -> ResumePoint | None:
+    """The state of a turn when the engine stopped, None if it has ended; counts the resumes since its last progress.
 
     The turn is from now on one of the `agent_version` that goes on with it.
 
     If a retry that a person chose was interrupted as well, its question is deleted, so that it is asked again.
     """
-    conn.execute("update turns set resumes = resumes + 1, agent_version = ? where id = ?", (agent_version, turn_id))
+    sql = "update turns set resumes = resumes + 1, agent_version = ? where id = ? and status = 'running'"
+    if conn.execute(sql, (agent_version, turn_id)).rowcount == 0:
+        return None
     conn.execute(
         """delete from confirmations where turn_id = ?1 and kind = 'unknown_outcome' and status = 'spent'
         and call_id in (select c.call_id from tool_calls c where c.turn_id = ?1 and c.status = 'started')""",

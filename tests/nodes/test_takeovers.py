@@ -1,12 +1,13 @@
 """A node takes over what another has left open, while messages and tasks arrive."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.entities import NewTask
-from bytebrew.store import nodes, tasks
+from bytebrew.store import nodes, open_turns, tasks
 from tests.nodes.chats import Stream, eventually, say, two
 from tests.nodes.engines import Node
 
@@ -93,6 +94,30 @@ async def test_a_taken_turn_goes_on_behind_events_that_the_node_has_not_seen() -
         await b.engine._adopt()
         await eventually(lambda: _ended(b, first.session))
         assert await _statuses(b, first.session) == ["completed"]
+
+
+async def test_a_turn_that_ends_while_a_node_looks_for_open_ones_is_not_resumed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    go = asyncio.Event()
+    async with two([say("one"), go, say("end")], [say("again")]) as (_, b, vendor):
+        read = b.engine.db.read
+
+        async def late(work: Any, *args: Any, **kwargs: Any) -> Any:
+            if work is not open_turns.left_open:
+                return await read(work, *args, **kwargs)
+            turn = Stream(b.http, "1")
+            await turn.until("message_delta")
+            found = await read(work, *args, **kwargs)
+            assert found
+            go.set()
+            await turn.whole()
+            return found
+
+        monkeypatch.setattr(b.engine.db, "read", late)
+        await b.engine._adopt()
+        assert not b.engine.turns
+    assert len(vendor.requests) == 1
 
 
 async def _stored(node: Node, session: str) -> bool:
