@@ -65,6 +65,7 @@ from bytebrew.store.configuration import agents, changed_options
 from bytebrew.store.configuration.agents import AgentLists
 from bytebrew.store.configuration.capabilities import CapabilityTypes
 from bytebrew.store.database.database import Database
+from bytebrew.store.database.outage import waiting
 from bytebrew.store.journal import Journal
 from bytebrew.store.moving.copy import check_no_copy
 from bytebrew.store.people import personal_rows
@@ -280,6 +281,10 @@ class Engine:
         self.taken = {one.path: one.reserved | taken.get(one.path, frozenset()) for one in self.sections.values()}
 
     async def __aenter__(self) -> "Engine":
+        with waiting():
+            return await self._start()
+
+    async def _start(self) -> "Engine":
         async with AsyncExitStack() as stack:
             for warning in self.plugins.warnings:
                 log.warning("%s", warning)

@@ -105,6 +105,7 @@ async def _serve(engine: Engine, worker: workers.Worker | None) -> None:
         await engine.db.lost.wait()
         if isinstance(engine.db.fault, Fenced):
             click.echo(logs.printed(core.log_format, f"bytebrew: {engine.db.fault}", logging.WARNING), err=True)
+            await engine.driver.restored()  # a start needs the database
             os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - the same command
         message = "bytebrew: a thread of the database has ended; what was committed is safe, start again"
         click.echo(logs.printed(core.log_format, message, logging.CRITICAL), err=True)

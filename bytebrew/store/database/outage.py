@@ -1,6 +1,8 @@
 """Outages of a database that is a server: turns wait until it is back, requests are told at once."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 
 import anyio
@@ -11,6 +13,16 @@ PAUSE = 0.2
 """Seconds between two attempts to reach the database."""
 patient: ContextVar[bool] = ContextVar("patient", default=False)
 """Whether the works of a task wait until the database is back, as those of turns do; others raise StorageError."""
+
+
+@contextmanager
+def waiting() -> Iterator[None]:
+    """Makes the block patient, and the tasks that it starts."""
+    token = patient.set(True)
+    try:
+        yield
+    finally:
+        patient.reset(token)
 
 
 class Outage:
