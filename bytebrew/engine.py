@@ -133,25 +133,15 @@ class Engine:
         questions = Questions(self.db, self.journal, self.confirmations, self.publish)
         calls = ToolCalls(self.db, self.journal, questions, sources, core, self.notify)
         loop = AgentLoop(self.db, self.journal, self.models, calls, most_events=core.turn_events)
+        db, journal, shared = self.db, self.journal, (self.node, self.signals)
         self.runner = Runner(
-            self.db,
-            self.journal,
-            self.models,
-            loop,
-            core,
-            self.notify,
-            self.publish,
-            lambda: self.tasks.wake(),
-            self.node,
-            self.signals,
+            db, journal, self.models, loop, core, self.notify, self.publish, lambda: self.tasks.wake(), *shared
         )
         self.turns: Mapping[str, Turn] = self.runner.turns
         self._call_requests = CallRequests(
             self.db, self.journal, self.models, self.confirmations, questions, self.runner.turns
         )
-        self.tasks: Tasks = Tasks(
-            self.db, self.runner, self.tools, core, self.record, self.publish, self.node, self.signals
-        )
+        self.tasks: Tasks = Tasks(db, self.runner, self.tools, core, self.record, self.publish, *shared)
         self.replays = Replays(self.db, self.journal, self.models, calls)
         self.forgettings = Forgettings(self.db, self.journal, self.runner, self.tasks, self.replays, self.personal_data)
         loops: tuple[Loop, ...] = (self.retention, self.forgettings, self.replays)

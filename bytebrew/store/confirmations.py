@@ -271,14 +271,14 @@ def page(
     `schemas` restricts the sessions. A page has at most a megabyte; the returned id is the `after` of the next page, if
     there is one. NotFound if `after` does not exist.
     """
-    place = conn.execute("select seq from confirmations where id = ?", (after,)).fetchone() if after else (0,)
+    place = conn.execute("select seq, id from confirmations where id = ?", (after,)).fetchone() if after else (0, "")
     if place is None:
         raise NotFound(f"There is no question '{after[:255]}' any more; read the list from the start")
     within, names = _within(schemas, "c.session_id")
     rows = conn.execute(
-        f"""{_QUESTIONS} where c.status = ? and c.seq > ? and c.kind <> 'client_tool' and {within}
-        order by c.seq limit ? offset ?""",
-        (status, place[0], *names, limit + 1, offset),
+        f"""{_QUESTIONS} where c.status = ? and (c.seq, c.id) > (?, ?) and c.kind <> 'client_tool' and {within}
+        order by c.seq, c.id limit ? offset ?""",
+        (status, *place, *names, limit + 1, offset),
     )
     found = [struct_of(row, ConfirmationDetail) for row in bounded(islice(rows, limit))]
     return found, found[-1].id if rows.fetchone() else None
