@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import psycopg
+from psycopg import errors
 
 from bytebrew import BootError, Connection, Listing, Migration, StorageError, now
 
@@ -80,6 +81,9 @@ def migrated(
                     conn.script("rollback")
                 raise
         check(conn)
+    except errors.InsufficientPrivilege as error:
+        words = "its role may not create tables: make it the owner of the database, or of the schema it works in"
+        raise BootError(f"{place} cannot be used: {words} ({error.diag.message_primary})") from error
     except psycopg.Error as error:
         raise BootError(f"{place} cannot be used: {advice(error) or error}") from error
     try:

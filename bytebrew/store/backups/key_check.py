@@ -59,6 +59,8 @@ def check_new_key(key: Path, conn: Connection) -> None:
     """As `check_key`, after migrations, which may reveal more credentials; deletes the key that was just created."""
     if lost := count(conn):
         key.unlink()
+        if dialect(conn) != "sqlite":
+            raise BootError(f"{key} is missing: copy it from a node that has run on this database")
         raise _lost(key, lost)
 
 

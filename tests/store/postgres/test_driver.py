@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -20,12 +21,13 @@ pytestmark = pytest.mark.postgresql
 
 @pytest.fixture
 def driver(shared: Server) -> Iterator[PostgresDriver]:
-    shared.execute(f"create database driver_of_test owner {USER}")
-    made = PostgresDriver(shared.url("driver_of_test"))
+    name = f"driver_{uuid4().hex}"
+    shared.execute(f"create database {name} owner {USER}")
+    made = PostgresDriver(shared.url(name))
     with made.migrated({"core": made.core_migrations()}, lambda conn: None) as conn:
         conn.execute("create table notes (id bigint primary key, text text)")
     yield made
-    shared.execute("drop database driver_of_test with (force)")
+    shared.execute(f"drop database {name} with (force)")
 
 
 @pytest.fixture
@@ -338,3 +340,12 @@ def test_a_database_of_another_encoding_is_refused_before_a_table_is_made(shared
         pass
     assert shared.execute("select count(*) from pg_class where relname = 'migrations'", "latin") == "0"
     shared.execute("drop database latin")
+
+
+def test_a_role_without_rights_is_told_what_it_lacks(shared: Server) -> None:
+    name = f"closed_{uuid4().hex}"
+    shared.execute(f"create database {name}")
+    made = PostgresDriver(shared.url(name))
+    with pytest.raises(BootError, match="make it the owner"), made.migrated({}, lambda conn: None):
+        pass
+    shared.execute(f"drop database {name}")
