@@ -57,6 +57,7 @@ class PostgresConnection:
         self.native, self._cursor = _open(options)
         self._waiting: list[_Waiting] = []
         self._savepoints = 0
+        self._half_prepared = False
 
     def execute(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = (), /) -> Result:
         """Runs one statement with values bound to `?`, `?1` (for a value that is used twice) or `:name`."""
@@ -107,6 +108,18 @@ class PostgresConnection:
         if self._waiting:
             self._run_with()
 
+    def roll_back(self) -> None:
+        """Rolls back the open transaction.
+
+        psycopg takes a statement for prepared as soon as it is sent, also one that the server skipped because another
+        of the same pipeline had failed; after `rollback` it prepares all of them anew.
+        """
+        if self._half_prepared:
+            self._half_prepared = False
+            self.native.rollback()
+        else:
+            self.script("rollback")
+
     def forget(self) -> None:
         """Drops the writes that wait: their transaction is rolled back."""
         self._waiting.clear()
@@ -139,11 +152,13 @@ class PostgresConnection:
         """Runs what waits, and one more statement if there is a cursor for it, in one round trip."""
         waiting, self._waiting = self._waiting, []
         cursors = [_cursor(self.native) for _ in waiting]
+        self._half_prepared = True
         with self.native.pipeline():
             for one, own in zip(waiting, cursors, strict=True):
                 own.execute(one.text, one.values)
             if cursor is not None:
                 cursor.execute(text, values)
+        self._half_prepared = False
         for one, own in zip(waiting, cursors, strict=True):
             one.changed = max(own.rowcount, 0)
             self.total_changes += one.changed

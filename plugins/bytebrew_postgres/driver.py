@@ -142,7 +142,7 @@ class PostgresDriver(Driver):
         own.forget()
         if own.in_transaction:
             try:
-                own.script("rollback")
+                own.roll_back()
             except psycopg.Error as error:
                 log.warning("a rollback failed: %s", error)
 

@@ -107,6 +107,19 @@ def test_a_rollback_drops_the_writes_that_wait(driver: PostgresDriver, conn: Pos
     assert notes(conn) == [1, 3]
 
 
+def test_a_statement_that_a_failure_has_kept_from_being_prepared_runs_later(
+    driver: PostgresDriver, conn: PostgresConnection
+) -> None:
+    note(driver, conn, 1)
+    assert [notes(conn), notes(conn)] == [[1], [1]]
+    driver.begin(conn, None)
+    conn.execute("insert into notes values (1, 'x')")
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        notes(conn)  # the third time, and so prepared first, but for the failure before it
+    driver.roll_back(conn)
+    assert notes(conn) == [1]
+
+
 def test_a_rollback_to_a_savepoint_ends_a_failure(driver: PostgresDriver, conn: PostgresConnection) -> None:
     driver.begin(conn, None)
     conn.execute("insert into notes values (1, 'x')")
