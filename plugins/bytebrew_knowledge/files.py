@@ -126,19 +126,24 @@ def put(conn: Connection, base_id: str, upload: Upload) -> tuple[File, str]:
             revision = revision + 1, status = 'indexing', message = null where id = ?""",
             (*upload[1:5], metadata, upload.seen, file_id),
         )
+    # its age protects it no longer: once no file refers to it, it may be deleted
+    conn.execute("update knowledge_blobs set written_at = '' where name = ?", (upload.blob,))
     return get(conn, [base_id], file_id), spare
 
 
-def follow(conn: Connection, base_id: str, come: Sequence[Upload | Refused] = (), gone: Sequence[str] = ()) -> None:
-    """Adds and removes files of a base's folder; no-op if the base was deleted.
+def follow(
+    conn: Connection, base_id: str, come: Sequence[Upload | Refused] = (), gone: Sequence[str] = ()
+) -> list[str]:
+    """Adds and removes files of a base's folder, if the base is still there; returns blobs that are not needed.
 
     A rejected file is listed with the reason; its earlier index is still searched.
     """
     if conn.execute("select 1 from knowledge_bases where id = ?", (base_id,)).fetchone() is None:
-        return
+        return [one.blob for one in come if isinstance(one, Upload)]
+    spare: list[str] = []
     for one in come:
         if isinstance(one, Upload):
-            put(conn, base_id, one)
+            spare.append(put(conn, base_id, one)[1])
         else:
             conn.execute(
                 """insert into knowledge_files (id, base_id, name, type, size, digest, blob, metadata, revision,
@@ -151,7 +156,8 @@ def follow(conn: Connection, base_id: str, come: Sequence[Upload | Refused] = ()
       where base_id = ? and seen is not null and name in ({elements("?")})"""  # noqa: S608
     ids = _json([row["id"] for row in conn.execute(sql, (base_id, _json(gone)))])
     conn.execute(f"update knowledge_indexes set state = 'dead' where file_id in ({elements('?')})", (ids,))  # noqa: S608
-    conn.execute(f"delete from knowledge_files where id in ({elements('?')})", (ids,))  # noqa: S608
+    sql = f"delete from knowledge_files where id in ({elements('?')}) returning blob"  # noqa: S608
+    return spare + [row["blob"] for row in conn.execute(sql, (ids,))]
 
 
 def seen(conn: Connection, base_id: str) -> dict[str, str | None]:

@@ -194,7 +194,7 @@ class Folders:
     async def _store(
         self, base: bases.Followed, come: Sequence[files.Upload | files.Refused], gone: Sequence[str] = ()
     ) -> None:
-        await self._engine.db.write(files.follow, base.id, come, gone)
+        await self._blobs.forget(await self._engine.db.write(files.follow, base.id, come, gone))
         self._stored()
 
     async def _taken(self, entry: Entry) -> files.Upload | files.Refused:
