@@ -283,10 +283,10 @@ class Engine:
             served = self.driver.served(self.db, self.migrations, self._check)
             self.journal.begin(epoch := await stack.enter_async_context(served))
             await stack.enter_async_context(self.node.lives(epoch, self._adopt))
-            await self._changes.begin()
             await self.db.write(versions.keep_all, self, self.sections, versions.ENGINE)
             if self.settings.core.config is not None:
                 await boot(self, self.settings.core.config)
+            await self._changes.begin()
             await self.follow_options()
             for name, loop in self._loops.items():
                 self.duties.add(name, loop.run, loop.wake)
