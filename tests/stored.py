@@ -104,6 +104,23 @@ def rows(data: Path, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any
         return [tuple(row) for row in conn.execute(sql, parameters)]
 
 
+def refuse(conn: Connection, event: str, message: str = "no", when: str = "true") -> None:
+    """Makes an event, as "insert on turns", fail where `when` holds, until `allow`."""
+    name = f"refuse_{event.replace(' ', '_')}"
+    trigger = f"create trigger {name} before {event}"
+    if ON_POSTGRESQL:
+        conn.execute(f"create function {name}() returns trigger language plpgsql as $$ begin raise '{message}'; end $$")
+        conn.execute(f"{trigger} for each row when ({when}) execute function {name}()")
+    else:
+        conn.execute(f"{trigger} when {when} begin select raise(abort, '{message}'); end")
+
+
+def allow(conn: Connection, event: str) -> None:
+    """Ends what `refuse` began."""
+    name = f"refuse_{event.replace(' ', '_')}"
+    conn.execute(f"drop function {name}() cascade" if ON_POSTGRESQL else f"drop trigger {name}")
+
+
 def everything(data: Path) -> bytes:
     """All bytes of the database: its files, or what the rows of all tables have."""
     if not ON_POSTGRESQL:

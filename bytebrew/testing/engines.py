@@ -96,6 +96,8 @@ async def engine(
     With BYTEBREW_TEST_STORE=postgresql in this process's environment it has a database of a PostgreSQL server that the
     kit starts, the same for the same data folder.
     """
+    if settings and "BYTEBREW_DATA_DIR" in settings:
+        data = Path(settings["BYTEBREW_DATA_DIR"])
     with tempfile.TemporaryDirectory() as folder:
         environment = {
             "BYTEBREW_DATA_DIR": str(data or folder),

@@ -34,6 +34,7 @@ from bytebrew.testing import ScriptedProvider, Step, plugin, providing, scripted
 from tests.conversation.test_confirmations import Setup, answer, configure, processes
 from tests.conversation.test_recovery import pending
 from tests.ledger import Ledger
+from tests.stored import allow, refuse
 
 __all__ = ["processes"]
 
@@ -472,15 +473,13 @@ async def test_an_end_that_cannot_be_recorded_stops_nobody_and_is_recorded_at_th
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with opened(OK, BYTEBREW_DATA_DIR=str(tmp_path), BYTEBREW_TASK_WORKERS="1") as desk:
-        await desk.execute(
-            """create trigger refuse before update on tasks when new.status = 'completed' and new.title = 'bad'
-            begin select raise(abort, 'no'); end"""
-        )
+        ends = "new.status = 'completed' and new.title = 'bad'"
+        await desk.engine.db.write(partial(refuse, event="update on tasks", when=ends))
         bad, good = await desk.add("bad"), await desk.add("good")
         await desk.until(good, "completed")
         assert (await desk.get(bad)).status == "in_progress"
         assert f"the end of task {bad} could not be recorded" in caplog.text
-        await desk.execute("drop trigger refuse")
+        await desk.engine.db.write(allow, "update on tasks")
     async with opened(OK, BYTEBREW_DATA_DIR=str(tmp_path)) as desk:
         task = await desk.until(bad, "completed")
         assert (task.result, task.attempts, desk.model.requests) == ("ok", 1, [])

@@ -18,6 +18,7 @@ from bytebrew.engine import Engine
 from bytebrew.testing import ADMIN, ScriptedProvider, providing, scripted_schema, served_engine, token
 from bytebrew.web.http_state import http_state
 from bytebrew.web.public_view import SENTENCES
+from tests.stored import ON_POSTGRESQL, everything
 
 CHAT = "/api/v1/schemas/test/chat"
 PICTURE = bytes(range(256)) * 1200
@@ -266,20 +267,22 @@ async def test_an_attachment_is_in_the_file_once(tmp_path: Path, waits: bool) ->
         session_id = new_uuid()
         if waits:
             await one.send(session_id, "first")
-        before = await one.engine.db.read(_pages)
+        before = await one.engine.db.read(_used, tmp_path)
         await one.send(session_id, "look", attachments=[{"media_type": "image/png", "data": data}])
         assert await one.end() == [200] * (1 + waits)
         rows = await one.engine.db.read(lambda conn: conn.execute("select attachments from turns").fetchall())
         assert {row["attachments"] for row in rows} == {"[]"}
-        assert 0.9 * len(data) < await one.engine.db.read(_pages) - before < 1.3 * len(data)
+        assert 0.9 * len(data) < await one.engine.db.read(_used, tmp_path) - before < 1.3 * len(data)
         found = (await one.client.get(f"/api/v1/sessions/{session_id}")).json()["messages"]
         assert [entry["attachments"] for entry in found if "attachments" in entry] == [
             [{"media_type": "image/png", "name": "", "url": ""}]
         ]
 
 
-def _pages(conn: Any) -> int:
-    """The bytes of the file that are in use."""
+def _used(conn: Any, data: Path) -> int:
+    """The bytes of the database that are in use."""
+    if ON_POSTGRESQL:
+        return len(everything(data))
     used: int = conn.execute("pragma page_count").fetchone()[0] - conn.execute("pragma freelist_count").fetchone()[0]
     size: int = conn.execute("pragma page_size").fetchone()[0]
     return used * size

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from bytebrew_audit import changes
 from msgspec.structs import replace
 
 from bytebrew import MessageDelta, Route
+from bytebrew.base.formats import rfc3339
 from bytebrew.contract.connection import Connection
 from bytebrew.engine import Engine
 from bytebrew.testing import ADMIN, ScriptedProvider, chat, providing, scripted_schema, served_engine
@@ -183,14 +185,23 @@ def test_a_plugins_route_is_named_by_the_same_rule(method: Any, path: str, statu
 
 def fill(conn: Connection) -> None:
     """A thousand rows, a minute apart from the first of March 2026 on."""
+    first = datetime(2026, 3, 1, tzinfo=UTC)
     details = '{"method":"PUT","path":"/","status_code":200,"client":"","request_id":""}'
     conn.executemany(
         """insert into audit_changes (timestamp, actor, actor_type, actor_id, action, resource, resource_type,
         resource_id, details)
-        select strftime('%Y-%m-%dT%H:%M:%S.000000Z', '2026-03-01', ?1 || ' minutes'),
-        'a', case when ?1 % 5 then 'admin' else 'api_token' end, 'a', case when ?1 % 2 then 'agent.update' else
-        'auth.fail' end, 'PUT /' || (?1 % 10), 'agent', ?1, ?2""",
-        [(n, details) for n in range(2000)],
+        values (?, 'a', ?, 'a', ?, ?, 'agent', ?, ?)""",
+        [
+            (
+                rfc3339(first + timedelta(minutes=n)),
+                "admin" if n % 5 else "api_token",
+                "agent.update" if n % 2 else "auth.fail",
+                f"PUT /{n % 10}",
+                str(n),
+                details,
+            )
+            for n in range(2000)
+        ],
     )
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -23,7 +22,7 @@ from bytebrew.base.settings import Core
 from bytebrew.engine import Engine
 from bytebrew.testing import engine, served_engine
 from tests import forged
-from tests.commands import run
+from tests.commands import environment, run
 from tests.forged import fresh
 from tests.issuers import EC, RSA, Private, issued, jwk, jwks
 
@@ -337,9 +336,9 @@ def without_cryptography(tmp_path: Path) -> Iterator[list[str]]:
 
 async def test_without_the_extra_the_start_says_what_to_install(without_cryptography: list[str]) -> None:
     async with issuing(BOTH) as issuer:
-        environment = os.environ | settings_for(f"{issuer.url}/jwks")
+        env = environment(settings_for(f"{issuer.url}/jwks"))
         done = await asyncio.to_thread(
-            subprocess.run, without_cryptography, env=environment, capture_output=True, text=True, timeout=50
+            subprocess.run, without_cryptography, env=env, capture_output=True, text=True, timeout=50
         )
     assert done.returncode == 2, done
     assert "pip install 'bytebrew[issuers]'" in done.stderr

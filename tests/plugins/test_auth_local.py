@@ -30,7 +30,7 @@ from bytebrew.engine import Engine
 from bytebrew.testing import ADMIN, engine, served_engine
 from tests.commands import run
 from tests.forged import forgeries, fresh, jws
-from tests.local import SESSION, local_session, proof_of
+from tests.local import SESSION, key_of, local_session, proof_of
 from tests.processes import Process, serving
 from tests.tables import check_refusal
 
@@ -44,10 +44,6 @@ async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tupl
     async with served_engine(data=tmp_path_factory.mktemp("local")) as (running, client):
         del client.headers["authorization"]
         yield running, client
-
-
-def key_of(data: Path) -> SigningKey:
-    return SigningKey(bytes.fromhex((data / "keys/jwt_ed25519.priv").read_text())[:32])
 
 
 async def may(client: httpx.AsyncClient, credential: str) -> bool:
@@ -495,13 +491,18 @@ async def test_a_loopback_address_needs_no_fence(host: str) -> None:
 # The key pair.
 
 
+def keys_in(folder: Path) -> dict[str, str]:
+    """The setting with which an engine on either store has its key pair in files."""
+    return {"BYTEBREW_JWT_KEYS_DIR": str(folder)}
+
+
 def mode_of(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
 async def test_a_key_pair_is_made_at_the_first_boot(tmp_path: Path) -> None:
-    async with engine(data=tmp_path / "data"):
-        keys = tmp_path / "data" / "keys"
+    keys = tmp_path / "keys"
+    async with engine(data=tmp_path / "data", settings=keys_in(keys)):
         assert mode_of(keys) == 0o700
         assert mode_of(keys / "jwt_ed25519.priv") == 0o600
         private, public = (keys / "jwt_ed25519.priv").read_text(), (keys / "jwt_ed25519.pub").read_text()
@@ -511,13 +512,13 @@ async def test_a_key_pair_is_made_at_the_first_boot(tmp_path: Path) -> None:
     assert len(public) == 65
     key = SigningKey(bytes.fromhex(private[:64]))
     assert bytes(key.verify_key).hex() + "\n" == public
-    assert sorted(path.name for path in keys.iterdir()) == ["jwt_ed25519.priv", "jwt_ed25519.pub", "secrets.key"]
+    assert sorted(path.name for path in keys.iterdir()) == ["jwt_ed25519.priv", "jwt_ed25519.pub"]
 
 
 async def test_the_private_key_is_private_whatever_the_umask(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
-        async with engine(data=tmp_path / "data", settings={"BYTEBREW_JWT_KEYS_DIR": str(tmp_path / "elsewhere")}):
+        async with engine(data=tmp_path / "data", settings=keys_in(tmp_path / "elsewhere")):
             pass
     finally:
         os.umask(before)
@@ -528,15 +529,15 @@ async def test_the_private_key_is_private_whatever_the_umask(tmp_path: Path) -> 
 
 
 async def test_a_session_outlives_a_restart_and_dies_with_its_key(tmp_path: Path) -> None:
-    async with served_engine(data=tmp_path) as (running, client):
+    async with served_engine(data=tmp_path, settings=keys_in(tmp_path / "keys")) as (running, client):
         token = await local_session(running, client)
     (tmp_path / "keys" / "jwt_ed25519.pub").unlink()
-    async with served_engine(data=tmp_path) as (_, client):
+    async with served_engine(data=tmp_path, settings=keys_in(tmp_path / "keys")) as (_, client):
         assert await may(client, token)
         assert (tmp_path / "keys" / "jwt_ed25519.pub").exists()
     for path in (tmp_path / "keys").glob("jwt_*"):
         path.unlink()
-    async with served_engine(data=tmp_path) as (_, client):
+    async with served_engine(data=tmp_path, settings=keys_in(tmp_path / "keys")) as (_, client):
         assert not await may(client, token)
         assert await may(client, ADMIN)
 
@@ -561,7 +562,7 @@ async def test_a_damaged_key_stops_the_boot_and_is_left_as_it_is(tmp_path: Path,
     (tmp_path / "keys").mkdir()
     (tmp_path / "keys" / "jwt_ed25519.priv").write_bytes(content)
     with pytest.raises(BootError, match=r"jwt_ed25519\.priv .*restore or remove it"):
-        async with engine(data=tmp_path):
+        async with engine(data=tmp_path, settings=keys_in(tmp_path / "keys")):
             pass
     assert (tmp_path / "keys" / "jwt_ed25519.priv").read_bytes() == content
 
@@ -579,7 +580,7 @@ async def test_a_key_pair_that_was_brought_along_is_used(tmp_path: Path) -> None
     (tmp_path / "keys").mkdir()
     pair = (bytes(KEY) + bytes(KEY.verify_key)).hex()
     (tmp_path / "keys" / "jwt_ed25519.priv").write_text(f"{pair.upper()}\r\n")
-    async with served_engine(data=tmp_path) as (_, client):
+    async with served_engine(data=tmp_path, settings=keys_in(tmp_path / "keys")) as (_, client):
         assert await may(client, sign(fresh(CLAIMS), KEY))
     assert (tmp_path / "keys" / "jwt_ed25519.pub").read_text() == bytes(KEY.verify_key).hex() + "\n"
 
@@ -589,5 +590,5 @@ async def test_a_token_of_the_original_is_a_session_too(tmp_path: Path) -> None:
     (tmp_path / "keys").mkdir()
     (tmp_path / "keys" / "jwt_ed25519.priv").write_text((bytes(KEY) + bytes(KEY.verify_key)).hex())
     claims = msgspec.json.encode({"tenant_id": "", "sub": "local-admin", "exp": int(time.time()) + 60, "iat": 1})
-    async with served_engine(data=tmp_path) as (_, client):
+    async with served_engine(data=tmp_path, settings=keys_in(tmp_path / "keys")) as (_, client):
         assert await may(client, jws({"alg": "EdDSA"}, msgspec.Raw(claims), KEY))

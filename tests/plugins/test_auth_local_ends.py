@@ -17,7 +17,7 @@ from bytebrew.store import journal
 from bytebrew.testing import ADMIN, engine, events_of, served_engine
 from bytebrew.web import access
 from tests.commands import run
-from tests.local import SESSION, local_session
+from tests.local import SESSION, key_of, local_session
 from tests.tables import check_refusal, token_with
 
 ALL = "/api/v1/auth/local-sessions"
@@ -31,6 +31,14 @@ async def served(tmp_path: Path) -> AsyncIterator[tuple[Engine, httpx.AsyncClien
         yield running, client
 
 
+@pytest.fixture
+async def with_key_files(tmp_path: Path) -> AsyncIterator[tuple[Engine, httpx.AsyncClient]]:
+    """As `served`, with the key pair in files on either store."""
+    async with served_engine(data=tmp_path, settings={"BYTEBREW_JWT_KEYS_DIR": str(tmp_path / "keys")}) as served:
+        del served[1].headers["authorization"]
+        yield served
+
+
 def bearer(token: str) -> dict[str, str]:
     return {"authorization": f"Bearer {token}"}
 
@@ -40,10 +48,6 @@ async def may(client: httpx.AsyncClient, token: str) -> bool:
     response = await client.get("/api/v1/auth/tokens", headers=bearer(token))
     assert response.status_code in (200, 401), response.text
     return response.status_code == 200
-
-
-def key_of(data: Path) -> SigningKey:
-    return SigningKey(bytes.fromhex((data / "keys/jwt_ed25519.priv").read_text())[:32])
 
 
 def claims_of(data: Path, token: str) -> dict[str, Any]:
@@ -166,6 +170,7 @@ async def test_a_stream_ends_with_its_session(
     assert "it was ended" in last.data
 
 
+@pytest.mark.sqlite
 def test_the_command_line_makes_no_database(tmp_path: Path) -> None:
     settings = {"BYTEBREW_DATA_DIR": str(tmp_path)}
     missing = run("session", "create", settings=settings)
@@ -215,9 +220,9 @@ async def test_what_was_ended_long_ago_is_forgotten(served: tuple[Engine, httpx.
 
 
 async def test_a_key_pair_that_is_removed_takes_its_sessions_with_it_and_another_takes_its_place(
-    served: tuple[Engine, httpx.AsyncClient],
+    with_key_files: tuple[Engine, httpx.AsyncClient],
 ) -> None:
-    running, client = served
+    running, client = with_key_files
     old = await local_session(running, client)
     for path in (running.data_dir / "keys").glob("jwt_*"):
         path.unlink()
@@ -227,8 +232,8 @@ async def test_a_key_pair_that_is_removed_takes_its_sessions_with_it_and_another
     assert not await may(client, old)
 
 
-async def test_a_key_pair_that_is_replaced_is_followed(served: tuple[Engine, httpx.AsyncClient]) -> None:
-    running, client = served
+async def test_a_key_pair_that_is_replaced_is_followed(with_key_files: tuple[Engine, httpx.AsyncClient]) -> None:
+    running, client = with_key_files
     old, other = await local_session(running, client), SigningKey.generate()
     private = running.data_dir / "keys" / "jwt_ed25519.priv"
     kept = private.read_bytes()
@@ -241,9 +246,9 @@ async def test_a_key_pair_that_is_replaced_is_followed(served: tuple[Engine, htt
 
 
 async def test_a_key_pair_that_breaks_shuts_out_everybody_in_words(
-    served: tuple[Engine, httpx.AsyncClient], caplog: pytest.LogCaptureFixture
+    with_key_files: tuple[Engine, httpx.AsyncClient], caplog: pytest.LogCaptureFixture
 ) -> None:
-    running, client = served
+    running, client = with_key_files
     old = await local_session(running, client)
     private = running.data_dir / "keys" / "jwt_ed25519.priv"
     kept = private.read_bytes()

@@ -15,12 +15,12 @@ import httpx
 import pytest
 from bytebrew_auth_local.sign_in_token import SignInToken
 
-from bytebrew.contract.connection import Connection
 from bytebrew.engine import Engine
 from bytebrew.testing import served_engine
 from tests.commands import BYTEBREW, start
 from tests.local import SESSION, local_session, proof_of
 from tests.processes import serving
+from tests.stored import ON_POSTGRESQL, allow, refuse
 from tests.tables import check_refusal
 
 FILE = "local-session.token"
@@ -108,14 +108,10 @@ async def test_a_page_of_another_origin_cannot_use_it_up(served: tuple[Engine, h
 async def test_a_session_that_cannot_be_recorded_does_not_use_it_up(served: tuple[Engine, httpx.AsyncClient]) -> None:
     engine, client = served
     proof = proof_of(engine.data_dir)
-
-    def deaf(conn: Connection) -> None:
-        conn.execute("create trigger deaf before insert on audit_changes begin select raise(abort, 'no'); end")
-
-    await engine.db.write(deaf)
+    await engine.db.write(refuse, "insert on audit_changes")
     refused = await client.post(SESSION, headers=proof)
     assert (refused.status_code, refused.json()["error"]) == (503, "not_recorded")
-    await engine.db.write(lambda conn: conn.execute("drop trigger deaf").fetchall())
+    await engine.db.write(allow, "insert on audit_changes")
     assert (await client.post(SESSION, headers=proof)).status_code == 200
 
 
@@ -187,7 +183,8 @@ async def test_who_could_make_room_gets_in_where_the_disk_takes_nothing_more(tmp
         engine,
         client,
     ):
-        await engine.db._writer.run(lambda conn: conn.execute("pragma query_only = on").fetchall())
+        read_only = "set default_transaction_read_only = on" if ON_POSTGRESQL else "pragma query_only = on"
+        await engine.db._writer.run(lambda conn: conn.execute(read_only).fetchall())
         token = await local_session(engine, client)
         answer = await client.get("/api/v1/auth/tokens", headers={"authorization": f"Bearer {token}"})
         assert answer.status_code == 200

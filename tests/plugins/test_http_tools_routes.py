@@ -10,6 +10,7 @@ from bytebrew import MessageDelta, ToolCall
 from bytebrew.engine import Engine
 from bytebrew.testing import ScriptedProvider, chat, plugin, providing, scripted_schema, served_engine
 from tests.contract.test_tool import forecast
+from tests.stored import everything
 from tests.tables import check_refusal, token_with
 from tests.upstream import refused, upstream
 
@@ -33,7 +34,7 @@ async def create(client: httpx.AsyncClient, **fields: Any) -> dict[str, Any]:
 
 
 def in_the_file(engine: Engine, text: str) -> bool:
-    return any(text.encode() in path.read_bytes() for path in engine.data_dir.glob("bytebrew.db*"))
+    return text.encode() in everything(engine.data_dir)
 
 
 async def test_a_tool_is_created_shown_changed_and_deleted() -> None:

@@ -26,6 +26,7 @@ from bytebrew.testing import ADMIN, ScriptedProvider, chat, events_of, providing
 from bytebrew.testing import client as in_process
 from bytebrew.web import access
 from tests.forged import forgeries, fresh
+from tests.local import key_of
 from tests.tables import BINDABLE, SCOPES, all_but, check_refusal, has_struct, label, path_of, sample, table, token_with
 
 PUBLIC = {
@@ -95,7 +96,7 @@ async def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
             yield Served(engine, client, within, key, {"sub": "ada", "scope": "admin"})
     else:
         async with served_engine(data=folder / "data") as (engine, client), in_process(engine, "") as within:
-            key = SigningKey(bytes.fromhex((folder / "data/keys/jwt_ed25519.priv").read_text())[:32])
+            key = key_of(folder / "data")
             yield Served(engine, client, within, key, {"sub": "local-admin", "tenant_id": ""})
 
 

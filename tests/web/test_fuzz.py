@@ -31,6 +31,7 @@ from bytebrew.engine import Engine
 from bytebrew.testing import ScriptedProvider, chat, events_of, providing, scripted_schema, served_engine
 from bytebrew.web.query import with_paging
 from tests.forged import forgeries, fresh
+from tests.local import key_of
 from tests.mcp_double import Web
 from tests.plugins.test_triggers import signed
 from tests.tables import SCOPES, check_refusal, has_struct, installed, label, table, token_with
@@ -76,7 +77,7 @@ async def serving(data: Path) -> AsyncIterator[Served]:
         "BYTEBREW_PUBLIC_URL": "https://fuzz.test",
     }
     async with served_engine(model, data=data, settings=settings) as (engine, client):
-        key = SigningKey(bytes.fromhex((data / "keys/jwt_ed25519.priv").read_text())[:32])
+        key = key_of(data)
         async with httpx.AsyncClient(base_url=client.base_url, http1=False, http2=True, timeout=30) as http2:
             yield Served(engine, client, http2, key)
 

@@ -15,7 +15,7 @@ from bytebrew.engine import Engine
 from bytebrew.store.database.scans import SCANNERS
 from bytebrew.testing import ADMIN, ScriptedProvider, Step, providing, scripted_schema, served_engine
 from tests.processes import plugins_folder, serving
-from tests.stored import everything, opened
+from tests.stored import everything, opened, refuse
 from tests.tables import installed, label, token_with
 
 CHAT = "/api/v1/schemas/test/chat"
@@ -84,13 +84,12 @@ async def test_a_turn_that_runs_is_joined_from_its_first_event(provider: Scripte
 async def test_a_turn_that_has_ended_is_answered_though_nothing_more_can_be_kept(provider: ScriptedProvider) -> None:
     go_on = asyncio.Event()
     provider.answers = [[go_on, MessageDelta(content="well")]]
-    full = "create trigger full before insert on idempotency begin select raise(abort, 'full'); end"
     async with served_engine(providing(provider)) as (engine, client):
         await scripted_schema(engine)
         answer = asyncio.create_task(post(client, "k", message="hello", stream=False))
         while not await count(engine, "turns"):
             await asyncio.sleep(0.01)
-        await engine.db.write(lambda conn: conn.execute(full) and None)
+        await engine.db.write(refuse, "insert on idempotency")
         go_on.set()
         assert (await answer).json()["message"] == "well"
 

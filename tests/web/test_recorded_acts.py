@@ -20,7 +20,7 @@ from tests.local import local_session, proof_of
 from tests.oauth_double import Authority
 from tests.plugins.test_mcp import stdio
 from tests.plugins.test_triggers import SECRET, signed
-from tests.stored import tables
+from tests.stored import ON_POSTGRESQL, allow, refuse, tables
 from tests.tables import installed, label
 
 UNSTORED = {
@@ -35,7 +35,6 @@ UNSTORED = {
     "DELETE /api/v1/backups/{name}",
 }
 """Requests that store nothing of their own: they are recorded before they are answered."""
-DEAF = "create trigger deaf before insert on audit_changes begin select raise(abort, 'The audit is deaf'); end"
 QUIET = (
     "audit_changes",
     "audit_changes_counts",
@@ -135,7 +134,8 @@ class World:
         await self.engine.db.write(self.engine.publish, near)
         self.ids["delivery"] = (await self.client.get("/api/v1/callbacks/deliveries")).json()["data"][0]["id"]
         await self.engine.db.write(store.bury, "callback:spare", "tried in vain")
-        self.ids["backup"] = (await self.make("backups", None))["name"]
+        if not ON_POSTGRESQL:  # whose own means make backups
+            self.ids["backup"] = (await self.make("backups", None))["name"]
         await self.make("mcp-servers", {"name": "oauth", "url": self.authority.url, "auth_type": "oauth2"})
         await self.make("mcp-servers", {"name": "spare", "url": "http://127.0.0.1:1/", "enabled": False})
         await self.engine.db.write(remember)
@@ -238,8 +238,9 @@ class World:
         yield act("DELETE settings/{key}", None, "custom.b")
         yield act("POST config/import", {"settings": {"custom.c": 1}})
         yield act("POST config/reload")
-        yield act("POST backups")
-        yield act("DELETE backups/{name}", None, ids["backup"])
+        if not ON_POSTGRESQL:
+            yield act("POST backups")
+            yield act("DELETE backups/{name}", None, ids["backup"])
         yield act("POST tools", {"name": "new", "url": "http://127.0.0.1:1/"})
         yield act("PUT tools/{name}", {"description": "x"}, "spare")
         yield act("PATCH tools/{name}", {"description": "y"}, "spare")
@@ -324,7 +325,7 @@ def fail(conn: Connection) -> None:
 
 
 def contents(conn: Connection) -> dict[str, list[str]]:
-    """All rows of all tables but for what is stored of every request."""
+    """All rows of all tables but for what is stored of every request, in an order of their own."""
     found = {
         name: [dict(row) for row in conn.execute(f'select * from "{name}"')]
         for name in tables(conn)
@@ -332,7 +333,7 @@ def contents(conn: Connection) -> dict[str, list[str]]:
     }
     for token in found["tokens"]:
         del token["last_used_at"]
-    return {name: list(map(repr, rows)) for name, rows in found.items()}
+    return {name: sorted(map(repr, rows)) for name, rows in found.items()}
 
 
 @asynccontextmanager
@@ -367,8 +368,11 @@ async def test_a_change_that_cannot_be_recorded_is_not_made_by_whatever_route(tm
         acts = list(w.acts())
         own = [route for route in installed() if route.face is None]  # a face does what the engine's own routes do
         changing = {label(route) for route in own if route.method != "GET" and not route.streams}
-        assert {act.route for act in acts} == changing - {"POST /api/v1/auth/visitors"}  # which stores nothing
-        await w.engine.db.write(lambda conn: conn.execute(DEAF) and None)
+        left_out = {"POST /api/v1/auth/visitors"}  # which stores nothing
+        if ON_POSTGRESQL:
+            left_out |= {"POST /api/v1/backups", "DELETE /api/v1/backups/{name}"}
+        assert {act.route for act in acts} == changing - left_out
+        await w.engine.db.write(refuse, "insert on audit_changes", "The audit is deaf")
         before = await w.engine.db.read(contents)
         left: dict[str, list[str]] = {}
         for act in acts:
@@ -380,7 +384,7 @@ async def test_a_change_that_cannot_be_recorded_is_not_made_by_whatever_route(tm
             elif answer.status_code != 503 or answer.json()["error"] != "not_recorded":
                 left[act.route] = [answer.text]
         assert left == {}
-        await w.engine.db.write(lambda conn: conn.execute("drop trigger deaf") and None)
+        await w.engine.db.write(allow, "insert on audit_changes")
         for act in acts:  # none of the requests was refused for another reason, or has used up its key
             count = await audited(w.engine)
             answer = await request(w, act)

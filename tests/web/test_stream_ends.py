@@ -29,6 +29,7 @@ from bytebrew.testing import (
     served_engine,
 )
 from bytebrew.web import access
+from tests.local import key_of
 
 KEY = SigningKey(bytes(range(32)))
 
@@ -125,7 +126,7 @@ async def test_a_local_session_takes_its_streams_with_it(tmp_path: Path) -> None
     model = ScriptedProvider([MessageDelta(content="Hello"), waits])
     async with served_engine(providing(model), data=tmp_path) as (engine, client):
         await scripted_schema(engine)
-        key = SigningKey(bytes.fromhex((tmp_path / "keys/jwt_ed25519.priv").read_text())[:32])
+        key = key_of(tmp_path)
         now = time.time()
         token = sign({"sub": "local-admin", "tenant_id": "", "iat": int(now), "exp": now + 1.5}, key)
         headers = {"authorization": f"Bearer {token}"}

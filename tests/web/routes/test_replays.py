@@ -17,7 +17,7 @@ from bytebrew.conversation.replay.comparison import compare_calls, same, similar
 from bytebrew.engine import Engine
 from bytebrew.testing import ADMIN, chat, plugin, providing, scripted_schema, served_engine, token
 from tests.commands import run
-from tests.stored import ON_POSTGRESQL
+from tests.stored import refuse
 
 REPLAYS = "/api/v1/replays"
 LEFT_ALONE = ("sessions", "turns", "messages", "events", "tool_calls", "confirmations", "summaries", "memory_entries")
@@ -173,23 +173,9 @@ async def test_a_run_that_was_interrupted_goes_on_where_it_was(tmp_path: Path) -
         assert (report["passed"], report["done"]) == (True, 8)
 
 
-def run_statement(conn: Connection, sql: str) -> None:
-    conn.execute(sql)
-
-
 async def test_a_run_that_failed_does_not_disturb_the_engines_stop(caplog: pytest.LogCaptureFixture) -> None:
-    trigger = "create trigger refuse before update on replay_turns"
-    refusing = (
-        [
-            "create function refuse() returns trigger language plpgsql as $$ begin raise 'no'; end $$",
-            f"{trigger} for each row execute function refuse()",
-        ]
-        if ON_POSTGRESQL
-        else [f"{trigger} begin select raise(abort, 'no'); end"]
-    )
     async with recorded(1) as (running, client, _, sessions):
-        for statement in refusing:
-            await running.db.write(run_statement, statement)
+        await running.db.write(refuse, "update on replay_turns")
         assert (await client.post(REPLAYS, json={"sessions": sessions, "agent": "test"})).status_code == 201
         async with asyncio.timeout(10):
             while "a replay failed" not in caplog.text:

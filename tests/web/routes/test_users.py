@@ -432,7 +432,11 @@ async def test_an_export_that_the_disk_or_the_memory_refuses_says_so_and_leaves_
         assert [one for one in opened if one.startswith(f"{tmp_path}/") and one.endswith("(deleted)")] == []
 
 
-def disk_error() -> sqlite3.OperationalError:
+def disk_error() -> Exception:
+    if ON_POSTGRESQL:
+        from psycopg import errors  # which only those have who test on PostgreSQL
+
+        return errors.DiskFull("could not extend file")
     error = sqlite3.OperationalError("disk I/O error")
     error.sqlite_errorcode = sqlite3.SQLITE_IOERR
     return error
