@@ -163,6 +163,19 @@ def window(conn: Connection, rule: int, tier: str, key: str, seconds: float, mom
     return found
 
 
+def is_counted(conn: Connection, rule: int, tier: str, key: str, moment: float) -> bool:
+    """Whether a key has counts that have not expired."""
+    sql = "select 1 from rate_limits_counted where rule = ? and tier = ? and key = ? and leaves > ? limit 1"
+    return conn.execute(sql, (rule, tier, key, moment)).fetchone() is not None
+
+
+def count_keys(conn: Connection, rule: int, moment: float, most: int) -> int:
+    """The number of keys that have counts which have not expired, up to a limit."""
+    sql = """select count(*) from (
+      select distinct tier, key from rate_limits_counted where rule = ? and leaves > ? limit ?) counted"""
+    return int(conn.execute(sql, (rule, moment, most)).fetchone()[0])
+
+
 def may_name(conn: Connection, rule: int, caller: str, key: str, moment: float, seconds: float, most: int) -> bool:
     """Whether a caller may use a key, which is stored then: it uses it already, or has room for another."""
     sql = "select count(*), coalesce(sum(case when key = ? then 1 else 0 end), 0) from rate_limits_named"
