@@ -7,6 +7,7 @@ import random
 import unicodedata
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,9 +28,11 @@ from bytebrew import (
     Stop,
     ToolCall,
 )
+from bytebrew.base.formats import rfc3339
 from bytebrew.engine import Engine
 from bytebrew.testing import chat, providing, scripted_schema, served_engine
 from tests.local import local_session
+from tests.stored import ON_POSTGRESQL
 from tests.tables import check_refusal, token_with
 
 TOPICS = ({"tea", "coffee", "beverage"}, {"dog", "cat", "pet"}, {"rome", "paris", "city"})
@@ -453,8 +456,8 @@ async def test_a_lower_limit_counts_from_the_next_memory_on() -> None:
 
 async def test_what_is_past_its_time_is_forgotten_quietly(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     def age(conn: Any, content: str, days: int) -> None:
-        sql = "update memory_entries set updated_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', ?) where content = ?"
-        conn.execute(sql, (f"-{days} days", content))
+        moment = rfc3339(datetime.now(UTC) - timedelta(days=days))
+        conn.execute("update memory_entries set updated_at = ? where content = ?", (moment, content))
 
     async with remembering(tmp_path, retention_days=30) as it:
         await it.client.post("/api/v1/agents", json={"name": "elephant", "model": "puppet"})
@@ -614,7 +617,8 @@ async def test_memory_is_read_and_deleted_with_the_scopes_of_schemas_and_never_b
 
 async def test_a_deleted_schema_takes_its_memories_along(tmp_path: Path) -> None:
     def left(conn: Any) -> list[int]:
-        tables = ("memory_owners", "memory_entries", "memory_search")
+        # on PostgreSQL the index of the search is a column of the entries
+        tables = ("memory_owners", "memory_entries", "memory_entries" if ON_POSTGRESQL else "memory_search")
         return [conn.execute(f"select count(*) from {table}").fetchone()[0] for table in tables]
 
     async with remembering() as it:

@@ -16,6 +16,7 @@ from bytebrew import testing
 from bytebrew.engine import Engine
 from bytebrew.testing import ADMIN, engine, served_engine
 from tests.commands import run
+from tests.stored import everything
 from tests.tables import BINDABLE, SCOPES, all_but, check_refusal, token_with
 
 TOKENS = "/api/v1/auth/tokens"
@@ -85,8 +86,8 @@ async def test_two_tokens_differ(client: httpx.AsyncClient) -> None:
 
 
 def content(folder: Path) -> bytes:
-    """Every byte of every file."""
-    return b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+    """Every byte of every file, and of the database."""
+    return everything(folder) + b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
 
 
 async def test_only_a_hash_is_in_the_files(tmp_path: Path) -> None:

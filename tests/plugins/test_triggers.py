@@ -19,6 +19,7 @@ from bytebrew_triggers.definition import NewSchedule, next_moment
 from bytebrew_triggers.webhooks import rendered
 
 from bytebrew.base.errors import InvalidRequest
+from bytebrew.contract.connection import Connection
 from bytebrew.contract.events import MessageDelta
 from bytebrew.engine import Engine
 from bytebrew.testing import ADMIN, ScriptedProvider, providing, scripted_schema, served_engine
@@ -292,13 +293,19 @@ async def test_a_schedule_without_its_agent_says_so_and_goes_on(caplog: pytest.L
         assert gone["next_at"] == "2026-03-21T12:05:00Z"
 
 
+def leave_time(conn: Connection, name: str) -> None:
+    """Gives a schedule a time zone that the system does not know any more."""
+    stored = conn.execute("select definition from triggers_schedules where name = ?", (name,)).fetchone()[0]
+    definition = json.dumps({**json.loads(stored), "timezone": "Mars"})
+    conn.execute("update triggers_schedules set definition = ? where name = ?", (definition, name))
+
+
 async def test_a_schedule_whose_time_zone_is_gone_stops_no_other() -> None:
     clock = Clock()
     async with engine_at(clock) as (engine, client):
         for name in ("gone", "here"):
             await made(client, SCHEDULES, name=name, cron="5 12 * * *")
-        sql = "update triggers_schedules set definition = json_set(definition, '$.timezone', 'Mars') where name = ?"
-        await engine.db.write(lambda conn: conn.execute(sql, ("gone",)))
+        await engine.db.write(leave_time, "gone")
         clock.moment = NOON + timedelta(minutes=5)
         await engine.state[schedules.SCHEDULES].fire()
         assert [task["title"] for task in await tasks(client)] == ["here"]
