@@ -61,6 +61,7 @@ async def test_only_who_may_configure_the_engine_has_it_tried(served: tuple[Engi
     assert await engine.db.read(changed_options.values) == {}
 
 
+@pytest.mark.sqlite
 async def test_where_tokens_cannot_be_read_it_says_what_is_wrong_with_the_database(tmp_path: Path) -> None:
     async with served_engine(data=tmp_path):
         pass

@@ -183,6 +183,7 @@ async def test_one_backup_is_written_at_a_time(monkeypatch: pytest.MonkeyPatch) 
         assert not (await client.get("/api/v1/backups")).json()["running"]
 
 
+@pytest.mark.sqlite
 async def test_a_backup_that_cannot_be_written_says_why_and_leaves_nothing() -> None:
     async with served_engine() as (running, client):
         (running.data_dir / "backups").write_text("in the way")
