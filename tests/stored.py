@@ -2,6 +2,7 @@
 
 import atexit
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -43,6 +44,13 @@ def _migrate(data: Path) -> None:
 def _engine(folder: Path, data: Path) -> Engine:
     """An engine that does not run, with the database of another data folder."""
     return Engine({"BYTEBREW_DATA_DIR": str(folder), "BYTEBREW_DATABASE_URL": databases.url_of(data)})
+
+
+def copied(data: Path, to: Path) -> Path:
+    """A copy of the data folder of a stopped engine, with its database."""
+    if ON_POSTGRESQL:
+        databases.copy(data, to)
+    return shutil.copytree(data, to)
 
 
 @contextmanager

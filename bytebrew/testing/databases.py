@@ -31,6 +31,14 @@ def make(data: Path, tables: str, migrate: Callable[[], None]) -> None:
     databases.folders[data] = databases.folders.get(data, False) or data.exists()
 
 
+def copy(data: Path, to: Path) -> None:
+    """Copies the database of a data folder, to which nobody is connected, for a copy of the folder."""
+    databases = _databases()
+    databases.drop_unused()
+    databases.copy(_name(data), _name(to))
+    databases.folders[to] = to.exists()
+
+
 def drop(data: Path) -> None:
     """Drops the database of a data folder, whoever is connected."""
     _databases().drop(data)

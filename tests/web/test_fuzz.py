@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from shutil import copytree
 from typing import Any, NamedTuple, get_args
 from urllib.parse import quote, urlencode
 
@@ -34,7 +33,7 @@ from tests.forged import forgeries, fresh
 from tests.local import key_of
 from tests.mcp_double import Web
 from tests.plugins.test_triggers import signed
-from tests.stored import ON_POSTGRESQL
+from tests.stored import ON_POSTGRESQL, copied
 from tests.tables import SCOPES, check_refusal, has_struct, installed, label, table, token_with
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "25"))
@@ -96,7 +95,7 @@ async def made(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[
 @pytest.fixture
 async def served(made: tuple[Path, World], tmp_path: Path) -> AsyncIterator[Served]:
     """One engine for a route's every example, on a copy: what they make stays, and lists would grow else."""
-    async with serving(copytree(made[0], tmp_path / "data")) as served:
+    async with serving(copied(made[0], tmp_path / "data")) as served:
         yield served
 
 
@@ -271,9 +270,12 @@ WORDS = {
     "timezone": st.sampled_from(["UTC", "Europe/Berlin"]),
 }
 """Values of fields whose type alone does not tell which words are known."""
-PASSING = ("/oauth/callback", "/respond", "/queue/{turn_id}", "/approvals/{id}", "/turns/causes/{key}/mute")
-"""Routes about what is there only while a turn or an authorization waits, or once a turn has failed: other tests go
-further."""
+PASSING = (
+    *("/oauth/callback", "/respond", "/queue/{turn_id}", "/approvals/{id}", "/turns/causes/{key}/mute"),
+    *(("/backups/{name}",) if ON_POSTGRESQL else ()),
+)
+"""Routes about what is there only while a turn or an authorization waits, once a turn has failed, or on SQLite: other
+tests go further."""
 CALLBACK = "/api/v1/oauth/callback"
 NEEDED = {
     "/api/v1/rate-limits/usage": "?key_header=X-Fuzz&key_value=1",
