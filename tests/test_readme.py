@@ -13,6 +13,7 @@ ELSEWHERE = (  # tests/docs and tests/shipped
     "how-to/install.md",
     "how-to/upgrade.md",
     "how-to/deploy.md",
+    "how-to/postgresql.md",
     "how-to/plugins.md",
     "tutorials/first-agent.md",
     "tutorials/plugin.md",

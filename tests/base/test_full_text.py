@@ -34,6 +34,7 @@ def found_by_fts5(heading: str, body: str, word: str) -> bool:
         return memory.execute("select 1 from texts where texts match ?", (f'"{word}"',)).fetchone() is not None
 
 
+@pytest.mark.postgresql
 @given(heading=TEXT.map(" ".join), body=TEXT.map(" ".join), query=TEXT.map(" ".join))
 @example("Pump", "house", "pump_house")
 @example("", "pump-house", "pump_house")
@@ -57,6 +58,7 @@ def test_each_text_of_many_has_the_vector_that_it_has_alone(pairs: list[tuple[st
         assert tokenizer.vectors(pairs) == [tokenizer.vectors([pair])[0] for pair in pairs]
 
 
+@pytest.mark.postgresql
 def test_a_long_text_keeps_to_the_positions_that_there_are(conn: psycopg.Connection[Any]) -> None:
     with Tokenizer() as tokenizer:
         vector = tokenizer.vectors([("", "word " * 20_000)])[0]

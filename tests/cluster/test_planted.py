@@ -60,7 +60,13 @@ TABLE = (
     ),
     Planted(
         "a message begins a turn beside the one that another node runs",
-        [(ADMISSION, "    other = turn_states.elsewhere(conn, new.session_id, node)\n", "    other = None\n")],
+        [
+            (
+                ADMISSION,
+                "    other = turn_states.elsewhere(conn, new.session_id, node, idle=first_event is not None)\n",
+                "    other = None\n",
+            )
+        ],
         "are of no turn or of several|follows event|at another node takes|broke off with storage",
     ),
     Planted(

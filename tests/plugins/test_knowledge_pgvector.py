@@ -54,6 +54,7 @@ def cosine(n: int) -> float:
     return sum(a * b for a, b in zip(one, other, strict=True)) / math.hypot(*one) / math.hypot(*other)
 
 
+@pytest.mark.postgresql
 def test_it_is_the_same_by_python_by_pgvector_and_while_the_column_is_filled(
     conn: PostgresConnection, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -75,6 +76,7 @@ def test_it_is_the_same_by_python_by_pgvector_and_while_the_column_is_filled(
     assert conn.execute(count).fetchone()[0] == 51
 
 
+@pytest.mark.postgresql
 def test_without_the_right_to_create_the_extension_python_goes_on_and_the_log_says_why(
     conn: PostgresConnection, caplog: pytest.LogCaptureFixture
 ) -> None:
