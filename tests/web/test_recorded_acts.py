@@ -359,7 +359,13 @@ async def audited(engine: Engine) -> int:
 
 
 async def request(w: World, act: Act) -> httpx.Response:
-    return await w.client.request(act.route.partition(" ")[0], act.url, **act.more)
+    """The answer, once the files that it has read anew are indexed, as these write without a request."""
+    answer = await w.client.request(act.route.partition(" ")[0], act.url, **act.more)
+    sql = "select count(*) from knowledge_files where status = 'indexing'"
+    with anyio.fail_after(60):
+        while await w.engine.db.read(lambda conn: conn.execute(sql).fetchone()[0]):
+            await anyio.sleep(0.02)
+    return answer
 
 
 @pytest.mark.timeout(180)
