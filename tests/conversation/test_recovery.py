@@ -315,6 +315,7 @@ async def test_nobody_says_in_time_what_became_of_a_call(tmp_path: Path) -> None
     assert (rest.datas("tool_result")[0]["output"], written.counts()["pay 1"]) == (words, 1)
 
 
+@pytest.mark.sqlite  # a killed engine leaves a copy of the file; the kills on PostgreSQL are real ones
 async def test_a_retry_that_is_cut_too_is_told_to_the_model(tmp_path: Path) -> None:
     async with engine_on(tmp_path) as (running, client, written):
         await configure(client)
