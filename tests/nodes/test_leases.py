@@ -200,7 +200,7 @@ async def test_nodes_that_wait_to_end_a_lost_one_say_meanwhile_that_they_live(
     url: str, tmp_path: Path, own: Server
 ) -> None:
     """A long transaction of any node keeps the others from writing, but not from living."""
-    ghost = "insert into nodes (id, name, version, started_at, seen) values (1000, 'ghost', '1', '', 0)"
+    ghost = "insert into nodes (id, name, version, key_code, started_at, seen) values (1000, 'ghost', '1', '', '', 0)"
     hold = f"begin; select pg_advisory_xact_lock({LOCK}); select pg_sleep({2.4 * LEASE}); commit"
     async with running(url, tmp_path / "a") as first, running(url, tmp_path / "b") as other:
         await first.db.write(lambda conn: conn.execute(ghost))
