@@ -320,6 +320,7 @@ def tasks_in(conn: Connection, name: str, count: int) -> None:
     )
 
 
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize("why", ["written to", "an open task"])
 async def test_what_is_due_behind_many_in_use_is_found_in_one_walk_of_small_transactions(
     why: str, served: tuple[Engine, httpx.AsyncClient], monkeypatch: pytest.MonkeyPatch
