@@ -1,5 +1,6 @@
 """The engine: builds and connects the settings, the plugins' registries, the database and the runner."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -337,7 +338,11 @@ class Engine:
         self.duties.cancel(*self._loops)
         self.tasks.wake()
         self.journal.close_open_ends()
-        await self.runner.drain(seconds)
+        stopping = asyncio.create_task(self.runner.drain(seconds))
+        await asyncio.wait([stopping], timeout=seconds + 1)
+        if (fault := self.db.outage.fault) is not None:  # nobody waits for its end any more
+            self.db.end(fault)
+        await stopping
         self.duties.cancel()
 
     def migrated(self, beat: Callable[[], None] | None = None) -> AbstractContextManager[Connection]:

@@ -103,6 +103,8 @@ async def _serve(engine: Engine, worker: workers.Worker | None) -> None:
 
     async def end_if_lost() -> None:
         await engine.db.lost.wait()
+        if engine.draining:
+            return  # it ends as it is
         if isinstance(engine.db.fault, Fenced):
             click.echo(logs.printed(core.log_format, f"bytebrew: {engine.db.fault}", logging.WARNING), err=True)
             await engine.driver.restored()  # a start needs the database

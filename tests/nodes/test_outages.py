@@ -91,6 +91,20 @@ async def test_a_stream_pauses_while_the_database_is_away_and_requests_are_told(
         assert (await client.post(CHAT, json={"message": "again", "session_id": session_id})).status_code == 200
 
 
+async def test_an_engine_stops_while_the_database_is_away(own: Server, tmp_path: Path) -> None:
+    steps: list[Step] = [MessageDelta(content="before "), 60.0]
+    async with asyncio.timeout(60):
+        async with running(own.url("e"), ScriptedProvider(steps), tmp_path) as (engine, client):
+            await scripted_schema(engine)
+            session_id = new_uuid()
+            stream = asyncio.create_task(streamed(client, session_id))
+            await until(lambda: (log := engine.journal._logs.get(session_id)) and log.committed >= 1)
+            await asyncio.to_thread(own.kill)
+            await until(lambda: engine.db.outage.fault)
+        await asyncio.wait([stream])
+        stream.exception()
+
+
 class Cut:
     """A work whose first transaction loses its connection in the commit, before or after the server has done it."""
 

@@ -101,7 +101,7 @@ def check_file(data: Path, names: set[str]) -> None:
                 (file_id,),
             ).fetchall()
             wanted = [(n, *chunk) for n, chunk in enumerate(split(markdown(content(data, blob))), 1)]
-            assert stored == wanted
+            assert [tuple(row) for row in stored] == wanted
             total += len(wanted)
         assert conn.execute("select count(*) from knowledge_chunks").fetchone()[0] == total
         if not ON_POSTGRESQL:

@@ -132,6 +132,7 @@ class Database:
             self._check()
             if self.outage.fault is not None:
                 await self.outage.over()
+                self._check()
             done: asyncio.Future[T] = _future()
             queue.put_nowait(Pending(work, done))
             if queue is self._looks:
@@ -328,6 +329,7 @@ class Database:
         if self.lost.is_set():
             return
         self.fault = fault
+        self.outage.end()  # for nobody waits for it any more
         for one in (*self._running, *self._works):
             _settle(one.done, fault)
         for waiting in (self._looks, self._scans):
