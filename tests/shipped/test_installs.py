@@ -39,5 +39,5 @@ def test_the_engine_is_installed_as_the_readme_says(way: str, tmp_path: Path) ->
 def test_each_extra_is_in_the_list_of_the_page() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     text = (ROOT / "docs" / PAGE).read_text()
-    for extra in set(project["optional-dependencies"]) - {"test", "browser", "check", "docs"}:
+    for extra in set(project["optional-dependencies"]) - {"test", "test-postgres", "browser", "check", "docs"}:
         assert f"| `{extra}` |" in text
