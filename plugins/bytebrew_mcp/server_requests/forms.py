@@ -53,7 +53,7 @@ def _field(name: str, field: Any) -> dict[str, Any]:
         raise ValueError(f"the field {name!r:.80} is not an object")
     field = _without_null(field)
     kind = field.get("type", "string" if _titled(field) or "enum" in field or "const" in field else None)
-    if kind not in _BOUNDS:
+    if not isinstance(kind, str) or kind not in _BOUNDS:
         raise ValueError(f"the field {name!r:.80} is of type {kind!r:.40}, which no form has")
     made: dict[str, Any] = {"type": kind, **_texts(field)}
     made |= {bound: field[bound] for bound in _BOUNDS[kind] if _is_number(field.get(bound))}
