@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager, suppress
 from weakref import WeakValueDictionary
 
 from bytebrew.base.errors import StorageError
+from bytebrew.nodes import members
 from bytebrew.nodes.node import Node
-from bytebrew.store import nodes
 from bytebrew.store.database.database import Database
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class Locks:
                 return
             pause = FIRST_PAUSE
             try:
-                while not await self._db.write_in(name, nodes.lock, name, node):
+                while not await self._db.write_in(name, members.lock, name, node):
                     await asyncio.sleep(pause)
                     pause = min(LONGEST_PAUSE, pause * 2)
                 yield
@@ -44,7 +44,7 @@ class Locks:
 
     async def _release(self, name: str, node: int) -> None:
         try:
-            await self._db.write_in(name, nodes.unlock, name, node)
+            await self._db.write_in(name, members.unlock, name, node)
         except StorageError as error:  # without another attempt no other node could take it while this one lives
             log.debug("the lock %s is not released yet: %s", name, error)
             self._node.tasks.add(task := asyncio.create_task(self._release_later(name, node)))
@@ -56,5 +56,5 @@ class Locks:
             while self._node.id == node and not self._db.lost.is_set():
                 await asyncio.sleep(RELEASE_PAUSE)
                 with suppress(StorageError):
-                    await self._db.write_in(name, nodes.unlock, name, node)
+                    await self._db.write_in(name, members.unlock, name, node)
                     return

@@ -14,11 +14,11 @@ import anyio
 from bytebrew.base.errors import Fenced, StorageError
 from bytebrew.base.formats import new_uuid
 from bytebrew.contract.connection import Connection
-from bytebrew.store import nodes
+from bytebrew.nodes import members
+from bytebrew.nodes.members import NodeRow
 from bytebrew.store.database.aiosqlite_fixes import WorkConnection, open_connection
 from bytebrew.store.database.database import Database
 from bytebrew.store.database.outage import patient
-from bytebrew.store.nodes import NodeRow
 from bytebrew.version import __version__
 
 log = logging.getLogger(__name__)
@@ -65,9 +65,9 @@ class Node:
             self.led.set()
             yield
             return
-        self.id = await self._db.write(nodes.join, self._name(), __version__, self._key_code, LEASE_SECONDS)
+        self.id = await self._db.write(members.join, self._name(), __version__, self._key_code, LEASE_SECONDS)
         self._db.driver.node = self.id
-        self._look(await self._db.read(nodes.list_all))
+        self._look(await self._db.read(members.list_all))
         tasks = [
             asyncio.create_task(self._run(), name=f"lease of node {self.id}"),
             asyncio.create_task(self._adopt(adopt), name=f"takeover by node {self.id}"),
@@ -82,7 +82,7 @@ class Node:
                 task.cancel()
             await asyncio.wait(tasks)
             with suppress(StorageError):  # its lease runs out
-                await self._db.write(nodes.leave, self.id)
+                await self._db.write(members.leave, self.id)
             self.id = self._db.driver.node = None
 
     def _stopped(self, beating: "asyncio.Task[None]") -> None:
@@ -140,7 +140,7 @@ class Node:
             if epoch != self._epoch:
                 self._db.end(Fenced("The history has a new epoch, as after a failover; this node starts anew"))
                 return
-            if (lost := self._lost()) or await connection.run(nodes.has_orphans):
+            if (lost := self._lost()) or await connection.run(members.has_orphans):
                 self._take(lost)
             await asyncio.sleep(max(0.0, begun + BEAT_SECONDS - time.monotonic()))
 
@@ -171,9 +171,9 @@ class Node:
         assert self.id is not None
         try:
             for one in lost:
-                if await self._db.write(nodes.take_over, one.id, self.id, one.seen):
+                if await self._db.write(members.take_over, one.id, self.id, one.seen):
                     log.warning("node %s (%s) was not heard of for %g s: it is ended", one.id, one.name, LEASE_SECONDS)
-            await self._db.write(nodes.take_orphans, self.id)
+            await self._db.write(members.take_orphans, self.id)
         except StorageError as error:
             log.debug("what no node has is taken over after the next sign of life: %s", error)
         finally:  # some may have been taken
@@ -194,4 +194,4 @@ class Node:
 
 
 def _beat(node: int, conn: Connection) -> tuple[list[NodeRow], int]:
-    return nodes.beat(conn, node)
+    return members.beat(conn, node)

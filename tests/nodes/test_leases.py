@@ -15,8 +15,8 @@ from bytebrew.base.formats import new_uuid
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.events import MessageDelta
 from bytebrew.engine import Engine
+from bytebrew.nodes import members
 from bytebrew.nodes import node as node_module
-from bytebrew.store import nodes
 from bytebrew.testing import ScriptedProvider, Step, chat, client, engine, providing, scripted_schema
 from bytebrew.testing.postgres import Server, server
 
@@ -123,8 +123,8 @@ async def test_a_node_that_is_not_heard_of_is_ended_and_can_write_nothing_more(u
             await lost.db.write(lambda conn: conn.execute("update sessions set title = 'late'"))
         assert lost.db.lost.is_set()
         with pytest.raises(StorageError):
-            await lost.db.read(nodes.list_all)
-        assert [one.id for one in await other.db.read(nodes.list_all)] == [other.node.id]
+            await lost.db.read(members.list_all)
+        assert [one.id for one in await other.db.read(members.list_all)] == [other.node.id]
         kinds = await other.db.read(_kinds, session_id)
         assert kinds[-2:] == ["message", "done"]
         assert kinds.count("done") == 1
@@ -136,7 +136,7 @@ async def test_a_node_finds_out_by_its_next_sign_of_life_that_it_was_ended(url: 
     async with running(url, tmp_path / "a") as first, running(url, tmp_path / "b") as other:
         assert first.node.id is not None
         assert other.node.id is not None
-        await other.db.write(nodes.take_over, first.node.id, other.node.id)
+        await other.db.write(members.take_over, first.node.id, other.node.id)
         await asyncio.wait_for(first.db.lost.wait(), 10)
         assert isinstance(first.db.fault, Fenced)
 
@@ -148,7 +148,7 @@ async def test_the_lowest_node_leads_until_it_leaves(url: str, tmp_path: Path) -
         assert not other.node.leads
         await first.__aexit__()
         await asyncio.wait_for(other.node.led.wait(), 10)
-        assert [one.id for one in await other.db.read(nodes.list_all)] == [other.node.id]
+        assert [one.id for one in await other.db.read(members.list_all)] == [other.node.id]
 
 
 async def test_what_a_node_leaves_open_when_it_stops_goes_on_elsewhere(url: str, tmp_path: Path) -> None:
@@ -167,19 +167,19 @@ async def test_a_start_on_the_same_folder_does_not_wait_for_the_lease(url: str, 
     async with running(url, tmp_path / "a") as first:
         await scripted_schema(first)
         before = first.node.id
-        rows = await first.db.read(nodes.list_all)
+        rows = await first.db.read(members.list_all)
     sql = "insert into nodes (id, name, version, key_code, started_at, seen) values (?, ?, ?, '', ?, ?)"
     async with running(url, tmp_path / "c") as third:  # the row that a killed one would leave
         await third.db.write(lambda conn: conn.execute(sql, (before, rows[0].name, "1", rows[0].started_at, 0.0)))
         async with running(url, tmp_path / "a") as again:
-            assert {one.id for one in await again.db.read(nodes.list_all)} == {third.node.id, again.node.id}
+            assert {one.id for one in await again.db.read(members.list_all)} == {third.node.id, again.node.id}
 
 
 async def test_a_node_on_a_copy_of_a_data_folder_does_not_end_the_other(url: str, tmp_path: Path) -> None:
     async with running(url, tmp_path / "a") as first:
         await asyncio.to_thread(shutil.copytree, tmp_path / "a", tmp_path / "b")
         async with running(url, tmp_path / "b") as other:
-            assert {one.id for one in await other.db.read(nodes.list_all)} == {first.node.id, other.node.id}
+            assert {one.id for one in await other.db.read(members.list_all)} == {first.node.id, other.node.id}
 
 
 async def test_nodes_that_were_all_away_from_the_database_do_not_end_each_other(
@@ -193,7 +193,7 @@ async def test_nodes_that_were_all_away_from_the_database_do_not_end_each_other(
         await asyncio.sleep(1.5 * LEASE)
         assert not first.db.lost.is_set()
         assert not other.db.lost.is_set()
-        assert {one.id for one in await first.db.read(nodes.list_all)} == {first.node.id, other.node.id}
+        assert {one.id for one in await first.db.read(members.list_all)} == {first.node.id, other.node.id}
 
 
 async def test_nodes_that_wait_to_end_a_lost_one_say_meanwhile_that_they_live(

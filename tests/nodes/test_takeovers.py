@@ -7,7 +7,8 @@ import pytest
 
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.entities import NewTask
-from bytebrew.store import nodes, open_turns, tasks
+from bytebrew.nodes import members
+from bytebrew.store import open_turns, tasks
 from tests.nodes.chats import Stream, eventually, say, two
 from tests.nodes.engines import Node
 
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.postgresql
 async def _take_over(node: Node, lost: Node) -> None:
     assert lost.engine.node.id is not None
     assert node.engine.node.id is not None
-    await node.engine.db.write(nodes.take_over, lost.engine.node.id, node.engine.node.id)
+    await node.engine.db.write(members.take_over, lost.engine.node.id, node.engine.node.id)
 
 
 async def _statuses(node: Node, session: str) -> list[str]:

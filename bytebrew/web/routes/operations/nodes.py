@@ -9,7 +9,7 @@ from bytebrew.base.formats import now, rfc3339
 from bytebrew.contract.entities import Live
 from bytebrew.contract.route import Request, Route
 from bytebrew.engine import Engine
-from bytebrew.store import nodes
+from bytebrew.nodes import members
 from bytebrew.version import __version__
 
 
@@ -49,7 +49,7 @@ async def list_nodes(engine: Engine, request: Request[None]) -> NodeList:
             answers=True,
         )
         return NodeList(data=(alone,))
-    rows = await engine.db.read(nodes.list_all)
+    rows = await engine.db.read(members.list_all)
     return NodeList(
         data=tuple(
             NodeEntry(
