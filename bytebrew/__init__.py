@@ -47,14 +47,8 @@ from bytebrew.base.visible_text import visible
 from bytebrew.contract.auth import VISITOR, Actor, Scope, Scopes, View
 from bytebrew.contract.auth_mode import AuthMode
 from bytebrew.contract.catalog import CatalogEntry, CatalogModel, CatalogProvider
-from bytebrew.contract.configuration.config_section import (
-    ConfigDialect,
-    ConfigSection,
-    Node,
-    Place,
-    Problem,
-    section_changed,
-)
+from bytebrew.contract.configuration.config_dialect import ConfigDialect, Node, Place, Problem
+from bytebrew.contract.configuration.config_section import ConfigSection, section_changed
 from bytebrew.contract.configuration.runtime_option import Option, expired_before, option_value
 from bytebrew.contract.connection import Connection, Row, dialect, insert, placeholders, update
 from bytebrew.contract.engine import (
@@ -121,6 +115,7 @@ from bytebrew.contract.face import (
     project,
 )
 from bytebrew.contract.governance.personal_data import Person, PersonalData
+from bytebrew.contract.governance.spawn_limits import SpawnLimits
 from bytebrew.contract.governance.spending import Payer, PlannedCall, Reservation, SpendGuard
 from bytebrew.contract.hookspecs import Action, Opened, Propagator, Recorder, Register, Step, hookimpl
 from bytebrew.contract.lists import (
@@ -171,18 +166,7 @@ from bytebrew.contract.route import (
 )
 from bytebrew.contract.storage.migration import Migration
 from bytebrew.contract.storage.store import Driver, Finding, Store, Transfer
-from bytebrew.contract.tool import (
-    Call,
-    Outcome,
-    Question,
-    QuestionAnswer,
-    Result,
-    SpawnLimits,
-    Tool,
-    Toolset,
-    input_schema,
-    tool,
-)
+from bytebrew.contract.tool import Call, Outcome, Question, QuestionAnswer, Result, Tool, Toolset, input_schema, tool
 from bytebrew.version import CONTRACT, __version__
 
 __all__ = [

@@ -27,19 +27,21 @@ from bytebrew.config.sections import core_sections
 from bytebrew.contract.auth import SCOPES, Scope, Scopes
 from bytebrew.contract.auth_mode import AuthMode
 from bytebrew.contract.catalog import CatalogEntry, CatalogModel, CatalogProvider
-from bytebrew.contract.configuration.config_section import ConfigDialect, ConfigSection
+from bytebrew.contract.configuration.config_dialect import ConfigDialect
+from bytebrew.contract.configuration.config_section import ConfigSection
 from bytebrew.contract.configuration.runtime_option import Option, Options
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.engine import Sampled, State, StateKey, Turn
 from bytebrew.contract.entities import Agent, AgentList, CapabilityType
 from bytebrew.contract.events import Event
 from bytebrew.contract.governance.personal_data import PersonalData
+from bytebrew.contract.governance.spawn_limits import SpawnLimits
 from bytebrew.contract.governance.spending import SpendGuard
 from bytebrew.contract.hookspecs import Propagator
 from bytebrew.contract.messages import ModelRequest
 from bytebrew.contract.provider import Provider
 from bytebrew.contract.route import Guard, ModelChooser, Route, taken_names
-from bytebrew.contract.tool import Call, Question, QuestionAnswer, SpawnLimits, Tool, Toolset
+from bytebrew.contract.tool import Call, Question, QuestionAnswer, Tool, Toolset
 from bytebrew.conversation.agent_loop import AgentLoop
 from bytebrew.conversation.forgetting import Forgettings
 from bytebrew.conversation.model_calls import Models, of_catalog
@@ -139,9 +141,7 @@ class Engine:
             db, journal, self.models, loop, core, self.notify, self.publish, lambda: self.tasks.wake(), *shared
         )
         self.turns: Mapping[str, Turn] = self.runner.turns
-        self._call_requests = CallRequests(
-            self.db, self.journal, self.models, self.confirmations, questions, self.runner.turns
-        )
+        self._call_requests = CallRequests(db, journal, self.models, self.confirmations, questions, self.runner.turns)
         self.tasks: Tasks = Tasks(db, self.runner, self.tools, core, self.record, self.publish, *shared)
         self.replays = Replays(self.db, self.journal, self.models, calls)
         self.forgettings = Forgettings(self.db, self.journal, self.runner, self.tasks, self.replays, self.personal_data)

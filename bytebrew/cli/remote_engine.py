@@ -10,7 +10,7 @@ import msgspec
 from bytebrew.base.errors import BootError, SettingsError
 from bytebrew.config.import_export import Plan
 from bytebrew.config.yaml_tree import InvalidConfig
-from bytebrew.contract.configuration.config_section import Problem
+from bytebrew.contract.configuration.config_dialect import Problem
 
 YAML, JSON = "application/x-yaml", "application/json"
 

@@ -19,7 +19,8 @@ from bytebrew.config.validate import Content, Item, parse, unchanged
 from bytebrew.config.versions import ENGINE, keep_all
 from bytebrew.config.yaml_tree import InvalidConfig, Problems, contents, write
 from bytebrew.contract.auth import Actor
-from bytebrew.contract.configuration.config_section import ConfigDialect, ConfigSection, ManagedBy, Node, Problem
+from bytebrew.contract.configuration.config_dialect import ConfigDialect, Node, Problem
+from bytebrew.contract.configuration.config_section import ConfigSection, ManagedBy
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.engine import Engine, StateKey
 from bytebrew.contract.route import Record, check_name, unrecorded

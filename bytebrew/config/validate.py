@@ -12,7 +12,8 @@ from msgspec.structs import replace
 from bytebrew.base.env_variables import expanded, placeholder, variables_in
 from bytebrew.base.validation import did_you_mean, plain_json, readable, same_json
 from bytebrew.config.yaml_tree import Problems, read
-from bytebrew.contract.configuration.config_section import ConfigDialect, ConfigSection, Node, Place, Problem
+from bytebrew.contract.configuration.config_dialect import ConfigDialect, Node, Place, Problem
+from bytebrew.contract.configuration.config_section import ConfigSection
 
 _AT = re.compile(r" - at `(key` in `)?\$(.*)`$")
 _STEP = re.compile(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]")

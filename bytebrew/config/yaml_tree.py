@@ -12,7 +12,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.scanner import Scanner, ScannerError
 
 from bytebrew.base.errors import InvalidRequest, Unprocessable
-from bytebrew.contract.configuration.config_section import Node, Place, Problem
+from bytebrew.contract.configuration.config_dialect import Node, Place, Problem
 
 LF = "\n"
 MAX_DEPTH = 110

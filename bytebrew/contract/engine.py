@@ -15,10 +15,11 @@ from bytebrew.contract.catalog import CatalogModel, CatalogProvider
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.entities import Agent, NewTask, Task, TaskPatch, TaskSource, TaskStatus
 from bytebrew.contract.governance.nodes import Duties, Node
+from bytebrew.contract.governance.spawn_limits import SpawnLimits
 from bytebrew.contract.messages import ModelRequest, Usage
 from bytebrew.contract.notifications import Notification
 from bytebrew.contract.provider import Provider, Target
-from bytebrew.contract.tool import Call, Question, QuestionAnswer, SpawnLimits, Tool, Toolset
+from bytebrew.contract.tool import Call, Question, QuestionAnswer, Tool, Toolset
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -12,7 +12,8 @@ from bytebrew.base.settings import Settings
 from bytebrew.contract.auth import Actor, Scope
 from bytebrew.contract.auth_mode import AuthMode
 from bytebrew.contract.catalog import CatalogEntry
-from bytebrew.contract.configuration.config_section import ConfigDialect, ConfigSection
+from bytebrew.contract.configuration.config_dialect import ConfigDialect
+from bytebrew.contract.configuration.config_section import ConfigSection
 from bytebrew.contract.configuration.runtime_option import Option
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.engine import Engine, Sample, Turn

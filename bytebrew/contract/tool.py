@@ -79,14 +79,6 @@ class Result(Struct, frozen=True, kw_only=True):
     ends_turn: bool = False
 
 
-class SpawnLimits(Struct, frozen=True, kw_only=True):
-    """Limits of the spawn tree: its depth, the children of one turn, and all turns below one turn."""
-
-    depth: int
-    children: int
-    total: int
-
-
 class Tool:
     """A function that a model may call.
 

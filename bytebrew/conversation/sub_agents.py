@@ -7,7 +7,8 @@ import anyio
 from bytebrew.base.errors import Draining, StorageError, ToolError, Unprocessable
 from bytebrew.base.formats import new_id, new_uuid
 from bytebrew.contract.entities import Agent
-from bytebrew.contract.tool import Call, SpawnLimits
+from bytebrew.contract.governance.spawn_limits import SpawnLimits
+from bytebrew.contract.tool import Call
 from bytebrew.conversation.runner import Runner
 from bytebrew.conversation.turn import Turn
 from bytebrew.store import turn_results, turns

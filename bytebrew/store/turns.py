@@ -13,9 +13,9 @@ from bytebrew.base.formats import now, parse_time, rfc3339
 from bytebrew.contract.auth import VISITOR, Actor, account
 from bytebrew.contract.connection import Connection, Row
 from bytebrew.contract.face import EarlierTurn
+from bytebrew.contract.governance.spawn_limits import SpawnLimits
 from bytebrew.contract.messages import Attachment, Message, ResponseFormat, Spent, ToolCall, ToolSpec, Usage
 from bytebrew.contract.route import Key
-from bytebrew.contract.tool import SpawnLimits
 from bytebrew.store import confirmations, forks, idempotency, imported_turns, messages, sessions
 from bytebrew.store.confirmations import Confirmation
 from bytebrew.store.queries import spawned_turns

@@ -1,1 +1,1 @@
-"""What an operator answers for: money, and what is stored of a person."""
+"""What an operator answers for: money, limits, and what is stored of a person."""

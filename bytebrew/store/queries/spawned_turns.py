@@ -4,8 +4,8 @@ from msgspec import Struct
 
 from bytebrew.base.errors import Unprocessable
 from bytebrew.contract.connection import Connection
+from bytebrew.contract.governance.spawn_limits import SpawnLimits
 from bytebrew.contract.messages import Usage
-from bytebrew.contract.tool import SpawnLimits
 
 COUNTS = ", ".join(Usage.__struct_fields__)
 
