@@ -249,7 +249,7 @@ class Engine:
         self.plugins.declare("register_personal_data", _adding(self.personal_data, "name"), engine=self)
         for kind in personal_rows.kinds():  # after those of plugins, which may look at the core's rows
             self.personal_data.add(CORE, kind.name, kind)
-        own = {CORE: [*self.driver.core_migrations()], **self.agent_lists.migrations()}
+        own = {CORE: [*self.driver.core_migrations(migrations.CORE)], **self.agent_lists.migrations()}
         self.migrations: dict[str, list[tuple[int, str]]] = own
         self.plugins.declare("register_migrations", partial(migrations.add, self.migrations, self.driver))
 

@@ -43,7 +43,7 @@ class Setup(NamedTuple):
     def migrations(self) -> dict[str, list[tuple[int, str]]]:
         """The migrations of the core and of every plugin, by owner."""
         driver = SQLiteDriver(self.core().data_dir / "bytebrew.db")
-        owners: dict[str, list[tuple[int, str]]] = {CORE: [*driver.core_migrations()]}
+        owners: dict[str, list[tuple[int, str]]] = {CORE: [*driver.core_migrations(migrations.CORE)]}
         self.plugins.declare("register_migrations", partial(migrations.add, owners, driver))
         return owners
 

@@ -31,7 +31,7 @@ def _split(sql: str) -> Iterator[list[str]]:
 
 def _translated(pieces: list[str]) -> str:
     words = [piece.lower() for piece in pieces if not blank(piece)][:4]
-    if words[0] == "create" and {"trigger", "virtual"} & {*words[:3]}:
+    if words[0] == "pragma" or (words[0] in ("create", "drop") and {"trigger", "virtual"} & {*words[:3]}):
         raise ValueError(f"a text for PostgreSQL is needed: {' '.join(words)}")
     if words[:2] == ["create", "table"]:
         opening = pieces.index("(")

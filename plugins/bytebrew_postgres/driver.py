@@ -177,9 +177,9 @@ class PostgresDriver(Driver):
     def checkpoint(self, conn: Connection, *, empty: bool = False) -> None:
         """Nothing: the server does that."""
 
-    def core_migrations(self) -> Sequence[tuple[int, str]]:
-        """The numbered SQL of the core's tables."""
-        return migrate.CORE
+    def core_migrations(self, sqlite: Sequence[tuple[int, str]]) -> Sequence[tuple[int, str]]:
+        """The numbered SQL of the core's tables, from that for SQLite."""
+        return migrate.core(sqlite)
 
     def text(self, migration: Migration) -> str:
         """The SQL of a plugin's migration."""

@@ -42,8 +42,20 @@ def baseline() -> str:
     return "".join((*parts, triggers.VERSIONS))
 
 
-CORE = (*((number, "") for number in range(1, BASELINE)), (BASELINE, baseline()))
-"""The numbered SQL of the core's tables."""
+OWN: Mapping[int, str] = {**dict.fromkeys(range(1, BASELINE), ""), BASELINE: baseline()}
+"""The core's migrations with texts of their own: add one for a migration only if it cannot be translated."""
+
+
+def core(sqlite: Sequence[tuple[int, str]]) -> list[tuple[int, str]]:
+    """The core's migrations: texts of their own, or those for SQLite in translation; ValueError where one is needed."""
+    return [(number, OWN[number] if number in OWN else _translated(number, sql)) for number, sql in sqlite]
+
+
+def _translated(number: int, sql: str) -> str:
+    try:
+        return text(Migration(number, sql))
+    except ValueError as error:
+        raise ValueError(f"migration {number} of the core, in OWN of bytebrew_postgres/migrate.py: {error}") from error
 
 
 def text(migration: Migration) -> str:

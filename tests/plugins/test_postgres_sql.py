@@ -4,10 +4,12 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-from bytebrew_postgres import ddl
+from bytebrew_postgres import ddl, migrate
 from bytebrew_postgres.sql import split, translate
 from hypothesis import given
 from hypothesis import strategies as st
+
+from bytebrew.store.sqlite.migrations import CORE
 
 WORDS = st.sampled_from(
     ["select", "a", "from", "t", "where", "=", "<>", ",", "(", ")", "1", "||", "::", "x", "\n", " "]
@@ -106,8 +108,28 @@ def test_tables_of_sqlite_are_made_on_postgresql(sql: str, translated: str) -> N
 
 
 @pytest.mark.parametrize(
-    "sql", ["create trigger t after insert on t begin select 1; end", "create virtual table t using x"]
+    "sql",
+    [
+        "create trigger t after insert on t begin select 1; end",
+        "create virtual table t using x",
+        "drop trigger t",
+        "pragma foreign_keys = off",
+    ],
 )
 def test_what_cannot_be_translated_is_refused(sql: str) -> None:
     with pytest.raises(ValueError, match="a text for PostgreSQL is needed"):
         [*ddl.statements(sql)]
+
+
+def test_each_migration_of_the_core_has_a_text() -> None:
+    made = dict(migrate.core(CORE))
+    assert [*made] == [number for number, _ in CORE]
+    assert {number: made[number] for number in migrate.OWN} == migrate.OWN
+
+
+def test_a_migration_of_the_core_is_translated_unless_that_cannot_be() -> None:
+    assert migrate.core([(1000, "alter table turns add column note text; create index notes on turns (note)")]) == [
+        (1000, 'alter table turns add column note text collate "C";\ncreate index notes on turns (note);\n')
+    ]
+    with pytest.raises(ValueError, match=r"migration 1000 of the core, in OWN .*: a text for PostgreSQL is needed"):
+        migrate.core([(1000, "create table notes (id text); create trigger t after insert on notes begin x; end")])

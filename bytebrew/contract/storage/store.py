@@ -167,8 +167,8 @@ class Driver(Protocol):
     def checkpoint(self, conn: Connection, *, empty: bool = False) -> None:
         """Copies the log into the database file, outside of a transaction, and empties it if asked."""
 
-    def core_migrations(self) -> Sequence[tuple[int, str]]:
-        """The numbered SQL of the core's tables."""
+    def core_migrations(self, sqlite: Sequence[tuple[int, str]]) -> Sequence[tuple[int, str]]:
+        """The numbered SQL of the core's tables, from that for SQLite."""
 
     def text(self, migration: Migration) -> str:
         """The SQL of a plugin's migration."""

@@ -106,8 +106,8 @@ class SQLiteDriver(Driver):
     def checkpoint(self, conn: Connection, *, empty: bool = False) -> None:
         (pragmas.truncate_log if empty else pragmas.checkpoint)(conn)
 
-    def core_migrations(self) -> Sequence[tuple[int, str]]:
-        return migrations.CORE
+    def core_migrations(self, sqlite: Sequence[tuple[int, str]]) -> Sequence[tuple[int, str]]:
+        return sqlite
 
     def text(self, migration: Migration) -> str:
         return migrations.text(migration)

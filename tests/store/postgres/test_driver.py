@@ -14,6 +14,7 @@ from bytebrew_postgres.errors import UnknownOutcome
 
 from bytebrew.base.errors import BootError, Fenced, SettingsError
 from bytebrew.contract.storage.migration import Migration
+from bytebrew.store.sqlite.migrations import CORE
 from bytebrew.testing.postgres import USER, Server, server
 
 pytestmark = pytest.mark.postgresql
@@ -24,7 +25,7 @@ def driver(shared: Server) -> Iterator[PostgresDriver]:
     name = f"driver_{uuid4().hex}"
     shared.execute(f"create database {name} owner {USER}")
     made = PostgresDriver(shared.url(name))
-    with made.migrated({"core": made.core_migrations()}, lambda conn: None) as conn:
+    with made.migrated({"core": made.core_migrations(CORE)}, lambda conn: None) as conn:
         conn.execute("create table notes (id bigint primary key, text text)")
     yield made
     shared.execute(f"drop database {name} with (force)")
@@ -286,7 +287,7 @@ def test_an_interrupt_while_the_server_is_away_leaves_the_statement_to_its_conne
 
 def test_one_node_migrates_and_others_wait(driver: PostgresDriver) -> None:
     slow = driver.text(Migration(1, "", postgres="select pg_sleep(0.5); create table slow (id bigint);"))
-    owners = {"core": driver.core_migrations(), "slow": [(1, slow)]}
+    owners = {"core": driver.core_migrations(CORE), "slow": [(1, slow)]}
     failures: list[Exception] = []
 
     def run() -> None:
@@ -306,7 +307,7 @@ def test_one_node_migrates_and_others_wait(driver: PostgresDriver) -> None:
 
 def migrate(driver: PostgresDriver, *texts: str) -> None:
     steps = [(number, driver.text(Migration(number, text))) for number, text in enumerate(texts, 1)]
-    with driver.migrated({"core": driver.core_migrations(), "demo": steps}, lambda conn: None):
+    with driver.migrated({"core": driver.core_migrations(CORE), "demo": steps}, lambda conn: None):
         pass
 
 
