@@ -1,4 +1,7 @@
-"""Places in the frames of a turn: the number of an event of the journal, and a place within its frames."""
+"""Places in the frames of a turn: the number of an event of the journal, and a place within its frames.
+
+A third number is that of a frame that a run repeats behind that place, as it goes on in the middle of something.
+"""
 
 from typing import Annotated
 

@@ -83,7 +83,8 @@ class Run:
         self.client_calls: list[str] = []
         """The ids of all calls of the client's tools so far."""
         self._turn, self._kept, self._run_id = turn, kept, run_id
-        self._behind, self._answers, self._after = behind, frozenset(answers), after
+        self._behind = behind[:2]  # what an earlier run has begun anew there is begun anew again
+        self._answers, self._after = frozenset(answers), after
         self._more = dict(more or {})
         self._begun = False
         self._began: dict[tuple[str, str], Frame] = {}  # what the part before has begun and not ended
@@ -121,7 +122,8 @@ class Run:
                 continue
             if self._began:
                 began, self._began = self._began, {}
-                made += [self._frame((number, 0, i + 1), again) for i, again in enumerate(began.values())]
+                at = max(self._behind, (number, 0))  # cursors only grow
+                made += [self._frame((*at, i + 1), again) for i, again in enumerate(began.values())]
             made.append(self._frame(place, part))
             self.ended = self.ended or part["type"] in ("RUN_FINISHED", "RUN_ERROR")
         return b"".join(made)

@@ -75,19 +75,28 @@ async def test_the_runs_of_a_turn_are_as_the_specification_has_them(turn: Turn, 
     assert thread.last["type"] == ("RUN_FINISHED" if isinstance(turn[-1][1], Done) else "RUN_ERROR")
 
 
+def place_of(part: bytes) -> tuple[int, ...]:
+    """The cursor of a frame."""
+    [event] = events_of(part)
+    place = read_cursor(event["metadata"]["bytebrew"]["cursor"])
+    assert place
+    return place
+
+
 @some
-@given(turn=turns(), public=st.booleans(), at=PLACE)
+@given(turn=turns(), public=st.booleans(), begins=PLACE, at=PLACE)
 async def test_a_run_that_is_cut_at_any_frame_goes_on_behind_its_cursor_with_the_same_bytes(
-    turn: Turn, public: bool, at: int
+    turn: Turn, public: bool, begins: int, at: int
 ) -> None:
     stored = StoredTurn(turn=turn, public=public)
     events = await turn_events(stored)
-    whole = list(frames(Run(stored, KEPT, "run-1"), events))
+    first = list(frames(Run(stored, KEPT, "run-1"), events))
+    behind = place_of(first[begins % (len(first) - 1)])
+    whole = list(frames(Run(stored, KEPT, "run-2", behind=behind), events))
+    places = [place_of(part) for part in whole]
+    assert places == sorted({*places})
     cut = 1 + at % len(whole)
-    [*_, last] = events_of(b"".join(whole[:cut]))
-    after = read_cursor(last["metadata"]["bytebrew"]["cursor"])
-    assert after
-    rest = b"".join(frames(Run(stored, KEPT, "run-1", after=after), events))
+    rest = b"".join(frames(Run(stored, KEPT, "run-2", behind=behind, after=places[cut - 1]), events))
     assert rest == b"".join(whole[cut:])
 
 
@@ -111,6 +120,26 @@ async def test_a_client_that_has_part_of_an_answer_gets_the_rest_in_another_run(
     assert broken.shown() == calm.shown()
     assert broken.state == calm.state
     assert broken.last | {"runId": ""} == calm.last | {"runId": ""}
+
+
+async def test_a_call_comes_once_however_two_runs_in_a_row_break_off() -> None:
+    turn = turn_of(
+        ToolStarted(tool="look", input={"n": 1}, call_id="c1"),
+        ToolFinished(tool="look", output="saw", call_id="c1"),
+        MessageRestarted(content=""),
+        DONE,
+    )
+    events, calm = await turn_events(turn), Thread(QUESTION)
+    whole = list(frames(Run(turn, KEPT, "run-1"), events))
+    calm.take(b"".join(whole))
+    for cut in range(1, len(whole)):
+        second = list(frames(Run(turn, KEPT, "run-2", behind=place_of(whole[cut - 1])), events))
+        for again_cut in range(1, len(second) + 1):
+            broken = Thread(QUESTION)
+            broken.take(b"".join(whole[:cut] + second[:again_cut]))
+            if again_cut < len(second):
+                broken.take(b"".join(frames(Run(turn, KEPT, "run-3", behind=place_of(second[again_cut - 1])), events)))
+            assert broken.shown() == calm.shown()
 
 
 def test_a_cursor_is_read_as_it_is_written() -> None:
