@@ -5,9 +5,10 @@ import time
 from functools import partial
 from typing import Any
 
-from tests.chaos.client import Answer, Client
+from tests.chaos.client import Client
 from tests.chaos.model import LABEL, Model
 from tests.chaos.scripts import script
+from tests.disturbed.client import Answer
 
 SCHEMAS = ("parallel", "sequential", "weak")
 MOST_TALKS = 4
@@ -104,7 +105,7 @@ async def _repeat_stream(client: Client, path: str, body: Any, key: str, turn_id
         model.check(again == turn_id, f"{path} under {key} was turn {turn_id}, then {again}")
     else:
         gone = part.status == 410 and turn_id in _deleting(client)
-        model.check(gone, f"{path} under {key} was turn {turn_id}, then {part.status} {part.failure}")
+        model.check(gone, f"{path} under {key} was turn {turn_id}, then {part.status} {part.code}")
 
 
 def _deleting(client: Client) -> set[str]:
@@ -136,7 +137,7 @@ async def follow(client: Client) -> None:
     except TimeoutError:
         return
     if part.status not in (0, 200, 503) and session_id not in client.model.deleting:
-        client.model.violation(f"{path} answered {part.status} {part.failure}")
+        client.model.violation(f"{path} answered {part.status} {part.code}")
 
 
 async def cancel(client: Client) -> None:

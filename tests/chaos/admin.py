@@ -6,9 +6,10 @@ import json
 import time
 from typing import Any
 
-from tests.chaos.client import Answer, Client
+from tests.chaos.client import Client
 from tests.chaos.model import Task
 from tests.chaos.scripts import script
+from tests.disturbed.client import Answer
 
 ENDED = ("completed", "failed", "cancelled")
 TICK = '[["tick"]]'

@@ -1,69 +1,27 @@
 """A client: requests that the engine may leave unanswered, and streams that are taken up again."""
 
 import asyncio
-import json
-import random
 import time
-from collections.abc import AsyncIterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import httpx
 
 from bytebrew.testing import ADMIN
 from tests.chaos.model import Chat, Keyed, Model
 from tests.chaos.process import Process
+from tests.disturbed.client import PASSING, Answer, Caller, Stretch
 
 SILENCE = 40.0
 """Seconds after which an answer or the next piece of a stream counts as never coming; a stream's pings come at 15."""
-PASSING = frozenset({"draining", "storage", "interrupted", "overloaded"})
-"""Codes of the 503 that use up no key."""
 
 
-class Answer(NamedTuple):
-    """A whole answer."""
-
-    status: int
-    headers: Mapping[str, str]
-    content: bytes
-
-    @property
-    def asks(self) -> bool:
-        """Whether a person must answer before a chat goes on."""
-        return self.status == 202 and "x-turn-id" in self.headers
-
-    @property
-    def json(self) -> Any:
-        """The decoded body."""
-        return json.loads(self.content) if self.content else None
-
-    @property
-    def code(self) -> str:
-        """The code of a refusal."""
-        body = self.json if self.status >= 400 else None
-        return str(body["error"]) if isinstance(body, dict) and "error" in body else ""
-
-
-class Stretch(NamedTuple):
-    """What came of a stream: the answer's status, or 0 where there was none, its events, and how it ended.
-
-    `end` is `done`, `error`, or empty where the stream ended before; `failure` the code behind which it broke off.
-    """
-
-    status: int
-    headers: Mapping[str, str]
-    numbers: list[int]
-    last_id: str
-    end: str
-    data: dict[str, Any]
-    failure: str
-
-
-class Client:
+class Client(Caller):
     """A caller with its own dice; `closing` says that no new acts are wanted."""
 
     def __init__(self, process: Process, model: Model, number: int) -> None:
+        super().__init__(model.seed, f"client {number}")
         self.process, self.model, self.number = process, model, number
-        self.dice = random.Random(f"{model.seed} client {number}")
         self.marks = 0
         self.talks: set[asyncio.Task[None]] = set()
         self.own: list[str] = []
@@ -80,11 +38,6 @@ class Client:
         """A number that nobody else uses in this seed."""
         self.marks += 1
         return self.number * 1_000_000 + self.marks
-
-    def uuid(self) -> str:
-        """A UUID by the client's dice."""
-        bits = f"{self.dice.getrandbits(128):032x}"
-        return f"{bits[:8]}-{bits[8:12]}-4{bits[13:16]}-a{bits[17:20]}-{bits[20:]}"
 
     async def send(
         self,
@@ -179,46 +132,24 @@ class Client:
         """Reads a stream to the end of a turn, or `most` events of it; with `after` the events follow that number."""
         await self.process.up.wait()
         lines = {"Authorization": f"Bearer {ADMIN}", **(headers or {})}
-        began = time.monotonic()
-        numbers: list[int] = []
-        found: Mapping[str, str] = {}
-        status, last_id, failure = 0, "", ""
-        url = f"{self.process.url}/api/v1{path}"
+        part, url = Stretch(session_id, after), f"{self.process.url}/api/v1{path}"
         try:
             async with self._http.stream(method, url, json=body, headers=lines) as response:
-                status, found = response.status_code, response.headers
-                if status != 200:
-                    answer = Answer(status, found, await response.aread())
-                    self._plausible(f"{method} {path}", status, answer.code)
-                    return Stretch(status, found, [], "", "", {}, answer.code)
-                session_id = session_id or found["x-session-id"]
-                async for frame in _frames(response):
-                    began = time.monotonic()
-                    fields = dict(line.split(": ", 1) for line in frame.decode().split("\n") if ": " in line)
-                    if fields["event"] == "queued":
-                        continue  # its place in the queue is in no journal
-                    if "id" not in fields:
-                        failure = json.loads(fields["data"])["code"]
-                        self._plausible(f"the stream of {path}", 503, failure)
-                        break
-                    last_id, number = fields["id"], int(fields["id"].rpartition(":")[2])
-                    previous = numbers[-1] if numbers else after
-                    if previous and number != previous + 1 and session_id not in self.model.deleting:
-                        self.model.violation(f"event {number} follows event {previous} in session {session_id}")
-                    numbers.append(number)
-                    self.model.saw(session_id, number, frame)
-                    if fields["event"] in ("done", "error"):
-                        data = json.loads(fields["data"])
-                        if fields["event"] == "error" and data["code"] == "internal_error":
-                            self.model.violation(f"a turn of session {session_id} ended in internal_error")
-                        return Stretch(status, found, numbers, last_id, fields["event"], data, "")
-                    if len(numbers) == most:
-                        break
+                part.status, part.headers = response.status_code, response.headers
+                if part.status == 200:
+                    await part.read(response.aiter_raw(), self.model, most=most, restarts=True)
+                    if part.code:
+                        self._plausible(f"the stream of {path}", 503, part.code)
+                    if part.end == "error" and part.data["code"] == "internal_error":
+                        self.model.violation(f"a turn of session {part.session_id} ended in internal_error")
+                else:
+                    part.code = Answer(part.status, part.headers, await response.aread()).code
+                    self._plausible(f"{method} {path}", part.status, part.code)
         except httpx.ReadTimeout:
-            self._silent(f"the stream of {path} was silent", began)
+            self._silent(f"the stream of {path} was silent", part.moment)
         except httpx.TransportError:
             await asyncio.sleep(0.05)
-        return Stretch(status, found, numbers, last_id, "", {}, failure)
+        return part
 
     async def turn(self, schema: str, body: dict[str, Any], key: str) -> None:
         """Chats over a stream and comes back until the turn has ended; without a key that may not be possible."""
@@ -239,8 +170,8 @@ class Client:
                     chat = self._begun(chat, part.headers["x-turn-id"], session_id, schema)
                 elif not key and part.status == 0:
                     return  # whether it began is unknown, and the message must not be sent twice
-            if part.numbers:
-                last, last_id = part.numbers[-1], part.last_id
+            if part.count:
+                last, last_id = part.last, part.last_id
             if part.end == "done" and chat is not None:
                 fine = part.data["turn_id"] == chat.turn_id or session_id in self.model.deleting
                 self.model.check(fine, f"turn {chat.turn_id} ended in {part.data}")
@@ -250,16 +181,16 @@ class Client:
                     self.model.keyed.append(Keyed("POST", path, body, key, era, 200, b"", chat.turn_id))
                 return
             if part.status not in (0, 200, 503):
-                if chat is not None and key and part.failure == "session_busy":
+                if chat is not None and key and part.code == "session_busy":
                     self.model.replaced.append((chat.turn_id, "found the session busy"))
                     return
                 gone = part.status in (404, 410, 409)
                 if chat is not None and not (gone and session_id in self.model.deleting):
-                    self.model.violation(f"the turn {chat.turn_id} cannot be followed: {part.status} {part.failure}")
+                    self.model.violation(f"the turn {chat.turn_id} cannot be followed: {part.status} {part.code}")
                 return
             if part.status == 200 and session_id in self.model.deleting:
                 return
-            if part.status == 200 and not part.numbers and not key:
+            if part.status == 200 and not part.count and not key:
                 return
             await asyncio.sleep(0.1)
 
@@ -271,7 +202,7 @@ class Client:
         if session_id not in self.model.schema_of:
             self.model.schema_of[session_id] = schema
             self.model.sessions.append(session_id)
-        made = self.model.chats[turn_id] = Chat(turn_id, session_id, f"client {self.number}")
+        made = self.model.chats[turn_id] = Chat(turn_id, session_id, self.name)
         return made
 
     def answered(self, answer: Answer, schema: str) -> None:
@@ -280,13 +211,3 @@ class Client:
             chat = self._begun(None, turn_id, answer.headers["x-session-id"], schema)
             if answer.status == 200:
                 chat.answer = answer.json
-
-
-async def _frames(response: httpx.Response) -> AsyncIterator[bytes]:
-    """The events of a stream as they are; a last one that is not whole is none."""
-    rest = b""
-    async for chunk in response.aiter_raw():
-        *whole, rest = (rest + chunk).split(b"\n\n")
-        for frame in whole:
-            if not frame.startswith(b":"):
-                yield frame

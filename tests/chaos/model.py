@@ -6,10 +6,10 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.disturbed.record import Record
+
 LABEL: ContextVar[str] = ContextVar("LABEL", default="the world")
 """Which act is at work: a client and the number of its step."""
-MOST = 30
-"""Violations that are kept of one seed."""
 
 
 @dataclass
@@ -48,21 +48,16 @@ class Task:
 
 
 @dataclass
-class Model:
+class Model(Record):
     """What is known of the engine's state by its answers alone."""
 
-    seed: int
-    began: float = field(default_factory=time.monotonic)
-    violations: list[str] = field(default_factory=list)
     acts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     era: int = 0
     """Grows with each jump of the clock over the time for which keys are kept."""
     faulty_until: float = 0.0
     """The moment of the monotonic clock up to which failures of the disk are excused."""
-    frames: dict[str, dict[int, bytes]] = field(default_factory=lambda: defaultdict(dict))
     sessions: list[str] = field(default_factory=list)
     schema_of: dict[str, str] = field(default_factory=dict)
-    deleting: set[str] = field(default_factory=set)
     talking: Counter[str] = field(default_factory=Counter)
     """Messages under way to sessions by their ids: one that comes behind a deletion begins the session again."""
     chats: dict[str, Chat] = field(default_factory=dict)
@@ -87,27 +82,13 @@ class Model:
         """Whether the disk refuses work, or has a moment ago."""
         return time.monotonic() < self.faulty_until
 
-    def violation(self, words: str) -> None:
-        """Notes that a promise was broken."""
-        if len(self.violations) < MOST:
-            at = time.monotonic() - self.began
-            self.violations.append(f"seed {self.seed}, {LABEL.get()}, {at:.1f} s: {words}")
-            print(f"VIOLATION {self.violations[-1]}", flush=True)
-
-    def check(self, fine: bool, words: str) -> None:
-        """Notes a violation unless all is fine."""
-        if not fine:
-            self.violation(words)
+    @property
+    def actor(self) -> str:
+        return LABEL.get()
 
     def count(self, act: str) -> None:
         """Counts an act."""
         self.acts[act] += 1
-
-    def saw(self, session_id: str, number: int, frame: bytes) -> None:
-        """An event as a client has seen it: whoever else sees that number sees the same bytes."""
-        known = self.frames[session_id].setdefault(number, frame)
-        if known != frame and session_id not in self.deleting:
-            self.violation(f"event {number} of session {session_id} was {known!r} and is {frame!r}")
 
     def set_state(self, kind: str, name: str, *states: str) -> None:
         """What a thing may be now."""

@@ -1,51 +1,32 @@
 """A client of the cluster: requests that may fail while something is wrong, and streams that are taken up anywhere."""
 
 import asyncio
-import json
-import random
 import time
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from tests.cluster.history import History
-from tests.cluster.wire import Answer, Lost, sent
+from tests.cluster.wire import Lost, sent
+from tests.disturbed.client import Answer, Caller, Stretch
 
 SILENCE = 25.0
 """Seconds after which a client gives up an answer or a stream and tries again; a stream's comments come at 15."""
 PATIENCE = 150.0
 """Seconds for which a client tries the same."""
-PASSING = frozenset({"draining", "storage", "interrupted", "overloaded"})
-"""Codes of the 503 that use up no key."""
 
 
-class Stretch(NamedTuple):
-    """A part of a stream: its status, 0 for none, how it ended, and the code that refused it or broke it off."""
-
-    status: int
-    fields: Mapping[str, str]
-    last: int
-    end: str
-    data: dict[str, Any]
-    code: str
-
-
-class Client:
+class Client(Caller):
     """A caller with dice of its own."""
 
     def __init__(self, port: int, history: History, name: str) -> None:
-        self.port, self.history, self.name = port, history, name
-        self.dice = random.Random(f"{history.seed} {name}")
+        super().__init__(history.seed, name)
+        self.port, self.history = port, history
         self._marks = 0
 
     def mark(self) -> str:
         """A text that nobody else uses in this run."""
         self._marks += 1
         return f"{self.name}-{self._marks}"
-
-    def uuid(self) -> str:
-        """A UUID by the client's dice."""
-        bits = f"{self.dice.getrandbits(128):032x}"
-        return f"{bits[:8]}-{bits[8:12]}-4{bits[13:16]}-a{bits[17:20]}-{bits[20:]}"
 
     async def send(self, method: str, path: str, body: Any = None, *, port: int = 0, **more: Any) -> Answer | None:
         """The answer of any node, or of the one at `port`; None where none came."""
@@ -94,7 +75,6 @@ class Client:
         after: int = 0,
         last: int = 0,
         most: int = 0,
-        turn_id: str = "",
         port: int = 0,
         times: dict[int, float] | None = None,
     ) -> Stretch:
@@ -102,38 +82,20 @@ class Client:
 
         With `after` the events follow that number. `times` is where to put when each came.
         """
-        began, number, count = time.monotonic(), after, 0
-        status, fields = 0, dict[str, str]()
+        part = Stretch(session_id, after, times)
         try:
             async with sent(port or self.port, method, path, body, headers=headers, seconds=SILENCE) as exchange:
-                status, fields = exchange.status, dict(exchange.fields)
-                if status != 200:
+                part.status, part.headers = exchange.status, exchange.fields
+                if part.status == 200:
+                    await part.read(exchange.pieces(SILENCE), self.history, last=last, most=most)
+                    if part.code:
+                        self._excused(f"the stream of {path} broke off with {part.code}", part.moment)
+                else:
                     answer = await exchange.whole(SILENCE)
-                    if status >= 500:
-                        self._excused(f"{method} {path} answered {status} {answer.content[:200]!r}", began)
-                    return Stretch(status, fields, number, "", {}, answer.code)
-                session_id, turn_id = session_id or fields["x-session-id"], turn_id or fields.get("x-turn-id", "")
-                async for frame in exchange.frames(SILENCE):
-                    began = time.monotonic()
-                    lines = dict(line.split(": ", 1) for line in frame.decode().split("\n") if ": " in line)
-                    if lines["event"] == "queued":
-                        continue  # its place in the queue is in no journal
-                    if "id" not in lines:
-                        code = str(json.loads(lines["data"])["code"])
-                        self._excused(f"the stream of {path} broke off with {code}", began)
-                        return Stretch(status, fields, number, "", {}, code)
-                    number, previous = int(lines["id"].rpartition(":")[2]), number
-                    if times is not None:
-                        times[number] = began
-                    if (previous or count) and number != previous + 1:
-                        self.history.violation(f"event {number} follows event {previous} in session {session_id}")
-                    count += 1
-                    self.history.saw(session_id, number, frame)
-                    ends = lines["event"] in ("done", "error")
-                    if ends and not last:
-                        return Stretch(status, fields, number, lines["event"], json.loads(lines["data"]), "")
-                    if number == last or count == most:
-                        return Stretch(status, fields, number, "", {}, "")
+                    part.code = answer.code
+                    if part.status >= 500:
+                        self._excused(f"{method} {path} answered {part.status} {answer.content[:200]!r}", part.moment)
         except (Lost, TimeoutError) as error:
-            self._excused(f"the stream of {path} in session {session_id} broke off at {number}: {error!r}", began)
-        return Stretch(status, fields, number, "", {}, "")
+            words = f"the stream of {path} in session {part.session_id} broke off at {part.last}: {error!r}"
+            self._excused(words, part.moment)
+        return part

@@ -3,10 +3,11 @@
 import asyncio
 import time
 
-from tests.cluster.client import PASSING, PATIENCE, Client, Stretch
+from tests.cluster.client import PATIENCE, Client
 from tests.cluster.history import Sent
 from tests.cluster.nodes import Nodes
 from tests.cluster.scripts import script
+from tests.disturbed.client import PASSING, Stretch
 
 KEPT = 12
 """Ended messages that a client remembers to repeat."""
@@ -52,7 +53,7 @@ class Talker:
                 key = {"idempotency-key": sent.key}
                 part = await client.stream("POST", "/schemas/chat/chat", sent.body, headers=key, most=leaves)
                 if part.status == 200:
-                    self._begun(sent, part.fields["x-turn-id"])
+                    self._begun(sent, part.headers["x-turn-id"])
             last = part.last or last
             if part.end:
                 sent.end, sent.status = part.end, part.data.get("status", part.data.get("code", ""))
@@ -154,7 +155,7 @@ class Talker:
             return
         part = await client.stream("POST", "/schemas/chat/chat", sent.body, headers={"idempotency-key": sent.key})
         if part.status == 200:
-            again = part.fields["x-turn-id"]
+            again = part.headers["x-turn-id"]
             history.check(again == sent.turn_id, f"key {sent.key} was turn {sent.turn_id}, then {again}")
             ends = part.data.get("status", part.data.get("code", ""))
             history.check(

@@ -5,8 +5,8 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
-MOST = 40
-"""Violations that are kept of one run."""
+from tests.disturbed.record import Record
+
 LEASE_SECONDS = 10.0
 """How long a node that shows no sign of life keeps its turns."""
 TAKEOVER_SECONDS = LEASE_SECONDS + 8.0
@@ -53,21 +53,15 @@ class Run:
 
 
 @dataclass
-class History:
+class History(Record):
     """All that is known of a run without a look into the database."""
 
-    seed: int
     nodes: int = 1
-    began: float = field(default_factory=time.monotonic)
-    violations: list[str] = field(default_factory=list)
     acts: Counter[str] = field(default_factory=Counter)
-    frames: dict[str, dict[int, bytes]] = field(default_factory=lambda: defaultdict(dict))
     sent: dict[str, Sent] = field(default_factory=dict)
     """Messages by their marks."""
     replaced: list[tuple[str, str]] = field(default_factory=list)
     """Turns that a key began, and the turn that it began after each."""
-    deleting: set[str] = field(default_factory=set)
-    """Sessions that a client deletes or has deleted."""
     tasks: dict[str, str] = field(default_factory=dict)
     """Marks of the tasks that were acknowledged, by their ids."""
     cancelled: set[str] = field(default_factory=set)
@@ -86,28 +80,6 @@ class History:
     """Seconds by which followers saw events of undisturbed streams later than the client of the turn."""
     waits: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     """Seconds until cancels, answers and changes took effect."""
-
-    def violation(self, words: str) -> None:
-        """Notes that a promise was broken."""
-        if len(self.violations) < MOST:
-            self.violations.append(f"seed {self.seed}, {self.now:.1f} s: {words}")
-            print(f"VIOLATION {self.violations[-1]}", flush=True)
-
-    def check(self, fine: bool, words: str) -> None:
-        """Notes a violation unless all is fine."""
-        if not fine:
-            self.violation(words)
-
-    @property
-    def now(self) -> float:
-        """Seconds since the run began."""
-        return time.monotonic() - self.began
-
-    def saw(self, session_id: str, number: int, frame: bytes) -> None:
-        """An event as a client saw it: whoever else sees that number sees the same bytes."""
-        known = self.frames[session_id].setdefault(number, frame)
-        if known != frame and session_id not in self.deleting:
-            self.violation(f"event {number} of session {session_id} was {known!r} and is {frame!r}")
 
     def disturb(self, what: str) -> Disturbance:
         """Notes what is done to the cluster; the caller sets when it was over."""

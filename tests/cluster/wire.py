@@ -3,10 +3,11 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 from bytebrew.testing import ADMIN
+from tests.disturbed.client import Answer
 
 LIMIT = 2**20
 
@@ -25,27 +26,6 @@ class Head(NamedTuple):
     def status(self) -> int:
         """The status of an answer."""
         return int(self.first.split(" ", 2)[1])
-
-
-class Answer(NamedTuple):
-    """A whole answer."""
-
-    status: int
-    fields: Mapping[str, str]
-    content: bytes
-
-    @property
-    def json(self) -> Any:
-        """The decoded body."""
-        return json.loads(self.content) if self.content else None
-
-    @property
-    def code(self) -> str:
-        """The code of a refusal."""
-        with suppress(ValueError):
-            body = json.loads(self.content)
-            return str(body.get("error", "")) if self.status >= 400 and isinstance(body, dict) else ""
-        return ""
 
 
 async def read_head(reader: asyncio.StreamReader) -> tuple[Head, bytes]:
@@ -93,15 +73,6 @@ class Exchange:
     async def whole(self, silence: float) -> Answer:
         """The whole answer."""
         return Answer(self.status, self.fields, b"".join([piece async for piece in self.pieces(silence)]))
-
-    async def frames(self, silence: float) -> AsyncIterator[bytes]:
-        """The events of a stream as they are, without comments; a last one that is not whole is none."""
-        rest = b""
-        async for piece in self.pieces(silence):
-            *ready, rest = (rest + piece).split(b"\n\n")
-            for frame in ready:
-                if not frame.startswith(b":"):
-                    yield frame
 
 
 @asynccontextmanager
