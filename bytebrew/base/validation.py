@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections.abc import Collection, Iterator, Mapping
-from itertools import accumulate
+from itertools import accumulate, islice
 from typing import Any
 
 import msgspec
@@ -18,6 +18,10 @@ _MARKS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 _STEPS = re.compile(r"\.(\w+)|\[[^]]*\]")
 """The steps of a path; the group is a field's name, or empty for an item."""
 _FIRST = re.compile(r"^\$\.(\w+)")
+ESCAPED_NUL = rb"\u0000"
+"""How a JSON text has the character U+0000, unless a backslash stands before it; unescaped, it is no JSON."""
+NUL = "has the character U+0000, which no text may have"
+_MOST_DETAILS = 100
 _PATTERN = re.compile(r"Expected `str` matching regex (.+?)(?= - at `|\Z)", re.DOTALL)
 
 
@@ -35,6 +39,35 @@ def did_you_mean(name: str, known: Collection[str]) -> str:
     """`; did you mean 'x'?` with the nearest of the known names, or nothing."""
     nearest = difflib.get_close_matches(name[:100], known, 1, 0.5)
     return f"; did you mean '{nearest[0]}'?" if nearest else ""
+
+
+def check_text(raw: bytes) -> None:
+    """Raises InvalidRequest, with paths, if a text in a JSON body has the character U+0000.
+
+    PostgreSQL's text does not have it, and what is refused there is refused on SQLite.
+    """
+    try:
+        value = msgspec.json.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError):  # whoever decodes the body says what is wrong
+        return
+    if details := [Detail(path[:300], NUL) for path in islice(_with_nul(value, "$"), _MOST_DETAILS)]:
+        raise InvalidRequest(f"{details[0].path}: {NUL}", details=details)
+
+
+def _with_nul(value: Any, path: str) -> Iterator[str]:
+    """The paths of texts with the character U+0000; a key with it has the path of its object."""
+    if isinstance(value, str):
+        if "\0" in value:
+            yield path
+    elif isinstance(value, list):
+        for n, item in enumerate(value):
+            yield from _with_nul(item, f"{path}[{n}]")
+    elif isinstance(value, dict):
+        if any("\0" in key for key in value):
+            yield path
+        for key, item in value.items():
+            if "\0" not in key:
+                yield from _with_nul(item, f"{path}.{key}")
 
 
 def readable(message: str, kind: Any) -> str:

@@ -12,6 +12,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.scanner import Scanner, ScannerError
 
 from bytebrew.base.errors import InvalidRequest, Unprocessable
+from bytebrew.base.validation import NUL
 from bytebrew.contract.configuration.config_dialect import Node, Place, Problem
 
 LF = "\n"
@@ -173,6 +174,9 @@ class _Reader:
             return None
 
     def _whole(self, text: str, place: Place) -> str:
+        if "\0" in text:
+            self._note(place, NUL)
+            return ""
         if _SURROGATE.search(text):  # JSON escapes some characters as two surrogates
             try:
                 return text.encode("utf-16", "surrogatepass").decode("utf-16")

@@ -28,7 +28,7 @@ from bytebrew.base.errors import (
 )
 from bytebrew.base.formats import canonical_id, new_id
 from bytebrew.base.logs import trace_id
-from bytebrew.base.validation import depth
+from bytebrew.base.validation import ESCAPED_NUL, check_text, depth
 from bytebrew.contract.face import CONVERSATIONS
 from bytebrew.contract.route import ANYONE, Face, Reply, Request, Route, Stream, check_name, routes_by_path, taken_names
 from bytebrew.engine import Engine
@@ -260,8 +260,8 @@ class Endpoint:
             request.repeats = await repeats(request, route)
         for guard in guards:
             headers |= await guard.check(request, route) or {}
-        if request.query:
-            query.check(request.query, route)
+        if request.query or "\0" in request.url_path:
+            query.check(request, route)
         keyed = route.idempotent and not route.stream_body and HEADER in request.headers
         if route.body is None and not route.stream_body:
             return await self._perform(request, route, digest_of(scope["query_string"], b"") if keyed else b"")
@@ -311,8 +311,9 @@ class Endpoint:
             message = f"The body has more than {MAX_VALUES} brackets and commas; send fewer values in one"
             raise PayloadTooLarge(message, details=[Detail("$", "too many values")])
         if brackets > MAX_DEPTH and depth(raw) > MAX_DEPTH:
-            message = f"The body is nested deeper than {MAX_DEPTH} levels"
-            raise InvalidRequest(message, details=[Detail("$", "too deep")])
+            raise InvalidRequest(f"The body has more than {MAX_DEPTH} levels", details=[Detail("$", "too deep")])
+        if ESCAPED_NUL in raw:
+            check_text(raw)
         body = self._bodies[route.method]
         if not body.is_plain:
             return await body.read(request, raw)

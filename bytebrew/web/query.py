@@ -1,4 +1,4 @@
-"""Query strings: decodes them, checks them against the route's parameters, and applies paging to lists."""
+"""Query strings: decodes them, checks them and paths against the route's parameters, and applies paging to lists."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,8 +10,9 @@ from msgspec import Meta
 
 from bytebrew.base.errors import Detail, InvalidRequest
 from bytebrew.base.formats import canonical_id
+from bytebrew.base.validation import NUL
 from bytebrew.contract.lists import AFTER, MOST, OFFSET, Page, number, offset_of, page_of
-from bytebrew.contract.route import Parameter, Route
+from bytebrew.contract.route import Parameter, Request, Route
 
 PAGING: Mapping[str, str | Parameter] = MappingProxyType(
     {
@@ -49,15 +50,17 @@ def with_paging(route: Route) -> Route:
     return replace(route, query=parameters(route), answer=route.answer | pages[get_args(route.answer)])
 
 
-def check(query: Mapping[str, str], route: Route) -> None:
-    """Raises InvalidRequest for an unknown parameter: a misspelt filter would match every row."""
-    known = parameters(route)
+def check(request: Request[Any], route: Route) -> None:
+    """Raises InvalidRequest for an unknown parameter: a misspelt filter would match every row; and for U+0000."""
+    known, query = parameters(route), request.query
     open_ended = tuple(name.partition("<")[0] for name in known if "<" in name)
     unknown = [name for name in query if name not in known and not (open_ended and name.startswith(open_ended))]
     if unknown:
         message = f"is no parameter; known are {', '.join(known) or 'none'}"
         details = [Detail(f"$.{name[:100]}", message) for name in unknown[:100]]
         raise InvalidRequest(f"'{unknown[0][:100]}' {message}", details=details)
+    if with_nul := [name for name, value in {**request.path, **query}.items() if "\0" in value]:
+        raise InvalidRequest(f"{with_nul[0]} {NUL}", details=[Detail(f"$.{name}", NUL) for name in with_nul])
 
 
 def parse(text: bytes) -> dict[str, str]:

@@ -88,8 +88,8 @@ class ExternalMode(AuthMode):
         except bytebrew.BadToken as error:
             raise Unauthorized(f"Invalid or expired token: {error}") from error
         subject = claims.get("sub")
-        if not isinstance(subject, str) or not 0 < len(subject) <= 255:
-            raise Unauthorized("Invalid token: its sub is missing or too long")
+        if not isinstance(subject, str) or not 0 < len(subject) <= 255 or "\0" in subject:
+            raise Unauthorized("Invalid token: its sub is missing, too long or has the character U+0000")
         scopes, until = self._scopes(claims), _time(claims["exp"])
         return Actor(subject=f"user:{subject}", name=subject, kind="user", scopes=scopes, expires_at=until)
 

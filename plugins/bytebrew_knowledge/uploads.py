@@ -162,7 +162,11 @@ async def _metadata(part: Part) -> dict[str, str]:
         if len(raw) > MOST_METADATA:
             raise InvalidRequest("The metadata is too long", details=[Detail("$.metadata", f"{MOST_METADATA} bytes")])
     try:
-        return msgspec.json.decode(bytes(raw), type=dict[str, str])
+        metadata = msgspec.json.decode(bytes(raw), type=dict[str, str])
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         details = [Detail("$.metadata", str(error)[:300])]
         raise InvalidRequest("The metadata is no JSON object of texts", details=details) from error
+    if any("\0" in text for pair in metadata.items() for text in pair):
+        message = "has the character U+0000, which no text may have"
+        raise InvalidRequest(f"The metadata {message}", details=[Detail("$.metadata", message)])
+    return metadata

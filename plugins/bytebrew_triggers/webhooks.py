@@ -171,7 +171,7 @@ class Webhooks:
 
 
 def rendered(template: str, body: bytes) -> str:
-    """The template with `{{body}}` and `{{body.a.b}}` replaced; missing values are empty."""
+    """The template with `{{body}}` and `{{body.a.b}}` replaced; missing values are empty, and no text has U+0000."""
     text = body.decode("utf-8", "replace")
     try:
         whole = msgspec.json.decode(body)
@@ -181,7 +181,7 @@ def rendered(template: str, body: bytes) -> str:
     def value(match: re.Match[str]) -> str:
         return _written(_at(whole, match[1][1:].split("."))) if match[1] else text
 
-    return _HOLE.sub(value, template)
+    return _HOLE.sub(value, template).replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def _at(value: Any, path: list[str]) -> Any:
