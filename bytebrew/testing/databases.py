@@ -3,6 +3,7 @@
 import atexit
 import hashlib
 import os
+import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,8 @@ from bytebrew.testing.postgres import USER, shared_server
 
 CHOSEN = os.environ.get("BYTEBREW_TEST_STORE") == "postgresql"
 """Whether engines of tests run on PostgreSQL."""
+DISCONNECT_SECONDS = 5.0
+"""After this the server says by itself who is still connected to a database that is to be dropped."""
 
 
 def url_of(data: Path) -> str:
@@ -74,8 +77,17 @@ class _Databases:
         self._conn.execute(f"create database {name} {options}".encode())
 
     def drop(self, data: Path) -> None:
-        self._conn.execute(f"drop database if exists {_name(data)} with (force)".encode())
+        name = _name(data)
+        self._disconnect(name)
+        self._conn.execute(f"drop database if exists {name} with (force)".encode())
         self.folders.pop(data, None)
+
+    def _disconnect(self, name: str) -> None:
+        """Ends the connections to a database: `drop database` looks only each 100 ms whether the last is gone."""
+        sql = "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s"
+        deadline = time.monotonic() + DISCONNECT_SECONDS
+        while self._conn.execute(sql, (name,)).fetchall() and time.monotonic() < deadline:
+            time.sleep(0.001)
 
     def drop_unused(self) -> None:
         for data, was_there in [*self.folders.items()]:
