@@ -4,8 +4,8 @@ from bytebrew.contract.connection import Connection, dialect
 
 CAPABILITIES = """(select json_group_array(
     json_object('id', c.id, 'type', c.type, 'config', json(c.config), 'enabled', c.enabled))
-    from agent_capabilities c where c.agent_id = agents.id)"""
-"""The capabilities of an agent as JSON text, so that one statement reads an agent at the start of each turn."""
+    from (select * from agent_capabilities where agent_id = agents.id order by type) c)"""
+"""The capabilities of an agent by type as JSON text, so that one statement reads an agent at the start of each turn."""
 URGENCY = "julianday({0}.created_at) - {0}.priority / 144.0"
 """When a task is due, as a day number: ten minutes earlier for each step of priority. `{0}` is the table's alias."""
 CAN_RUN = """{0}.status in ('pending', 'approved') and {0}.mode = 'background' and {0}.blockers = 0
