@@ -211,6 +211,7 @@ def test_no_file_reads_the_environment_past_the_table() -> None:
 # What each setting does, where no other file of tests shows it
 
 
+@pytest.mark.sqlite
 async def test_db_synchronous_is_the_files_pragma() -> None:
     for value, pragma in (("normal", 1), ("full", 2)):
         async with engine(settings={"BYTEBREW_DB_SYNCHRONOUS": value}) as running:

@@ -488,6 +488,7 @@ def in_a_file(value: Any) -> Any:
     return escaped(value) if isinstance(value, str) and "${SOME_KEY" not in value else value
 
 
+@pytest.mark.timeout(180)  # 80 engines, each with a database of its own
 @settings(max_examples=40, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(configurations())
 async def test_export_import_export_gives_equal_bytes_and_loses_nothing(whole: dict[str, Any]) -> None:
