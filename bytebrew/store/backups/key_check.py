@@ -17,8 +17,9 @@ from bytebrew.store.sqlite.epoch import uri_to_read
 _COLUMNS = {
     "sqlite": """select m.name, c.name from sqlite_master m join pragma_table_info(m.name) c
   where m.type in ('table', 'view') and c.name glob 'sealed_*'""",
-    "postgresql": """select table_name, column_name from information_schema.columns
-  where table_schema = current_schema() and starts_with(column_name, 'sealed_')""",
+    "postgresql": """select c.relname, a.attname from pg_class c join pg_attribute a on a.attrelid = c.oid
+  where c.relnamespace = current_schema()::regnamespace and c.relkind in ('r', 'v')
+    and not a.attisdropped and starts_with(a.attname::text, 'sealed_')""",
 }
 
 
