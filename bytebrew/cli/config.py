@@ -104,12 +104,11 @@ def _plan(setup: Setup, file: Path, url: str | None, *, replace: bool, dry_run: 
 
 @contextmanager
 def _planning(setup: Setup, file: Path, dry_run: bool) -> Iterator[Engine]:
-    """An engine on the data folder; a dry run without a database gets a temporary folder."""
-    data = setup.core().data_dir
-    if not dry_run or setup.core().database_url or (data / "bytebrew.db").exists():
+    """An engine on the data folder; a dry run on none that an engine has made gets a temporary folder."""
+    if not dry_run or setup.first_file().exists():
         yield setup.engine(may_create=True, BYTEBREW_CONFIG=str(file))
         return
-    with tempfile.TemporaryDirectory(prefix=".config-", dir=_scratch(data)) as folder:
+    with tempfile.TemporaryDirectory(prefix=".config-", dir=_scratch(setup.core().data_dir)) as folder:
         yield Engine({**setup.environment, "BYTEBREW_DATA_DIR": folder, "BYTEBREW_CONFIG": str(file)})
 
 

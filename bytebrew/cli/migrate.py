@@ -26,11 +26,11 @@ def migrate(setup: Setup, target: str) -> None:
     again goes on with a copy that was stopped. What is copied from stays as it is. Exit code 1 if the copy differs.
     """
     if "://" in target:
-        old, new = _engine(setup, ""), _engine(setup, target)
+        old, new = _with_url(setup, "").engine(), _with_url(setup, target).engine(may_create=True)
     else:
-        if not (url := setup.core().database_url):
+        if not setup.core().database_url:
             raise SettingsError("BYTEBREW_DATABASE_URL: it names the database that is copied into a folder")
-        old, new = _engine(setup, url), _engine_on(setup, Path(target))
+        old, new = setup.engine(), _engine_on(setup, Path(target))
     with ExitStack() as stack:
         for folder in {engine.data_dir.resolve(): engine.folder for engine in (old, new)}.values():
             stack.enter_context(folder.held())
@@ -45,8 +45,8 @@ def migrate(setup: Setup, target: str) -> None:
     click.echo(_next(where, str(masked_value(target)) if "://" in target else ""))
 
 
-def _engine(setup: Setup, url: str) -> Engine:
-    return Engine({**setup.environment, "BYTEBREW_DATABASE_URL": url})
+def _with_url(setup: Setup, url: str) -> Setup:
+    return setup._replace(environment={**setup.environment, "BYTEBREW_DATABASE_URL": url})
 
 
 def _engine_on(setup: Setup, folder: Path) -> Engine:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import click
@@ -47,15 +48,19 @@ class Setup(NamedTuple):
         self.plugins.declare("register_migrations", partial(migrations.add, owners, driver))
         return owners
 
+    def first_file(self) -> Path:
+        """What an engine makes in a new data folder: the database, or the key where the database has a URL."""
+        return self.core().data_dir / ("keys/secrets.key" if self.core().database_url else "bytebrew.db")
+
     def engine(self, *, may_create: bool = False, **variables: str) -> Engine:
-        """An engine on the data folder; BootError if it has no database and the command may not create one.
+        """An engine on the data folder; BootError if no engine has run on it and the command may not make it.
 
         `variables` replace those of the environment.
         """
-        file = self.core().data_dir / "bytebrew.db"
-        if not self.core().database_url and not file.exists():
+        if not (file := self.first_file()).exists():
             if not may_create:
-                raise BootError(f"there is no database at {file}; set BYTEBREW_DATA_DIR to the engine's data folder")
+                what = "key" if self.core().database_url else "database"
+                raise BootError(f"there is no {what} at {file}; set BYTEBREW_DATA_DIR to the engine's data folder")
             click.echo(f"bytebrew: {file} is new; BYTEBREW_DATA_DIR names another data folder", err=True)
         return Engine({**self.environment, **variables})
 

@@ -72,8 +72,8 @@ hookimpl = pluggy.HookimplMarker("bytebrew")
 class Opened(Protocol):
     """Opens the database for a command: an engine that is not started, and a connection within a transaction.
 
-    The transaction is committed unless the block fails; an engine may run meanwhile. BootError if there is no database,
-    unless the command `may_create` one.
+    The transaction is committed unless the block fails; an engine may run meanwhile. BootError if no engine has run on
+    the data folder, unless the command `may_create` it.
     """
 
     def __call__(self, *, may_create: bool = False) -> AbstractContextManager[tuple[Engine, Connection]]: ...

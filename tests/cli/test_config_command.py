@@ -12,6 +12,7 @@ import pytest
 from bytebrew.testing import ADMIN
 from tests.commands import BYTEBREW, environment, run
 from tests.processes import serving
+from tests.stored import ON_POSTGRESQL
 
 ROOT = Path(__file__).parents[2]
 SHOP = ROOT / "examples/configs/shop.yaml"
@@ -106,16 +107,16 @@ def test_the_same_against_a_running_engine(tmp_path: Path, settings: dict[str, s
     assert f"bytebrew: {engine.url} cannot be reached" in gone.stderr
 
 
-@pytest.mark.sqlite
 def test_what_a_command_makes_it_tells_and_an_export_makes_nothing(tmp_path: Path, settings: dict[str, str]) -> None:
     told = run("config", "export", settings=settings)
     assert (told.returncode, told.stdout) == (1, "")
-    database = tmp_path / "data/bytebrew.db"
-    words = f"there is no database at {database}; set BYTEBREW_DATA_DIR to the engine's data folder"
+    what, file = ("key", "keys/secrets.key") if ON_POSTGRESQL else ("database", "bytebrew.db")
+    path = tmp_path / "data" / file
+    words = f"there is no {what} at {path}; set BYTEBREW_DATA_DIR to the engine's data folder"
     assert told.stderr == f"bytebrew: {words}\n"
     assert not (tmp_path / "data").exists()
     (tmp_path / "config.yaml").write_text("agents: {a: {}}")
-    for words in (f"bytebrew: {database} is new; BYTEBREW_DATA_DIR names another data folder\n", ""):
+    for words in (f"bytebrew: {path} is new; BYTEBREW_DATA_DIR names another data folder\n", ""):
         told = run("config", "import", str(tmp_path / "config.yaml"), settings=settings)
         assert told.returncode == 0
         assert told.stderr.partition("warning")[0] == words

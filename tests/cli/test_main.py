@@ -252,9 +252,10 @@ def test_tokens_are_made_listed_and_revoked_at_once(running: bool, tmp_path: Pat
     settings = {"BYTEBREW_DATA_DIR": str(tmp_path)}
 
     def token(*arguments: str) -> str:
-        fresh = not ON_POSTGRESQL and not (tmp_path / "bytebrew.db").exists()
+        file = tmp_path / ("keys/secrets.key" if ON_POSTGRESQL else "bytebrew.db")
+        fresh = not file.exists()
         done = run("token", *arguments, settings=settings)
-        assert (done.returncode, "bytebrew.db is new; BYTEBREW_DATA_DIR" in done.stderr) == (0, fresh)
+        assert (done.returncode, f"{file} is new; BYTEBREW_DATA_DIR" in done.stderr) == (0, fresh)
         return done.stdout
 
     def work(status: Callable[[str], int | None]) -> None:

@@ -18,6 +18,7 @@ from bytebrew.testing import ADMIN, engine, events_of, served_engine
 from bytebrew.web import access
 from tests.commands import run
 from tests.local import SESSION, key_of, local_session
+from tests.stored import ON_POSTGRESQL
 from tests.tables import check_refusal, token_with
 
 ALL = "/api/v1/auth/local-sessions"
@@ -170,12 +171,12 @@ async def test_a_stream_ends_with_its_session(
     assert "it was ended" in last.data
 
 
-@pytest.mark.sqlite
 def test_the_command_line_makes_no_database(tmp_path: Path) -> None:
     settings = {"BYTEBREW_DATA_DIR": str(tmp_path)}
     missing = run("session", "create", settings=settings)
     assert missing.returncode == 1
-    assert "there is no database" in missing.stderr
+    assert f"there is no {'key' if ON_POSTGRESQL else 'database'} at" in missing.stderr
+    assert not list(tmp_path.iterdir())
 
 
 async def test_what_the_command_line_opens_is_good_until_it_ends_it(tmp_path: Path) -> None:
@@ -194,7 +195,7 @@ async def test_what_the_command_line_opens_is_good_until_it_ends_it(tmp_path: Pa
 
 
 def test_the_command_line_says_where_there_are_no_sessions(tmp_path: Path) -> None:
-    (tmp_path / "bytebrew.db").touch()
+    run("token", "create", "x", "--scope", "chat", settings={"BYTEBREW_DATA_DIR": str(tmp_path)})
     settings = {
         "BYTEBREW_DATA_DIR": str(tmp_path),
         "BYTEBREW_AUTH_MODE": "external",

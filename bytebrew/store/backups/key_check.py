@@ -61,7 +61,9 @@ def check_new_key(key: Path, conn: Connection) -> None:
     if lost := count(conn):
         key.unlink()
         if dialect(conn) != "sqlite":
-            raise BootError(f"{key} is missing: copy it from a node that has run on this database")
+            raise BootError(
+                f"keys/{key.name} is missing in the data folder: copy it from a node that has run on this database"
+            )
         raise _lost(key, lost)
 
 

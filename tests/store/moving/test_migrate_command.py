@@ -182,6 +182,8 @@ async def test_nothing_is_copied_while_a_node_runs(old: Place, tmp_path: Path) -
     url = empty_database()
     assert run("migrate", "--to", url, settings=old.settings).returncode == 0
     settings = {"BYTEBREW_DATA_DIR": str(tmp_path / "other"), "BYTEBREW_DATABASE_URL": url}
+    (tmp_path / "other" / "keys").mkdir(parents=True)
+    (tmp_path / "other" / "keys" / "secrets.key").write_text("0" * 64 + "\n")
     async with served(old.data, url):
         refused = await anyio.to_thread.run_sync(
             lambda: run("migrate", "--to", str(tmp_path / "back"), settings=settings)
@@ -210,6 +212,15 @@ def test_a_node_with_another_key_is_refused(old: Place, tmp_path: Path) -> None:
     refused = run("serve", settings=other)
     assert refused.returncode == 1
     assert "put the keys/secrets.key of a node in its place" in refused.stderr
+
+
+def test_without_the_data_folder_of_an_engine_it_makes_nothing(tmp_path: Path) -> None:
+    settings = {"BYTEBREW_DATA_DIR": str(tmp_path / "data"), "BYTEBREW_DATABASE_URL": empty_database()}
+    for target, lacks in ((settings["BYTEBREW_DATABASE_URL"], "database"), (str(tmp_path / "back"), "key")):
+        refused = run("migrate", "--to", target, settings=settings)
+        assert refused.returncode == 1
+        assert f"there is no {lacks} at {tmp_path / 'data'}" in refused.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_needs_a_database_to_copy_from(old: Place, tmp_path: Path) -> None:
