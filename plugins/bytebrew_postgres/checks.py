@@ -70,8 +70,7 @@ def _clock(difference: float) -> Finding:
 
 def _pooler(conn: PostgresConnection, *, pooler: bool) -> Finding:
     """A pooler of transactions may run each statement on another server process, and drops settings of a session."""
-    processes = {conn.execute("select pg_backend_pid()").fetchone()[0] for _ in range(8)}
-    if len(processes) > 1 and not pooler:
+    if not pooler and conn.is_pooled():
         return Finding("pooler", False, "it is behind a pooler of transactions; set BYTEBREW_DATABASE_POOLER=true")
     if pooler:
         return Finding("pooler", True, "BYTEBREW_DATABASE_POOLER is set: nodes look for news ten times a second")

@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from functools import lru_cache
 from itertools import chain
 from typing import Any, NamedTuple
@@ -24,14 +25,19 @@ FEW_ROWS = 8
 """Up to so many rows go in one insert; COPY takes a second round trip."""
 _PREPARED = 1000
 _PREPARE_AFTER = 2
+_LOOKS = 8
 _PLAIN_INSERT = re.compile(r"\s*insert into (\w+) \(([\w\s,]+)\) values \(([?,\s]+)\)\s*")
 _Native = psycopg.Connection[Any]
 
 
 class Options(NamedTuple):
-    """How a connection is opened; behind a `pooler` statements are not prepared, as each may run on another server."""
+    """How a connection is opened; behind a `pooler` statements are not prepared, as each may run on another server.
+
+    `session` is SQL with the settings of the session: poolers refuse those in libpq's parameter `options`.
+    """
 
     conninfo: str
+    session: str = ""
     pooler: bool = False
 
 
@@ -136,6 +142,19 @@ class PostgresConnection:
     def in_transaction(self) -> bool:
         """Whether a transaction is open, an aborted one included."""
         return self.native.pgconn.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR)
+
+    def is_pooled(self) -> bool:
+        """Whether a pooler runs transactions of this connection and of others on the same processes of the server."""
+        if (process := self._process()) == self.native.info.backend_pid:  # a pooler has another number here
+            return False
+        with closing(PostgresConnection(self._options)) as other:
+            other.script("begin; select 1")  # which takes the process that was free last
+            return {self._process() for _ in range(_LOOKS)} != {process}
+
+    def _process(self) -> int:
+        row = self.native.execute("select pg_backend_pid()", prepare=False).fetchone()
+        assert row is not None
+        return int(row[0])
 
     def close(self) -> None:
         """Closes the connection."""
@@ -253,7 +272,17 @@ def _open(options: Options) -> tuple[_Native, RawCursor[Any]]:
     )
     convert(native)
     native.prepared_max = _PREPARED
+    if options.session:
+        _set(native, options.session)
     return native, _cursor(native)
+
+
+def _set(native: _Native, session: str) -> None:
+    try:
+        _check(native, native.pgconn.exec_(session.encode()))
+    except BaseException:
+        native.close()
+        raise
 
 
 def _cursor(native: _Native) -> RawCursor[Any]:

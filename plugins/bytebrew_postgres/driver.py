@@ -199,7 +199,7 @@ class PostgresDriver(Driver):
             conn = self.open()
         except psycopg.Error as error:
             raise BootError(f"{self.place} cannot be opened: {advice(error) or ''}\n{error}") from error
-        with closing(conn), migrate.migrated(conn, self.place, owners, check, _ALONE) as ready:
+        with closing(conn), migrate.migrated(conn, self.place, owners, check, _ALONE, pooler=self._pooler) as ready:
             yield ready
 
     @asynccontextmanager
@@ -241,20 +241,17 @@ class PostgresDriver(Driver):
 
     def _answers(self) -> bool:
         try:
-            self.open(read_only=True).close()
+            with closing(self.open(read_only=True)) as conn:
+                conn.script("select 1")  # a pooler lets clients in while its server is away
         except psycopg.Error:
             return False
         return True
 
     def _options(self, *, read_only: bool = False) -> Options:
+        conninfo = make_conninfo(**self._parameters)
         if self._pooler:
-            return Options(make_conninfo(**self._parameters), pooler=True)
-        limits = "-c default_transaction_read_only=on" if read_only else f"-c {_IDLE_LIMIT}"
-        options = f"{self._parameters.get('options', '')} {limits} -c jit=off".strip()
-        parameters = {**self._parameters, "options": options}
-        if read_only and parameters.get("target_session_attrs") == "read-write":
-            parameters["target_session_attrs"] = "primary"  # libpq would not take a session that refuses to write
-        return Options(make_conninfo(**parameters))
+            return Options(conninfo, pooler=True)
+        return Options(conninfo, f"set {'default_transaction_read_only=on' if read_only else _IDLE_LIMIT}; set jit=off")
 
     def _idle_limit(self) -> str:
         return f"set local {_IDLE_LIMIT}; " if self._pooler else ""

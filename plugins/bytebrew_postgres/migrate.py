@@ -72,16 +72,25 @@ def _joined(parts: str | Sequence[str | Listing], translated: Callable[[str], st
 
 @contextmanager
 def migrated(
-    conn: PostgresConnection, place: str, owners: Migrations, check: Callable[[Connection], None], lock: str
+    conn: PostgresConnection,
+    place: str,
+    owners: Migrations,
+    check: Callable[[Connection], None],
+    lock: str,
+    *,
+    pooler: bool,
 ) -> Iterator[PostgresConnection]:
     """The connection, once the tables of all owners are up to date.
 
-    `lock` is SQL that waits until no other node migrates or writes. All missing migrations are applied in one
+    `lock` is SQL that waits until no other node migrates or writes. A pooler of transactions that is not announced by
+    `pooler` is refused, as the settings of a session would reach others'. All missing migrations are applied in one
     transaction. A newer database, or one whose migrations were edited, is refused as it is. `check` is called after the
     migrations, and may raise BootError. An error of the database is a BootError before the block, and a StorageError in
     it.
     """
     try:
+        if not pooler and conn.is_pooled():
+            raise BootError(f"{place} is behind a pooler of transactions; set BYTEBREW_DATABASE_POOLER=true")
         _check_numbers(owners)
         if _due(conn, owners):
             conn.script(f"begin; {lock}")

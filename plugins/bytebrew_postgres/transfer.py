@@ -46,7 +46,7 @@ class PostgresTransfer(Transfer):
         """One snapshot; nodes that start meanwhile wait with their first write."""
         with self._opened() as waiting, self._opened(read_only=True) as conn:
             self._check_nodes(conn)
-            if not waiting.execute(f"select pg_try_advisory_lock({self._lock})").fetchone()[0]:
+            if not _locked(waiting, self._lock):
                 raise BootError(f"{self._driver.place} is being written to; stop all engines and commands first")
             self._driver.begin_read(conn)
             yield conn
@@ -54,8 +54,8 @@ class PostgresTransfer(Transfer):
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """A connection to the new database, which no other copy has."""
-        with self._opened() as conn:
-            if not conn.execute(f"select pg_try_advisory_lock({COPY_LOCK})").fetchone()[0]:
+        with self._opened() as holding, self._opened() as conn:
+            if not _locked(holding, COPY_LOCK):
                 raise BootError(f"another bytebrew migrate copies into {self._driver.place}; wait for its end")
             there = [row["relname"] for row in conn.execute(_OTHERS)]
             if not there:
@@ -135,6 +135,15 @@ class PostgresTransfer(Transfer):
                 yield conn
             except psycopg.Error as error:
                 raise StorageError(advice(error) or str(error)) from error
+
+
+def _locked(conn: PostgresConnection, key: int) -> bool:
+    """Takes an advisory lock until the connection ends, unless another has it.
+
+    It is that of a transaction: behind a pooler of transactions a session is not the connection's own.
+    """
+    conn.script("begin; set local idle_in_transaction_session_timeout = 0")
+    return bool(conn.execute(f"select pg_try_advisory_xact_lock({key})").fetchone()[0])
 
 
 def _own(conn: Connection) -> PostgresConnection:
