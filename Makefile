@@ -40,6 +40,7 @@ $(VENV)/.postgres: $(VENV)/.dev
 	@touch $@
 
 test-postgres: $(VENV)/.postgres ## Run the tests and the kills on a PostgreSQL server, which they start; TESTS=tests/store runs a part
+	tests/peers/setup.sh pooler
 	BYTEBREW_TEST_STORE=postgresql $(MEMORY:%=TMPDIR=%) PYTHONHASHSEED=0 $(BIN)/pytest -m "not peers and not shipped and not sqlite and (not slow or kills or postgresql)" -n $(WORKERS) --dist worksteal --hypothesis-profile=ci $(TESTS)
 
 test-peers: $(VENV)/.dev ## Run the tests against foreign servers, which this sets up under .cache/

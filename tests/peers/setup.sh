@@ -180,6 +180,16 @@ else
   echo "no apt-get here: the peers that are packages of Debian are left out" >&2
 fi
 
+# PgBouncer, for the tests on PostgreSQL, which set up nothing else: `setup.sh pooler`.
+if [ "$kind" != pooler ]; then
+  :
+elif command -v apt-get >/dev/null; then
+  [ -n "$(apt-cache search --names-only '^pgbouncer$')" ] || [ "$(id -u)" != 0 ] || apt-get update --quiet=2
+  debian_peer pgbouncer pgbouncer libc-ares2 libevent-2.1-7
+else
+  echo "no apt-get here: the tests with PgBouncer are left out" >&2
+fi
+
 # What drives a browser, in the environment of the tests themselves.
 [ "$kind" != python ] || .venv/bin/python -c 'import playwright' 2>/dev/null ||
   .venv/bin/pip install --quiet --disable-pip-version-check --editable '.[browser]'
