@@ -36,6 +36,7 @@ from tests.store.moving.places import new_place
 pytestmark = pytest.mark.postgresql
 ROOT = Path(__file__).parents[2]
 UNPACKED = ROOT / ".cache/peers/pgbouncer"
+PROGRAM = UNPACKED / "usr/sbin/pgbouncer"
 LIBRARIES = ":".join(map(str, UNPACKED.glob("usr/lib/*-linux-gnu")))
 PAGE = (ROOT / "docs/how-to/postgresql.md").read_text()
 SETTINGS: Mapping[str, Mapping[str, str]] = {"transaction": {"BYTEBREW_DATABASE_POOLER": "true"}, "session": {}}
@@ -82,7 +83,7 @@ class PgBouncer:
 
     def start(self) -> None:
         """Returns once it listens."""
-        command: list[str | Path] = [UNPACKED / "usr/sbin/pgbouncer", *self._user, self._config]
+        command: list[str | Path] = [PROGRAM, *self._user, self._config]
         environment = {"PATH": os.environ["PATH"], "LD_LIBRARY_PATH": LIBRARIES}
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -102,7 +103,7 @@ class PgBouncer:
 
 @pytest.fixture(scope="module")
 def own() -> Iterator[Server]:
-    if not UNPACKED.exists():
+    if not PROGRAM.exists():
         pytest.skip("not set up: run tests/peers/setup.sh pooler")
     with server() as made:
         yield made

@@ -185,7 +185,8 @@ if [ "$kind" != pooler ]; then
   :
 elif command -v apt-get >/dev/null; then
   [ -n "$(apt-cache search --names-only '^pgbouncer$')" ] || [ "$(id -u)" != 0 ] || apt-get update --quiet=2
-  debian_peer pgbouncer pgbouncer libc-ares2 libevent-2.1-7
+  # Its libraries have other names in other releases.
+  debian_peer pgbouncer pgbouncer $(apt-cache depends pgbouncer | grep --only-matching 'lib\(c-ares\|event\)[^ ]*')
 else
   echo "no apt-get here: the tests with PgBouncer are left out" >&2
 fi
