@@ -9,9 +9,9 @@ from bytebrew.contract.connection import Connection, placeholders
 from bytebrew.store.turns import Status
 
 _OPEN = "status in ('queued', 'running')"
-_PLACE = """left join session_requests q on q.turn_id = t.id and q.kind in ('interrupt', 'steer')
-  where t.session_id = ? and t.status = 'queued'
-  order by case q.kind when 'interrupt' then 0 when 'steer' then 1 else 2 end, t.seq"""
+_QUEUED = """from turns t left join session_requests q on q.turn_id = t.id and q.kind in ('interrupt', 'steer')
+  where t.status = 'queued'"""
+_ORDER = "order by case q.kind when 'interrupt' then 0 when 'steer' then 1 else 2 end, t.seq"
 
 
 class Runs(NamedTuple):
@@ -82,7 +82,8 @@ def running(conn: Connection, session_id: str) -> str | None:
 
 def queue(conn: Connection, session_id: str) -> list[str]:
     """The turns that wait in a session, in their order."""
-    return [row["id"] for row in conn.execute(f"select t.id from turns t {_PLACE}", (session_id,))]
+    sql = f"select t.id {_QUEUED} and t.session_id = ? {_ORDER}"
+    return [row["id"] for row in conn.execute(sql, (session_id,))]
 
 
 def waiting(conn: Connection, but: str) -> list[Waiting]:
@@ -105,18 +106,25 @@ def states(conn: Connection, turn_ids: Sequence[str]) -> dict[str, TurnState]:
         where t.id in ({placeholders(turn_ids)}) and t.session_id not in (select session_id from removals)""",
         (*turn_ids,),
     ).fetchall()
-    waits = {row["session_id"]: queue(conn, row["session_id"]) for row in rows if row["status"] == "queued"}
-    asks = {one: _needs_input(conn, one) for one in waits}
+    waiting = {row["session_id"] for row in rows if row["status"] == "queued"}
+    positions, asking = (_positions(conn, waiting), _asking(conn, waiting)) if waiting else ({}, set())
     return {
-        row["id"]: TurnState(
-            **dict(row),
-            position=waits[row["session_id"]].index(row["id"]) + 1 if row["status"] == "queued" else 0,
-            needs_input=asks.get(row["session_id"], False),
-        )
+        row["id"]: TurnState(**dict(row), position=positions.get(row["id"], 0), needs_input=row["session_id"] in asking)
         for row in rows
     }
 
 
-def _needs_input(conn: Connection, session_id: str) -> bool:
-    sql = "select 1 from confirmations where session_id = ? and status = 'pending' limit 1"
-    return conn.execute(sql, (session_id,)).fetchone() is not None
+def _positions(conn: Connection, session_ids: Collection[str]) -> dict[str, int]:
+    """The places of the turns that wait in sessions, by turn."""
+    rows = conn.execute(
+        f"""select t.id, row_number() over (partition by t.session_id {_ORDER}) as position {_QUEUED}
+        and t.session_id in ({placeholders(session_ids)})""",
+        (*session_ids,),
+    )
+    return {row["id"]: row["position"] for row in rows}
+
+
+def _asking(conn: Connection, session_ids: Collection[str]) -> set[str]:
+    """The sessions that wait for a person."""
+    sql = f"select session_id from confirmations where session_id in ({placeholders(session_ids)})"
+    return {row["session_id"] for row in conn.execute(f"{sql} and status = 'pending'", (*session_ids,))}

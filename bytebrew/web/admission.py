@@ -2,12 +2,14 @@
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
 
 from starlette.types import Receive
 
 from bytebrew.base.errors import InvalidRequest, Overloaded, PayloadTooLarge, RequestTimeout
 from bytebrew.base.machine.memory import memory
+from bytebrew.conversation.remote.remote_turns import RemoteTurn, RemoteTurns
 from bytebrew.conversation.turn import Turn
 
 TICK = 0.01
@@ -93,17 +95,20 @@ class Place:
 class Admission:
     """Rejects requests for turns above the limits.
 
-    `most` limits all turns, running and waiting; `refused` counts rejections. `delay` returns the seconds that reads of
-    the database have waited. `crowd` is the message while there are too many connections, else empty.
+    `most` limits all turns, running and waiting, with those of other nodes that are followed here, as `remote` has
+    them; `refused` counts rejections. `delay` returns the seconds that reads of the database have waited. `crowd` is
+    the message while there are too many connections, else empty.
     """
 
-    def __init__(self, most: int, upstreams: int, turns: Mapping[str, Turn], delay: Callable[[], float]) -> None:
+    def __init__(
+        self, most: int, upstreams: int, turns: Mapping[str, Turn], remote: RemoteTurns, delay: Callable[[], float]
+    ) -> None:
         self.most = min(most, upstreams)
         self._cure = "the limit of descriptors (ulimit -n)" if self.most == upstreams else "BYTEBREW_MAX_TURNS"
         self.crowd = ""
         self.limit = Limit()
         self.entering = self.refused = 0
-        self._turns = turns
+        self._turns, self._remote = turns, remote
         self._delay = delay
         self._rest = self._seen = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -127,11 +132,11 @@ class Admission:
 
     def pressed(self) -> bool:
         """Whether requests may have to be rejected, so that their first bytes must be examined."""
-        return self.limit.turns < math.inf or 2 * (len(self._turns) + self.entering) >= self.most
+        return self.limit.turns < math.inf or 2 * self._count() >= self.most
 
     def lacks(self) -> str:
         """Why no turn is accepted now; empty if turns are."""
-        turns = len(self._turns) + self.entering
+        turns = self._count()
         if turns >= self.most:
             return f"The engine has {turns} turns, its most; try again in a moment, or raise {self._cure}"
         if turns - self._rest >= self.limit.turns:
@@ -143,16 +148,20 @@ class Admission:
         if self._timer is not None:
             self._timer.cancel()
 
+    def _count(self) -> int:
+        return len(self._turns) + len(self._remote.turns) + self._remote.arriving + self.entering
+
     def _waiting_turns(self) -> int:
         """The number of turns that wait for another of their session or for a person, and use no CPU time."""
-        return sum(turn.status == "queued" or turn.holds > 0 for turn in self._turns.values())
+        turns: Iterable[Turn | RemoteTurn] = chain(self._turns.values(), self._remote.turns.values())
+        return sum(turn.status == "queued" or turn.holds > 0 for turn in turns)
 
     def _wait(self, loop: asyncio.AbstractEventLoop) -> None:
         self._due = loop.time() + TICK
         self._timer = loop.call_at(self._due, self._look, loop)
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        now, turns = loop.time(), len(self._turns) + self.entering
+        now, turns = loop.time(), self._count()
         late = max(now - self._due, self._delay())  # the database's threads may lag without the event loop
         if self.limit.look(now, late, turns - self._rest, refused=self.refused > self._seen):
             self._seen, self._rest = self.refused, self._waiting_turns()

@@ -18,7 +18,8 @@ class HttpState:
     def __init__(self, engine: Engine) -> None:
         core = engine.settings.core
         most = core.max_turns or default_turns(core.workers)
-        self.admission = Admission(most, descriptors.share().upstreams, engine.runner.turns, engine.db.delay)
+        runner = engine.runner
+        self.admission = Admission(most, descriptors.share().upstreams, runner.turns, runner.remote, engine.db.delay)
         self.bodies = default_body_memory(core.max_upload_bytes, MOST_BODIES, core.workers)
         self.public_bodies = default_body_memory(core.max_body_bytes, MOST_PUBLIC_BODIES, core.workers)
         self.refusals = Refusals()

@@ -141,7 +141,7 @@ async def test_nothing_is_left_of_turns_that_were_followed() -> None:
 async def _is_empty(node: Node) -> bool:
     await node.engine.db.write(lambda conn: None)  # the writer keeps its last works
     gc.collect()
-    return not node.engine.journal._logs and not node.engine.runner.remote._turns
+    return not node.engine.journal._logs and not node.engine.runner.remote.turns
 
 
 async def _idle(node: Node) -> bool:

@@ -47,6 +47,49 @@ async def test_messages_that_wait_on_another_node_have_the_same_limits() -> None
             assert chat.text == "more"
 
 
+async def test_turns_of_another_node_that_are_followed_count_as_turns_of_this_one() -> None:
+    gate = asyncio.Event()
+    async with two([say("one"), gate], [say("more")], settings={"BYTEBREW_MAX_TURNS": "3"}) as (a, b, _):
+        first = Stream(a.http, "1")
+        await first.until("message_delta")
+        waiting = [Stream(b.http, "2", session_id=first.session) for _ in range(2)]
+        answer = asyncio.create_task(
+            b.http.post(URL, json={"message": "3", "session_id": first.session, "stream": False})
+        )
+        for chat in waiting:
+            await chat.until("queued")
+        while len(b.engine.runner.remote.turns) < 3:
+            await asyncio.sleep(0.01)
+        refused = await b.http.post(URL, json={"message": "4"})
+        assert (refused.status_code, refused.json()["error"]) == (503, "overloaded")
+        assert refused.headers["retry-after"] == "1"
+        assert "BYTEBREW_MAX_TURNS" in refused.json()["message"]
+        assert (await b.http.get("/api/v1/health")).json()["status"] == "overloaded"
+        await waiting[0].leave()
+        while len(b.engine.runner.remote.turns) > 2:
+            await asyncio.sleep(0.01)
+        gate.set()
+        assert (await b.http.post(URL, json={"message": "5", "stream": False})).status_code == 200
+        assert (await answer).json()["message"] == "more"
+        await waiting[1].task
+        assert waiting[1].text == "more"
+        assert not b.engine.runner.remote.turns
+
+
+async def test_more_messages_than_turns_at_once_for_another_node_are_refused() -> None:
+    gate = asyncio.Event()
+    async with two([say("one"), gate], [say("more")], settings={"BYTEBREW_MAX_TURNS": "3"}) as (a, b, _):
+        first = Stream(a.http, "1")
+        await first.until("message_delta")
+        at_once = [Stream(b.http, "2", session_id=first.session) for _ in range(12)]
+        for chat in at_once:
+            await chat.opened()
+        assert sorted(chat.status for chat in at_once) == [200] * 3 + [503] * 9
+        gate.set()
+        for chat in at_once:
+            await chat.task
+
+
 async def test_a_task_that_another_node_works_on_is_cancelled() -> None:
     async with two([say("one"), asyncio.Event()]) as (a, b, vendor):
         made = await a.http.post("/api/v1/tasks", json={"title": "Work", "agent": "test"})

@@ -97,7 +97,10 @@ class RemoteTurns:
 
     def __init__(self, db: Database, journal: Journal, node: Node, signals: SignalCentre) -> None:
         self._db, self._journal, self._node, self._signals = db, journal, node, signals
-        self._turns: WeakValueDictionary[str, RemoteTurn] = WeakValueDictionary()
+        self.turns: WeakValueDictionary[str, RemoteTurn] = WeakValueDictionary()
+        """The open turns of other nodes that are followed here, by id."""
+        self.arriving = 0
+        """The number of those that are about to be."""
         signals.on("events", self.refresh, own=True)  # this node may take over a turn
 
     async def turn(self, turn_id: str) -> RemoteTurn | None:
@@ -111,38 +114,46 @@ class RemoteTurns:
         """A turn that this node has just queued for the one that runs its session."""
         self._signals.send("requests", session_id)
         self._signals.send("events", session_id)
-        state = (await self._db.read(turn_states.states, [turn_id])).get(turn_id)
-        if state is None:
-            raise Removed
-        return await self._follow(state)
+        self.arriving += 1
+        try:
+            state = (await self._db.read(turn_states.states, [turn_id])).get(turn_id)
+            if state is None:
+                raise Removed
+            return await self._follow(state)
+        finally:
+            self.arriving -= 1
 
     async def _follow(self, state: TurnState) -> RemoteTurn:
         log = await self._journal.log(state.session_id)
         await self._journal.refresh({state.session_id})
-        if (turn := self._turns.get(state.id)) is None or turn.log is not log:
-            turn = self._turns[state.id] = RemoteTurn(self._db, state, log)
+        if (turn := self.turns.get(state.id)) is None or turn.log is not log:
+            turn = self.turns[state.id] = RemoteTurn(self._db, state, log)
         await self.refresh({state.session_id})  # it may have changed since it was read
         return turn
 
     async def refresh(self, session_ids: Ids) -> None:
         """Takes the states of the turns in sessions, in all without ids."""
-        every = [*self._turns.values()]
-        turns = [one for one in every if not one.recorded and (session_ids is None or one.session_id in session_ids)]
+        every = [*self.turns.values()]
+        turns = [one for one in every if session_ids is None or one.session_id in session_ids]
         if not turns:
             return
         found = await self._db.read(turn_states.states, [one.id for one in turns])
         for turn in turns:
+            if turn.recorded:  # by what was read later
+                continue
             if state := found.get(turn.id):
                 turn.take(state)
             else:
                 there = await self._db.read(sessions.owner, turn.session_id) is not None
                 turn.end(Removed() if there else NotFound("The session was deleted"))
+            if turn.recorded and self.turns.get(turn.id) is turn:
+                del self.turns[turn.id]
 
     def close(self, error: EngineError) -> None:
         """Ends what follows turns of other nodes: this node stops."""
-        for turn in [*self._turns.values()]:
-            if not turn.recorded:
-                turn.end(error)
+        for turn in [*self.turns.values()]:
+            turn.end(error)
+        self.turns.clear()
 
     async def running(self, session_id: str) -> str | None:
         """The id of the turn that runs in a session of another node."""
