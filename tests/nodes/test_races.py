@@ -6,7 +6,8 @@ import anyio
 import pytest
 
 from bytebrew.base.formats import new_uuid
-from tests.nodes.chats import URL, Stream, data, say, two
+from tests.nodes.chats import URL, Stream, data, eventually, say, two
+from tests.nodes.engines import Node
 
 pytestmark = pytest.mark.postgresql
 
@@ -88,6 +89,41 @@ async def test_more_messages_than_turns_at_once_for_another_node_are_refused() -
         gate.set()
         for chat in at_once:
             await chat.task
+
+
+async def test_a_key_of_ones_own_is_refused_where_another_node_runs_the_session() -> None:
+    key = "tenant-key-0123456789abcdef"
+    own = {"X-Model-Provider": "scripted", "X-Model-API-Key": key, "X-Model-Name": "theirs"}
+    gate = asyncio.Event()
+    async with two([say("one"), gate], [say("mine")]) as (a, b, vendor):
+        assert (await a.http.put("/api/v1/settings/byok.scripted", json={"value": True})).status_code == 200
+        await eventually(lambda: _allows(b))
+        first = Stream(a.http, "1")
+        await first.until("message_delta")
+        body = {"message": "2", "session_id": first.session, "stream": False}
+        refused = await b.http.post(URL, json=body, headers=own)
+        assert (refused.status_code, refused.json()["error"]) == (409, "session_busy")
+        node = a.engine.node.id
+        assert refused.json()["message"] == (
+            f"Node {node} runs a turn of the session, and a key of one's own is never passed on to another node:"
+            f" send the message again once that turn has ended, or to node {node}"
+        )
+        there = asyncio.create_task(a.http.post(URL, json=body, headers=own))
+        await eventually(lambda: _waits(a, first.session))
+        gate.set()
+        assert (await there).json()["message"] == "mine"
+        await first.task
+        assert (await b.http.post(URL, json=body, headers=own)).json()["message"] == "mine"
+    assert [one.api_key for one in vendor.requests] == ["", key, key]
+
+
+async def _allows(node: Node) -> bool:
+    return bool((await node.http.get("/api/v1/settings/byok.scripted")).json()["value"])
+
+
+async def _waits(node: Node, session: str) -> bool:
+    lane = node.engine.runner.lanes.get(session)
+    return lane is not None and len(lane.waiting) > 0
 
 
 async def test_a_task_that_another_node_works_on_is_cancelled() -> None:

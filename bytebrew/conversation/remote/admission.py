@@ -9,6 +9,7 @@ from bytebrew.conversation import waiting_turns
 from bytebrew.conversation.remote.remote_turns import Removed
 from bytebrew.conversation.turn import OnBusy
 from bytebrew.nodes import session_requests, turn_states
+from bytebrew.nodes.turn_states import Runs
 from bytebrew.store import sessions, turns
 from bytebrew.store.queries.events import last_number
 
@@ -36,19 +37,20 @@ def admit(
             raise StaleLog
     else:
         turns.admit(conn, replace(new, steers=None), None, other.node)
-        _check(conn, new, on_busy, core)
+        _check(conn, new, other, on_busy, core)
     if on_busy in ("interrupt", "steer") and (other or first_event is None):
         session_requests.add(conn, new.session_id, new.id, "steer" if on_busy == "steer" else "interrupt")
     return other is not None
 
 
-def _check(conn: Connection, new: turns.NewTurn, on_busy: OnBusy, core: Core | None) -> None:
+def _check(conn: Connection, new: turns.NewTurn, other: Runs, on_busy: OnBusy, core: Core | None) -> None:
     """Raises what refuses a message that would wait on another node."""
     if on_busy == "reject":
         raise waiting_turns.busy()
     if new.own_key:
-        message = "Another node answers a message of the session, and a key of one's own does not wait: try again later"
-        raise Conflict(message, code="session_busy")
+        who, there = (f"Node {other.node}", f", or to node {other.node}") if other.node else ("Another node", "")
+        message = f"{who} runs a turn of the session, and a key of one's own is never passed on to another node"
+        raise Conflict(f"{message}: send the message again once that turn has ended{there}", code="session_busy")
     if core is not None:
         others = turn_states.waiting(conn, new.id)
         in_session = sum(one.session_id == new.session_id for one in others)
