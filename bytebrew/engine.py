@@ -45,8 +45,7 @@ from bytebrew.contract.tool import Call, Question, QuestionAnswer, Tool, Toolset
 from bytebrew.conversation.agent_loop import AgentLoop
 from bytebrew.conversation.forgetting import Forgettings
 from bytebrew.conversation.model_calls import Models, of_catalog
-from bytebrew.conversation.recovery import recover
-from bytebrew.conversation.remote.requests import carry_out
+from bytebrew.conversation.remote.handover import Handover
 from bytebrew.conversation.replay.replays import Replays
 from bytebrew.conversation.runner import Runner
 from bytebrew.conversation.sub_agents import spawn
@@ -60,7 +59,7 @@ from bytebrew.conversation.tools.tool_calls import ToolCalls, ToolSources
 from bytebrew.nodes.duties import Duties, Loop
 from bytebrew.nodes.locks import Locks
 from bytebrew.nodes.node import Node
-from bytebrew.nodes.signals import Ids, SignalCentre
+from bytebrew.nodes.signals import SignalCentre
 from bytebrew.observers import Observers
 from bytebrew.plugins import CORE, Plugins, Registry
 from bytebrew.store import retention
@@ -110,7 +109,6 @@ class Engine:
         self.duties = Duties(self.node, self.signals)
         self.journal = Journal(self.db, partial(self.signals.send, "events") if self.signals.used else None)
         self.signals.on("events", self.journal.refresh)
-        self.signals.on("requests", self._carry_out, own=True)
         share = descriptors.share()
         self.http = http or Http(core, upstreams=share.upstreams, idle=share.idle)
 
@@ -143,6 +141,8 @@ class Engine:
         self.turns: Mapping[str, Turn] = self.runner.turns
         self._call_requests = CallRequests(db, journal, self.models, self.confirmations, questions, self.runner.turns)
         self.tasks: Tasks = Tasks(db, self.runner, self.tools, core, self.record, self.publish, *shared)
+        self.handover = Handover(db, journal, self.runner, self.tasks, self.publish, self.node)
+        self.signals.on("requests", self.handover.carry_out, own=True)
         self.replays = Replays(self.db, self.journal, self.models, calls)
         self.forgettings = Forgettings(self.db, self.journal, self.runner, self.tasks, self.replays, self.personal_data)
         loops: tuple[Loop, ...] = (self.retention, self.forgettings, self.replays)
@@ -151,7 +151,6 @@ class Engine:
 
         self._declare_config()
         self.started, self.started_at = time.monotonic(), now()
-        self._adopting, self._runs = anyio.Lock(), False
         self._stack = AsyncExitStack()
 
     def _declare_auth(self) -> None:
@@ -283,7 +282,7 @@ class Engine:
             stack.enter_context(self.folder.held())
             served = self.driver.served(self.db, self.migrations, self._check)
             self.journal.begin(epoch := await stack.enter_async_context(served))
-            await stack.enter_async_context(self.node.lives(epoch, self._adopt))
+            await stack.enter_async_context(self.node.lives(epoch, self.handover.adopt))
             await self.db.write(versions.keep_all, self, self.sections, versions.ENGINE)
             if self.settings.core.config is not None:
                 await boot(self, self.settings.core.config)
@@ -296,8 +295,7 @@ class Engine:
             group = await stack.enter_async_context(anyio.create_task_group())
             self.runner.run(group)
             self.tasks.run(group)
-            self._runs = True
-            await self._adopt()
+            await self.handover.begin()
             self.signals.run(group)
             stack.callback(self.signals.stop)
             self.duties.run(group)
@@ -305,23 +303,6 @@ class Engine:
                 await stack.enter_async_context(self._changes.followed())
             self._stack = stack.pop_all()
         return self
-
-    async def _adopt(self, *, messages: bool = False) -> None:
-        """Goes on with what this engine or a lost node has left open, or with `messages` that others have stored."""
-        async with self._adopting:
-            if not self._runs:
-                return
-            if not self.draining:
-                node = self.node.id
-                left = await recover(self.db, self.journal, self.runner, self.publish, node, queued=messages)
-                await self.runner.adopt(left)
-            if not (self.draining or messages):
-                await self.tasks.adopt()
-
-    async def _carry_out(self, _: Ids) -> None:
-        """Does what other nodes ask of this one."""
-        if self.node.id is not None and await carry_out(self.db, self.runner, self.node.id):
-            await self._adopt(messages=True)
 
     async def __aexit__(self, *exc: object) -> None:
         await self.drain(0)
@@ -333,12 +314,15 @@ class Engine:
         return self.runner.draining
 
     async def drain(self, seconds: float) -> None:
-        """Rejects new work and waits for running work; after the time limit the rest is left to the next start."""
+        """Rejects new work and waits for running work; after the time limit the rest is left to the next start.
+
+        Other nodes go on at once with sessions of which nothing runs here any more.
+        """
         self.runner.draining = True
         self.duties.cancel(*self._loops)
         self.tasks.wake()
         self.journal.close_open_ends()
-        stopping = asyncio.create_task(self.runner.drain(seconds))
+        stopping = asyncio.create_task(self.handover.drain(seconds))
         await asyncio.wait([stopping], timeout=seconds + 1)
         if (fault := self.db.outage.fault) is not None:  # nobody waits for its end any more
             self.db.end(fault)

@@ -1,10 +1,14 @@
 """SQL for nodes: the engines that share a database, each under an id that is never used again."""
 
+from collections.abc import Collection
+
+import msgspec
 from msgspec import Struct
 
 from bytebrew.base.errors import BootError
 from bytebrew.base.formats import now
 from bytebrew.contract.connection import Connection
+from bytebrew.store.sqlite.dialect import elements
 
 _CLOCK = "extract(epoch from clock_timestamp())"
 """The database's own clock: the nodes' clocks may differ."""
@@ -48,6 +52,26 @@ def leave(conn: Connection, node: int) -> None:
     """Ends a node that stops; another takes what it leaves open."""
     _hand_over(conn, node, None)
     _delete(conn, node)
+
+
+def give(conn: Connection, node: int, busy: Collection[str]) -> None:
+    """Leaves to others the open turns of a node, with their tasks, but for those below the `busy` sessions.
+
+    A turn goes together with the others of its session and with those that it has spawned.
+    """
+    kept = elements("cast(?2 as text)")
+    conn.execute(
+        f"""update turns set node = null where {_OPEN} and node = ?1
+        and session_id not in (select value from {kept})
+        and coalesce((select r.session_id from turns r where r.id = turns.root_turn_id), '')
+          not in (select value from {kept})""",
+        (node, msgspec.json.encode([*busy]).decode()),
+    )
+    conn.execute(
+        f"""update tasks set node = null where {_CLAIMED} and node = ?
+        and turn_id in (select id from turns where {_OPEN} and node is null)""",
+        (node,),
+    )
 
 
 def take_over(conn: Connection, lost: int, node: int, seen: float | None = None) -> bool:

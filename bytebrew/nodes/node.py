@@ -44,6 +44,8 @@ class Node:
         """The nodes at the last sign of life."""
         self.led = asyncio.Event()
         """Set as soon as it leads."""
+        self.leaving = False
+        """Whether it drains, and leaves to others what no node has."""
         self._seen: dict[int, tuple[float, float]] = {}
         self._epoch = 1
         self._away = False
@@ -140,7 +142,7 @@ class Node:
             if epoch != self._epoch:
                 self._db.end(Fenced("The history has a new epoch, as after a failover; this node starts anew"))
                 return
-            if (lost := self._lost()) or await connection.run(members.has_orphans):
+            if not self.leaving and ((lost := self._lost()) or await connection.run(members.has_orphans)):
                 self._take(lost)
             await asyncio.sleep(max(0.0, begun + BEAT_SECONDS - time.monotonic()))
 

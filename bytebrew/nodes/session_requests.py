@@ -57,6 +57,16 @@ def work(conn: Connection, node: int) -> Work:
     return Work(found, [SessionRequest(*row) for row in rows])
 
 
+def interrupting(conn: Connection, node: int) -> dict[str, str]:
+    """The sessions of a node with a message that waits to interrupt its turn, each with the turn of the message."""
+    rows = conn.execute(
+        """select q.session_id, q.turn_id from session_requests q join turns t on t.id = q.turn_id
+        where q.kind = 'interrupt' and t.status = 'queued' and t.node = ? order by q.n""",
+        (node,),
+    )
+    return {row["session_id"]: row["turn_id"] for row in rows}
+
+
 def done(conn: Connection, numbers: Sequence[int]) -> None:
     """Deletes requests."""
     conn.execute(f"delete from session_requests where n in ({placeholders(numbers)})", (*numbers,))

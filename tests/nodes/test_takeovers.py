@@ -30,7 +30,7 @@ async def test_a_message_waits_for_a_turn_that_is_being_taken_over() -> None:
     async with two([say("one"), asyncio.Event()], [say("new"), asyncio.Event()], [say("two")]) as (a, b, _):
         first = Stream(a.http, "1")
         await first.until("message_delta")
-        async with b.engine._adopting:  # as while it adopts many turns
+        async with b.engine.handover.taking:  # as while it adopts many turns
             await _take_over(b, a)
             second = Stream(b.http, "2", session_id=first.session)
             await second.opened()
@@ -44,8 +44,8 @@ async def test_messages_do_not_overtake_the_turn_that_is_taken_over_with_them() 
         second = Stream(b.http, "2", session_id=first.session)
         await second.until("queued")
         await _take_over(b, a)
-        await b.engine._carry_out(None)  # the poll comes before the takeover's own look
-        await b.engine._adopt()
+        await b.engine.handover.carry_out(None)  # the poll comes before the takeover's own look
+        await b.engine.handover.adopt()
         lane = b.engine.runner.lanes[first.session]
         assert lane.current.id == first.headers["x-turn-id"]
 
@@ -92,7 +92,7 @@ async def test_a_taken_turn_goes_on_behind_events_that_the_node_has_not_seen() -
         await eventually(lambda: _stored(a, first.session))
         assert log.last == 1
         await _take_over(b, a)
-        await b.engine._adopt()
+        await b.engine.handover.adopt()
         await eventually(lambda: _ended(b, first.session))
         assert await _statuses(b, first.session) == ["completed"]
 
@@ -116,7 +116,7 @@ async def test_a_turn_that_ends_while_a_node_looks_for_open_ones_is_not_resumed(
             return found
 
         monkeypatch.setattr(b.engine.db, "read", late)
-        await b.engine._adopt()
+        await b.engine.handover.adopt()
         assert not b.engine.turns
     assert len(vendor.requests) == 1
 
