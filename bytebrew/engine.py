@@ -46,6 +46,7 @@ from bytebrew.conversation.agent_loop import AgentLoop
 from bytebrew.conversation.forgetting import Forgettings
 from bytebrew.conversation.model_calls import Models, of_catalog
 from bytebrew.conversation.remote.handover import Handover
+from bytebrew.conversation.remote.headers import SealedHeaders
 from bytebrew.conversation.replay.replays import Replays
 from bytebrew.conversation.runner import Runner
 from bytebrew.conversation.sub_agents import spawn
@@ -135,8 +136,9 @@ class Engine:
         calls = ToolCalls(self.db, self.journal, questions, sources, core, self.notify)
         loop = AgentLoop(self.db, self.journal, self.models, calls, most_events=core.turn_events)
         db, journal, shared = self.db, self.journal, (self.node, self.signals)
+        observers, headers = (self.notify, self.publish), SealedHeaders(self.secrets)
         self.runner = Runner(
-            db, journal, self.models, loop, core, self.notify, self.publish, lambda: self.tasks.wake(), *shared
+            db, journal, self.models, loop, core, *observers, lambda: self.tasks.wake(), *shared, headers=headers
         )
         self.turns: Mapping[str, Turn] = self.runner.turns
         self._call_requests = CallRequests(db, journal, self.models, self.confirmations, questions, self.runner.turns)

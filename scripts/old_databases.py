@@ -77,12 +77,14 @@ COMMITS = {
     "core-34": "2b8676d8",
     "core-35": "230c6e39",
     "mcp-7": "4819acf5",
+    "core-36": "7a32296e",
 }
 """The commits that added a migration, after that of the first tables; earlier ones changed those tables in place."""
 UNSETTLED = {"core-02": "e6f7cb8c", "core-03-unsettled": "a98f32f1", "core-04-unsettled": "449e5c0f"}
 """Commits from before: their files are refused."""
-UNFILLED = ("removals", "changed_items")
-"""Tables whose rows are work to do, which a row without its item would break."""
+NODES = ("nodes", "node_commits", "node_locks", "session_requests")
+UNFILLED = ("removals", "changed_items", "knowledge_blobs", *NODES)
+"""Tables whose rows are work to do, which a row without its item would break, and those that SQLite has empty."""
 
 API = "/api/v1"
 AGENT = {

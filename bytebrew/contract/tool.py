@@ -18,9 +18,10 @@ from bytebrew.contract.messages import Attachment, ToolSpec
 class Call(Struct, frozen=True, kw_only=True):
     """The tool call; `subject` is the actor's, for a spawned agent that of the root turn.
 
-    `headers` are those of the chat request, in lower case; they are never stored. A tool forwards only those that its
-    operator has listed. `traceparent` (W3C Trace Context) goes with what the tool sends to other systems, unless it is
-    empty: it names the call's own span, or while no plugin makes traces the span that the chat request came with.
+    `headers` are those of the chat request, in lower case; they are not stored, but sealed while the message waits for
+    another node. A tool forwards only those that its operator has listed. `traceparent` (W3C Trace Context) goes with
+    what the tool sends to other systems, unless it is empty: it names the call's own span, or while no plugin makes
+    traces the span that the chat request came with.
 
     `resume_state` is what the call saved with `Engine.ask`, if a stop of the engine interrupted it while it waited for
     a person: it then goes on from there, by the same questions.

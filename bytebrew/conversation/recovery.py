@@ -78,6 +78,7 @@ async def _resume(db: Database, journal: Journal, runner: Runner, left: open_tur
         entrance = await db.read(schemas.entrance, left.schema)
     turn = runner.turn(_turn(left, entrance.agent.name), entrance)
     turn.size = left.size  # its message is only in the database
+    turn.headers = runner.headers.open(left.id, left.headers)
     turn.log = await journal.log(left.session_id)
     turn.steer_event, turn.on_busy = left.steer_event, left.on_busy
     if left.steers and left.steer_event is None:  # its event shows the message

@@ -22,6 +22,7 @@ from bytebrew.conversation import failed_turns, waiting_turns
 from bytebrew.conversation.agent_loop import AgentLoop
 from bytebrew.conversation.model_calls import BoundModel, Models
 from bytebrew.conversation.remote import admission
+from bytebrew.conversation.remote.headers import SealedHeaders
 from bytebrew.conversation.remote.remote_turns import RemoteTurn, RemoteTurns, Removed
 from bytebrew.conversation.spending import payer_of
 from bytebrew.conversation.turn import Lane, Notify, OnBusy, Turn
@@ -55,9 +56,10 @@ class Runner:
         on_hold: Callable[[], None],
         node: Node,
         signals: SignalCentre,
+        headers: SealedHeaders,
     ) -> None:
         self._db = db
-        self._node = node
+        self._node, self.headers = node, headers
         self.remote = RemoteTurns(db, journal, node, signals)
         self._journal = journal
         self._models = models
@@ -192,6 +194,7 @@ class Runner:
                 await self._db.write(turns.admit, turn.new, turn.first)
                 return False
             admit = partial(admission.admit, first_event=turn.first, node=self._node.id, on_busy=on_busy, core=core)
+            admit = partial(admit, sealed=partial(self.headers.seal, turn.headers))
             try:
                 if turn.new.fork:  # which writes to another session too
                     return await self._db.write(admit, turn.new)
@@ -321,6 +324,8 @@ class Runner:
     async def _run_and_record(self, turn: Turn) -> None:
         if turn.status == "queued":
             if self.draining:
+                if self._node.id is not None:  # another one goes on with it
+                    await self.headers.keep(self._db, turn.session_id, turn.id, turn.headers)
                 raise Draining(_LATER)
             earlier, turn.log = turn.log, await self._journal.log(turn.session_id)  # the earlier log may have failed
             earlier.notify()

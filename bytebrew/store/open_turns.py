@@ -22,7 +22,8 @@ class OpenTurn(Struct, frozen=True, kw_only=True):
     """A turn that was open when the engine stopped.
 
     `task_agent` is the agent of its task, and `subject` sent its message: an admin may, in the session of its owner.
-    `on_busy` is how a message that another node has stored enters the queue.
+    `on_busy` is how a message that another node has stored enters the queue, and `headers` are those of its request,
+    sealed.
     """
 
     id: str
@@ -53,6 +54,7 @@ class OpenTurn(Struct, frozen=True, kw_only=True):
     steer_event: int | None
     instructions: str | None
     on_busy: Literal["queue", "interrupt", "steer"]
+    headers: bytes | None
 
 
 class ResumePoint(Struct, frozen=True):
@@ -93,7 +95,7 @@ def close(
         turns.spend(conn, unsaved, turn_id)
     conn.execute(
         f"""update turns set status = 'failed', failure = ?, code = ?, first_event = coalesce(first_event, ?),
-        last_event = ?, finished_at = ?, subject = '', ({COUNTS}) = (?, ?, ?, ?, ?, ?) where id = ?""",
+        last_event = ?, finished_at = ?, subject = '', headers = null, ({COUNTS}) = (?, ?, ?, ?, ?, ?) where id = ?""",
         (failure, code, last_event, last_event, moment, *astuple(spent(conn, turn_id)), turn_id),
     )
 
@@ -110,7 +112,7 @@ def left_open(conn: Connection, node: int | None = None) -> list[OpenTurn]:
         t.subagents, t.client_tools, t.time_limit, t.traceparent, t.parent_turn_id, t.parent_call_id,
         s.parent_id as parent_session_id,
         t.root_turn_id, t.lineage, t.response_format, t.first_event, t.status, t.steers, t.steer_event,
-        t.instructions,
+        t.instructions, t.headers,
         coalesce((select q.kind from session_requests q where q.turn_id = t.id and q.kind in ('interrupt', 'steer')),
           'queue') as on_busy,
         k.agent as task_agent, k.completed_at is not null as task_ended, case when

@@ -214,6 +214,11 @@ def size(new: NewTurn) -> int:
     return len(new.message) + sum(len(one.data) + len(one.url) for one in new.attachments) + tools + kept
 
 
+def keep_headers(conn: Connection, turn_id: str, sealed: bytes | None) -> None:
+    """Stores the request's headers of a message that waits for another node, until its turn begins."""
+    conn.execute("update turns set headers = ? where id = ? and status = 'queued'", (sealed, turn_id))
+
+
 def start(conn: Connection, new: NewTurn, first_event: int) -> NewTurn:
     """Marks a queued turn as running and appends its message to the session; returns the turn with its message.
 
@@ -223,7 +228,8 @@ def start(conn: Connection, new: NewTurn, first_event: int) -> NewTurn:
         raise NotFound("The session was deleted")
     row = conn.execute("select message, attachments from turns where id = ?", (new.id,)).fetchone()
     conn.execute(
-        "update turns set status = 'running', first_event = ?, started_at = ?, attachments = '[]' where id = ?",
+        """update turns set status = 'running', first_event = ?, started_at = ?, attachments = '[]', headers = null
+        where id = ?""",
         (first_event, now(), new.id),
     )
     attachments = msgspec.json.decode(row["attachments"], type=tuple[Attachment, ...])
@@ -256,8 +262,8 @@ def absorb(conn: Connection, unsaved: Unsaved, turn_id: str, session_id: str, st
     messages.append(conn, session_id, turn_id, [*unsaved.messages, *found])
     spend(conn, unsaved, turn_id)
     conn.executemany(
-        """update turns set status = 'absorbed', first_event = steer_event, attachments = '[]', started_at = ?,
-        finished_at = ?, subject = '' where id = ?""",
+        """update turns set status = 'absorbed', first_event = steer_event, attachments = '[]', headers = null,
+        started_at = ?, finished_at = ?, subject = '' where id = ?""",
         [(moment, moment, one) for one in steers],
     )
     conn.execute("update turns set resumes = 0 where id = ? and resumes > 0", (turn_id,))

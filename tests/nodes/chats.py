@@ -36,7 +36,7 @@ class Stream:
         self._changed = asyncio.Event()
         self._http, self._body = http, {"message": message, **body}
         given = {"idempotency-key": self._body.pop("key", ""), "last-event-id": self._body.pop("last_event_id", "")}
-        self._headers = {name: value for name, value in given.items() if value}
+        self._headers = {name: value for name, value in given.items() if value} | self._body.pop("sent", {})
         self.task = asyncio.create_task(self._run())
 
     async def _run(self) -> None:

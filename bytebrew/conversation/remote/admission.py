@@ -1,5 +1,7 @@
 """Admits turns where other nodes may run their sessions, in the transaction that stores them."""
 
+from collections.abc import Callable
+
 from msgspec.structs import replace
 
 from bytebrew.base.errors import Conflict
@@ -19,13 +21,19 @@ class StaleLog(Exception):
 
 
 def admit(
-    conn: Connection, new: turns.NewTurn, first_event: int | None, node: int | None, on_busy: OnBusy, core: Core | None
+    conn: Connection,
+    new: turns.NewTurn,
+    first_event: int | None,
+    node: int | None,
+    on_busy: OnBusy,
+    core: Core | None,
+    sealed: Callable[[], bytes | None],
 ) -> bool:
     """Stores a turn as `turns.admit`; True if another node runs its session: it is queued there.
 
     So it is behind turns that this node has taken over and does not run yet: they go on before it.
-    `core` has the limits of messages that wait, unless it is unbounded. StaleLog if its first event is not the next of
-    its session.
+    `core` has the limits of messages that wait, unless it is unbounded; `sealed` seals its request's headers for the
+    other node. StaleLog if its first event is not the next of its session.
     """
     if node is None:
         turns.admit(conn, new, first_event)
@@ -38,6 +46,7 @@ def admit(
     else:
         turns.admit(conn, replace(new, steers=None), None, other.node)
         _check(conn, new, other, on_busy, core)
+        turns.keep_headers(conn, new.id, sealed())
     if on_busy in ("interrupt", "steer") and (other or first_event is None):
         session_requests.add(conn, new.session_id, new.id, "steer" if on_busy == "steer" else "interrupt")
     return other is not None

@@ -327,6 +327,9 @@ create index turns_node on turns (node) where status in ('queued', 'running');
 create index tasks_node on tasks (node) where node is not null;
 """
 
+# the request's headers for tools, sealed, of a message that waits for another node to begin its turn
+_HEADERS = "alter table turns add column headers blob;"
+
 CORE = tuple(
     enumerate(
         (
@@ -366,6 +369,7 @@ CORE = tuple(
             _ELICITATIONS,
             _SENDERS,
             _NODES,
+            _HEADERS,
         ),
         1,
     )

@@ -17,10 +17,10 @@ from bytebrew.engine import Engine
 from bytebrew.store.moving.copy import Side
 from bytebrew.store.sqlite.transfer import tables
 from bytebrew.testing.postgres import USER, shared_server
-from scripts.old_databases import COMMITS, KEY, fill
+from scripts.old_databases import COMMITS, KEY, NODES, fill
 
 NEWEST = max((name for name in COMMITS if name[5:].isdigit()), key=lambda name: int(name[5:]))
-LEFT = {"nodes", "node_commits", "node_locks", "session_requests"}
+LEFT = {*NODES}
 """Tables of nodes, which are empty on SQLite."""
 KINDS = ("sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql))
 Contents = dict[str, list[tuple[Any, ...]]]
