@@ -406,7 +406,7 @@ async def test_a_missing_field_is_named_on_every_route(served: Served) -> None:
 
 
 async def test_a_long_name_is_not_echoed_at_length(served: Served) -> None:
-    for name in ("x" * 3000, "`" * 3000, "a` - at `$.b", "\n\0\u2028", "💥" * 700):
+    for name in ("x" * 3000, "`" * 3000, "a` - at `$.b", "\n\1\u2028", "💥" * 700):
         said = await refused(served.client.post(AGENTS, json={"name": "a", name: 1}), 400)
         assert len(said["message"]) < 700
         await refused(served.client.post(AGENTS, json={"name": "a", "lifecycle": name}), 400)
