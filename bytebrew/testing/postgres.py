@@ -46,6 +46,7 @@ SMALL = {
     "shared_buffers": "64MB",
     "max_connections": "300",
     "jit": "off",
+    "max_parallel_workers_per_gather": "0",  # for tables without statistics the planner would start processes
     "io_method": "sync",
     "dynamic_shared_memory_type": "mmap",  # in its folder, and not in /dev/shm, where a SIGKILL would leave it
 }
