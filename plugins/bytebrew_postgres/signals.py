@@ -2,9 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 
@@ -17,6 +17,7 @@ POLL_SECONDS = 1.0
 """How long a lost signal may delay what it is about."""
 POOLER_POLL_SECONDS = 0.1
 """The same where no signals arrive: a pooler of transactions passes no notifications."""
+T = TypeVar("T")
 _Native = psycopg.AsyncConnection[Any]
 
 
@@ -26,13 +27,17 @@ class PostgresSignals:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._sender: _Native | None = None
+        self._listener: _Native | None = None
         self._sending = asyncio.Lock()
         self._own = 0
+        self._running = set[asyncio.Task[Any]]()
 
     async def send(self, texts: Sequence[str]) -> None:
         """Sends texts of at most 8,000 bytes to all nodes; a failure is logged and forgotten."""
-        if self._options.pooler or not texts:
-            return
+        if texts and not self._options.pooler:
+            await self._apart(self._send(texts))
+
+    async def _send(self, texts: Sequence[str]) -> None:
         async with self._sending:
             try:
                 if self._sender is None or self._sender.closed:
@@ -51,14 +56,13 @@ class PostgresSignals:
                 yield None
                 continue
             try:
-                listener = await self._open()
+                listener = await self._apart(self._listening())
             except psycopg.Error as error:
                 log.debug("signals of other nodes are not received: %s", error)
                 await asyncio.sleep(POLL_SECONDS)
                 yield None
                 continue
             try:
-                await listener.execute(f"listen {CHANNEL}")
                 while True:
                     yield None
                     async for notify in listener.notifies(timeout=POLL_SECONDS):
@@ -71,9 +75,35 @@ class PostgresSignals:
                     await listener.close()
 
     async def close(self) -> None:
-        """Closes the connection that sends."""
-        if self._sender is not None:
-            await self._sender.close()
+        """Closes the connections, once nothing runs on them."""
+        await asyncio.gather(*self._running, return_exceptions=True)
+        for connection in (self._sender, self._listener):
+            if connection is not None:
+                await connection.close()
+
+    async def _apart(self, running: Coroutine[Any, Any, T]) -> T:
+        """Runs in a task of its own, which is cancelled once where this is cancelled.
+
+        For a statement that is cancelled, psycopg asks the server to end it and waits. A cancel scope would cancel that
+        too, again and again, and psycopg would warn.
+        """
+        task = asyncio.create_task(running)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+
+    async def _listening(self) -> _Native:
+        listener = self._listener = await self._open()
+        try:
+            await listener.execute(f"listen {CHANNEL}")
+        except BaseException:
+            await listener.close()
+            raise
+        return listener
 
     async def _open(self) -> _Native:
         return await psycopg.AsyncConnection.connect(self._options.conninfo, autocommit=True)
