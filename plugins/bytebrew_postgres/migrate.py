@@ -46,6 +46,17 @@ OWN: Mapping[int, str] = {**dict.fromkeys(range(1, BASELINE), ""), BASELINE: bas
 """The core's migrations with texts of their own: add one for a migration only if it cannot be translated."""
 
 
+class Translation(str):
+    """SQL for PostgreSQL and its `source`, whose digest is recorded: a better translation of it is no edit."""
+
+    source: str
+
+    def __new__(cls, translated: str, source: str) -> "Translation":
+        made = super().__new__(cls, translated)
+        made.source = source
+        return made
+
+
 def core(sqlite: Sequence[tuple[int, str]]) -> list[tuple[int, str]]:
     """The core's migrations: texts of their own, or those for SQLite in translation; ValueError where one is needed."""
     return [(number, OWN[number] if number in OWN else _translated(number, sql)) for number, sql in sqlite]
@@ -62,7 +73,8 @@ def text(migration: Migration) -> str:
     """The SQL of a plugin's migration for PostgreSQL: its own, or that for SQLite in translation."""
     if migration.postgres is not None:
         return _joined(migration.postgres, str)
-    return _joined(migration.sql, lambda sql: "".join(f"{one};\n" for one in ddl.statements(sql)))
+    translated = _joined(migration.sql, lambda sql: "".join(f"{one};\n" for one in ddl.statements(sql)))
+    return Translation(translated, _joined(migration.sql, str))
 
 
 def _joined(parts: str | Sequence[str | Listing], translated: Callable[[str], str]) -> str:
@@ -185,5 +197,6 @@ def applied(conn: PostgresConnection, owner: str, steps: Sequence[tuple[int, str
 
 
 def digest(sql: str) -> str:
-    """SHA-256 in hex of a text, independent of line breaks."""
-    return hashlib.sha256(" ".join(sql.split()).encode()).hexdigest()
+    """SHA-256 in hex of a text, or of what it was translated from, independent of line breaks."""
+    source = sql.source if isinstance(sql, Translation) else sql
+    return hashlib.sha256(" ".join(source.split()).encode()).hexdigest()

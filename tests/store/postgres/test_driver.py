@@ -11,8 +11,10 @@ import pytest
 from bytebrew_postgres.connection import PostgresConnection
 from bytebrew_postgres.driver import IDLE_SECONDS, PostgresDriver
 from bytebrew_postgres.errors import UnknownOutcome
+from bytebrew_postgres.migrate import BASELINE, Translation
 
 from bytebrew.base.errors import BootError, Fenced, SettingsError
+from bytebrew.contract.connection import Connection
 from bytebrew.contract.storage.migration import Migration
 from bytebrew.store.sqlite.migrations import CORE
 from bytebrew.testing.postgres import USER, Server, server
@@ -321,6 +323,35 @@ def test_a_database_that_is_newer_or_was_made_by_edited_migrations_is_refused(dr
     with pytest.raises(BootError, match="migration 3 of demo failed"):
         migrate(driver, first, second, "create table two (id integer primary key); create table one (id integer);")
     migrate(driver, first, second, "create table two (id integer primary key);")
+
+
+def test_a_migration_that_is_translated_otherwise_is_not_an_edited_one(driver: PostgresDriver) -> None:
+    core, source = driver.core_migrations(CORE), "create table one (id integer primary key) strict;"
+    for text in (driver.text(Migration(1, source)), Translation("create table one (id int8 primary key)", source)):
+        with driver.migrated({"core": core, "demo": [(1, text)]}, lambda conn: None) as conn:
+            assert len(conn.execute("select id from one").fetchall()) == 0
+    with pytest.raises(BootError, match="migration 1 of demo was edited"):
+        migrate(driver, "create table one (id integer primary key, n integer) strict;")
+
+
+@pytest.mark.parametrize("older", range(BASELINE, len(CORE)))
+def test_a_database_of_any_number_since_the_baseline_becomes_like_a_new_one(
+    older: int, driver: PostgresDriver, conn: PostgresConnection, shared: Server
+) -> None:
+    shared.execute(f"create database {(name := f'older_{uuid4().hex}')} owner {USER}")
+    other = PostgresDriver(shared.url(name))
+    for steps in (CORE[:older], CORE):
+        with other.migrated({"core": other.core_migrations(steps)}, lambda conn: None) as upgraded:
+            there = _columns(upgraded)
+    assert there == _columns(conn)
+    shared.execute(f"drop database {name} with (force)")
+
+
+def _columns(conn: Connection) -> list[tuple[str, ...]]:
+    sql = """select table_name, column_name, data_type, is_nullable, coalesce(column_default, '')
+      from information_schema.columns where table_schema = 'public' and table_name <> 'notes'
+      order by table_name, ordinal_position"""
+    return [tuple(row) for row in conn.execute(sql)]
 
 
 def test_an_address_is_named_without_its_password(shared: Server) -> None:
