@@ -2,29 +2,25 @@
 
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from functools import lru_cache
-from itertools import chain
 from typing import Any, NamedTuple
 
 import psycopg
-from psycopg import RawCursor
 from psycopg.errors import error_from_result
-from psycopg.pq import ExecStatus, Format, TransactionStatus
+from psycopg.pq import ExecStatus, TransactionStatus
 from psycopg.pq.abc import PGresult
 
-from .rows import Result, rows_of
+from . import arrays, values
+from .arrays import KINDS, Kind
+from .rows import Result
 from .sql import translate
-from .values import convert
+from .statements import Statements
 
 log = logging.getLogger(__name__)
 
 CANCEL_SECONDS = 2.0
-FEW_ROWS = 8
-"""Up to so many rows go in one insert; COPY takes a second round trip."""
-_PREPARED = 1000
-_PREPARE_AFTER = 2
 _LOOKS = 8
 _PLAIN_INSERT = re.compile(r"\s*insert into (\w+) \(([\w\s,]+)\) values \(([?,\s]+)\)\s*")
 _Native = psycopg.Connection[Any]
@@ -44,8 +40,8 @@ class Options(NamedTuple):
 class PostgresConnection:
     """Statements are translated and run one by one, outside of a transaction until one is begun.
 
-    A write that returns no rows waits in a transaction for the next statement or the commit, and shares its round trip:
-    these are what a transaction costs. Its error is that of the statement that it waits for, so within a savepoint,
+    In a write transaction they wait until the result of one is asked for, or the commit: all that wait go in one round
+    trip, and these are what a transaction costs. The error of one is raised where they are run, so within a savepoint,
     where an error is to be somebody's, none waits.
     A connection that was lost is opened again by the next statement outside of a transaction.
     """
@@ -54,81 +50,92 @@ class PostgresConnection:
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self._types = dict[Insert, Sequence[int]]()
+        self._arrays = dict[Insert, Sequence[Kind] | None]()
         self.total_changes = 0
         self.began = False
         """Whether a transaction was begun and not ended, also if the connection was lost meanwhile."""
         self.writing = False
-        """Whether that is a write transaction, whose writes may wait."""
-        self.native, self._cursor = _open(options)
-        self._waiting: list[_Waiting] = []
+        """Whether that is a write transaction, whose statements wait."""
+        self.native, self._statements = _open(options)
+        self._waiting: list[tuple[str, Sequence[Any], Result]] = []
+        self._check: Callable[[], None] | None = None
         self._savepoints = 0
-        self._half_prepared = False
 
     def execute(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = (), /) -> Result:
         """Runs one statement with values bound to `?`, `?1` (for a value that is used twice) or `:name`."""
         statement = translate(sql)
-        values = statement.values(parameters)
-        if self.writing and (kind := _kind(statement.text)):
-            if kind == "write" and not self._savepoints:
-                waiting = _Waiting(self, statement.text, values)
-                self._waiting.append(waiting)
-                return waiting
-            self._savepoints += {"savepoint": 1, "release": -1}.get(kind, 0)
-        cursor = self._usable()
-        if self._waiting:
-            self._run_with(cursor, statement.text, values)
-        else:
-            cursor.execute(statement.text, values)
-        return self._result(cursor)
+        result = Result(self.flush)
+        self._waiting.append((statement.text, statement.values(parameters), result))
+        if self.writing:
+            opens = _opens_savepoint(statement.text)
+            self._savepoints += opens
+            if not opens and not self._savepoints:
+                return result
+        self.flush()
+        return result
 
     def executemany(self, sql: str, parameters: Iterable[Sequence[Any] | Mapping[str, Any]], /) -> Result:
         """Runs one statement for each set of values; plain inserts go as one."""
         sets = [*parameters]
-        if not sets:
-            return Result((), 0)
         if len(sets) == 1:
             return self.execute(sql, sets[0])
-        self.flush()
-        cursor = self._usable()
-        if (plain := _plain_insert(sql)) is not None:
-            if len(sets) <= FEW_ROWS:
-                return self.execute(_values(plain, len(sets)), [*chain.from_iterable(sets)])
-            self._copy(cursor, plain, sets)
-            self.total_changes += len(sets)
-            return Result((), len(sets))
-        statement = translate(sql)
-        cursor.executemany(statement.text, [statement.values(values) for values in sets])
-        changed = max(cursor.rowcount, 0)
-        self.total_changes += changed
-        return Result((), changed)
+        if sets and (plain := _plain_insert(sql)) is not None and (kinds := self._kinds(plain)) is not None:
+            columns = [kind.values(column) for kind, column in zip(kinds, zip(*sets, strict=True), strict=True)]
+            return self.execute(_of_arrays(plain, kinds), columns)
+        results = [self.execute(sql, values) for values in sets]
+        total = Result(self.flush)
+        total.arrive((), "UPDATE", sum(result.rowcount for result in results))
+        return total
+
+    def begin(self, statements: Iterable[tuple[str, Sequence[Any]]], check: Callable[[str], None]) -> None:
+        """Begins a write transaction, with more statements, in the round trip of the first whose result is asked for.
+
+        `check` is called with the command status of the last one, before anything is committed.
+        """
+        self.reopen()
+        self._waiting = [(text, values, Result(self.flush)) for text, values in (("begin", ()), *statements)]
+        last = self._waiting[-1][2]
+        self._check = lambda: check(last.status)
+        self.began = self.writing = True
 
     def script(self, sql: str) -> str:
         """Runs statements of PostgreSQL in one round trip; returns the command status of the last."""
-        result = self.native.pgconn.exec_(sql.encode())
-        _check(self.native, result)
-        return (result.command_status or b"").decode()
+        return (_exec(self.native, sql).command_status or b"").decode()
 
     def flush(self) -> None:
-        """Runs the writes that wait."""
-        if self._waiting:
-            self._run_with()
+        """Runs the statements that wait, in one round trip."""
+        waiting, self._waiting = self._waiting, []
+        check, self._check = self._check, None
+        if not waiting:
+            return
+        if self.native.closed and not self.began:
+            self.reopen()
+        self._statements.run(waiting)
+        self.total_changes += sum(max(result.rowcount, 0) for _, _, result in waiting)
+        if check is not None:
+            check()
+
+    def ensure_begun(self) -> None:
+        """Runs that with which the transaction begins, if nothing has asked for a result yet."""
+        if self._check is not None:
+            self.flush()
+
+    def commit(self) -> str:
+        """Commits, in one round trip with the statements that wait; returns the command status."""
+        if not self._waiting:
+            return self.script("commit")
+        result = Result(self.flush)
+        self._waiting.append(("commit", (), result))
+        return result.status
 
     def roll_back(self) -> None:
-        """Rolls back the open transaction.
-
-        psycopg takes a statement for prepared as soon as it is sent, also one that the server skipped because another
-        of the same pipeline had failed; after `rollback` it prepares all of them anew.
-        """
-        if self._half_prepared:
-            self._half_prepared = False
-            self.native.rollback()
-        else:
-            self.script("rollback")
+        """Rolls back the open transaction."""
+        self.script("rollback")
 
     def forget(self) -> None:
-        """Drops the writes that wait: their transaction is rolled back."""
+        """Drops the statements that wait: their transaction is rolled back."""
         self._waiting.clear()
+        self._check = None
         self._savepoints = 0
 
     def reopen(self) -> None:
@@ -136,12 +143,15 @@ class PostgresConnection:
         self.began = self.writing = False
         self.forget()
         if self.native.closed:
-            self.native, self._cursor = _open(self._options)
+            self.native, self._statements = _open(self._options)
 
     @property
     def in_transaction(self) -> bool:
-        """Whether a transaction is open, an aborted one included."""
-        return self.native.pgconn.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR)
+        """Whether a transaction is open, an aborted one and one that is lost included."""
+        return self.began or self.native.pgconn.transaction_status in (
+            TransactionStatus.INTRANS,
+            TransactionStatus.INERROR,
+        )
 
     def is_pooled(self) -> bool:
         """Whether a pooler runs transactions of this connection and of others on the same processes of the server."""
@@ -167,74 +177,20 @@ class PostgresConnection:
         except psycopg.Error as error:  # the statement ends with its own connection
             log.debug("a statement could not be interrupted: %s", error)
 
-    def _run_with(self, cursor: RawCursor[Any] | None = None, text: str = "", values: Sequence[Any] = ()) -> None:
-        """Runs what waits, and one more statement if there is a cursor for it, in one round trip."""
-        waiting, self._waiting = self._waiting, []
-        cursors = [_cursor(self.native) for _ in waiting]
-        self._half_prepared = True
-        with self.native.pipeline():
-            for one, own in zip(waiting, cursors, strict=True):
-                own.execute(one.text, one.values)
-            if cursor is not None:
-                cursor.execute(text, values)
-        self._half_prepared = False
-        for one, own in zip(waiting, cursors, strict=True):
-            one.changed = max(own.rowcount, 0)
-            self.total_changes += one.changed
-
-    def _usable(self) -> RawCursor[Any]:
-        if self.native.closed and not self.began:
-            self.reopen()
-        return self._cursor
-
-    def _result(self, cursor: RawCursor[Any]) -> Result:
-        rows = cursor.fetchall() if cursor.description is not None else ()
-        changed = _changed(cursor)
-        self.total_changes += max(changed, 0)
-        return Result(rows, changed)
-
-    def _copy(self, cursor: RawCursor[Any], plain: "Insert", rows: Sequence[Any]) -> None:
-        if (types := self._types.get(plain)) is None:
-            cursor.execute(f"select {plain.columns} from {plain.table} limit 0")
-            types = self._types[plain] = [column.type_code for column in cursor.description or ()]
-        with cursor.copy(f"copy {plain.table} ({plain.columns}) from stdin (format binary)") as copy:
-            copy.set_types(types)
-            for row in rows:
-                copy.write_row(row)
-
-
-class _Waiting(Result):
-    """The result of a write that waits: to ask for the number of rows runs it."""
-
-    __slots__ = ("_conn", "changed", "text", "values")
-
-    def __init__(self, conn: PostgresConnection, text: str, values: Sequence[Any]) -> None:
-        super().__init__((), -1)
-        self._conn, self.text, self.values = conn, text, values
-        self.changed = -1
-
-    @property
-    def rowcount(self) -> int:
-        """Rows that were inserted, changed or deleted."""
-        if self.changed < 0:
-            self._conn.flush()
-        return self.changed
-
-    @rowcount.setter
-    def rowcount(self, value: int) -> None:
-        """Does nothing: the number is known later."""
-
-
-_RETURNING = re.compile(r"\breturning\b", re.IGNORECASE)
+    def _kinds(self, plain: "Insert") -> Sequence[Kind] | None:
+        """How the columns of an insert go into arrays; None if one of them does not."""
+        if plain not in self._arrays:
+            self.flush()
+            found = _exec(self.native, f"select {plain.columns} from {plain.table} limit 0")
+            kinds = [KINDS.get(found.ftype(place)) for place in range(found.nfields)]
+            self._arrays[plain] = None if None in kinds else [*filter(None, kinds)]
+        return self._arrays[plain]
 
 
 @lru_cache(maxsize=2048)
-def _kind(text: str) -> str:
-    """`write` for one that returns no rows, `savepoint`, `release`, else empty."""
-    first = text.split(None, 1)[0].lower()
-    if first in ("insert", "update", "delete") and not _RETURNING.search(text):
-        return "write"
-    return first if first in ("savepoint", "release") else ""
+def _opens_savepoint(text: str) -> int:
+    """1 for a statement that opens a savepoint, -1 for one that closes it, else 0."""
+    return {"savepoint": 1, "release": -1}.get(text.split(None, 1)[0].lower(), 0)
 
 
 class Insert(NamedTuple):
@@ -251,49 +207,33 @@ def _plain_insert(sql: str) -> Insert | None:
     return None if matched is None else Insert(*matched.groups())
 
 
-@lru_cache(maxsize=512)
-def _values(plain: Insert, count: int) -> str:
-    rows = ", ".join([f"({plain.marks})"] * count)
-    return f"insert into {plain.table} ({plain.columns}) values {rows}"
+def _of_arrays(plain: Insert, kinds: Sequence[Kind]) -> str:
+    arrays = ", ".join(f"?::{kind.array}" for kind in kinds)
+    return f"insert into {plain.table} ({plain.columns}) select * from unnest({arrays})"
 
 
-def _changed(cursor: RawCursor[Any]) -> int:
-    """Rows that a statement inserted, changed or deleted; -1 for a query."""
-    status = cursor.statusmessage or ""
-    return cursor.rowcount if status.startswith(("INSERT", "UPDATE", "DELETE", "MERGE")) else -1
-
-
-def _open(options: Options) -> tuple[_Native, RawCursor[Any]]:
-    native: _Native = psycopg.connect(
-        options.conninfo,
-        autocommit=True,
-        prepare_threshold=None if options.pooler else _PREPARE_AFTER,
-        row_factory=rows_of,
-    )
-    convert(native)
-    native.prepared_max = _PREPARED
+def _open(options: Options) -> tuple[_Native, Statements]:
+    native: _Native = psycopg.connect(options.conninfo, autocommit=True)
+    values.convert(native)
+    arrays.convert(native)
     if options.session:
         _set(native, options.session)
-    return native, _cursor(native)
+    return native, Statements(native, prepares=not options.pooler)
 
 
 def _set(native: _Native, session: str) -> None:
     try:
-        _check(native, native.pgconn.exec_(session.encode()))
+        _exec(native, session)
     except BaseException:
         native.close()
         raise
 
 
-def _cursor(native: _Native) -> RawCursor[Any]:
-    cursor = RawCursor(native)
-    cursor.format = Format.BINARY
-    return cursor
-
-
-def _check(native: _Native, result: PGresult) -> None:
-    """Raises the error of a result."""
+def _exec(native: _Native, sql: str) -> PGresult:
+    """The result of the last of some statements."""
+    found = native.pgconn.exec_(sql.encode())
     if native.closed:
         raise psycopg.OperationalError("the connection to the database is lost")
-    if result.status in (ExecStatus.FATAL_ERROR, ExecStatus.BAD_RESPONSE):
-        raise error_from_result(result)
+    if found.status in (ExecStatus.FATAL_ERROR, ExecStatus.BAD_RESPONSE):
+        raise error_from_result(found)
+    return found

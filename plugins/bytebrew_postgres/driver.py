@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, contextmanager
+from functools import partial
 from hashlib import blake2b
 from typing import Any
 
@@ -14,6 +15,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from bytebrew import BootError, Connection, Driver, Fenced, Finding, Migration, SettingsError, StorageError
 
 from . import migrate
+from .arrays import Integers
 from .checks import examine
 from .connection import Options, PostgresConnection
 from .errors import UnknownOutcome, advice, fault, is_away, is_lost, may_pass
@@ -40,6 +42,8 @@ _DEFAULTS = {
 }
 _ALONE = f"select pg_advisory_xact_lock({LOCK})"
 _SHARED = f"select pg_advisory_xact_lock_shared({LOCK})"
+Statement = tuple[str, Sequence[Any]]
+"""The text of a statement, and the values of its parameters."""
 _SNAPSHOT = "begin isolation level repeatable read, read only"
 
 
@@ -78,32 +82,23 @@ class PostgresDriver(Driver):
         return PostgresConnection(self._options(read_only=read_only))
 
     def begin(self, conn: Connection, sessions: Collection[str] | None) -> None:
-        """Begins a write transaction with its locks and the check of the lease, in one round trip."""
+        """Begins a write transaction with its locks and the check of the lease, before the first statement."""
         own = _own(conn)
         if own.in_transaction or own.began:
             self.roll_back(own)
         self._commits += 1
-        script = f"begin; {self._idle_limit()}{_locks(sessions)}{self._lease()}"
-        status = _begun(own, script)
-        own.writing = True
-        if self.node is not None and status != "UPDATE 1":
-            self._number(own)
-            raise Fenced
+        own.begin([*self._idle_limit(), *_locks(sessions), *self._lease()], partial(self._check, own))
 
     def begin_read(self, conn: Connection) -> None:
         """Begins a read-only transaction with one snapshot."""
         _begun(_own(conn), _SNAPSHOT)
 
-    def flush(self, conn: Connection) -> None:
-        """Runs the writes that wait for another statement; raises the error of one."""
-        _own(conn).flush()
-
     def commit(self, conn: Connection) -> None:
         """Commits; raises UnknownOutcome if the connection is lost meanwhile."""
         own = _own(conn)
-        own.flush()
+        own.ensure_begun()
         try:
-            status = own.script("commit")
+            status = own.commit()
         except psycopg.Error as error:
             if not (own.native.closed or is_lost(error)):
                 raise
@@ -125,7 +120,7 @@ class PostgresDriver(Driver):
         this one.
         """
         own = _own(conn)
-        _begun(own, f"begin; {self._idle_limit()}{_ALONE}")
+        _begun(own, "; ".join(["begin", *(text for text, _ in self._idle_limit()), _ALONE]))
         stored = self._number(own) == self._commits
         if stored:
             self._stored = self._commits
@@ -253,13 +248,20 @@ class PostgresDriver(Driver):
             return Options(conninfo, pooler=True)
         return Options(conninfo, f"set {'default_transaction_read_only=on' if read_only else _IDLE_LIMIT}; set jit=off")
 
-    def _idle_limit(self) -> str:
-        return f"set local {_IDLE_LIMIT}; " if self._pooler else ""
+    def _idle_limit(self) -> Sequence[Statement]:
+        return [(f"set local {_IDLE_LIMIT}", ())] if self._pooler else []
 
-    def _lease(self) -> str:
+    def _lease(self) -> Sequence[Statement]:
         if self.node is None:
-            return ""
-        return f"; update node_commits set n = {self._commits} where node = {self.node} and n = {self._stored}"
+            return []
+        sql = "update node_commits set n = $1 where node = $2 and n = $3"
+        return [(sql, (self._commits, self.node, self._stored))]
+
+    def _check(self, conn: PostgresConnection, status: str) -> None:
+        """Raises Fenced if the node has no lease, by the status of the last statement with which a write begins."""
+        if self.node is not None and status != "UPDATE 1":
+            self._number(conn)
+            raise Fenced
 
     def _number(self, conn: PostgresConnection) -> int:
         """The number of this node's last commit that the database has; ends the transaction. Fenced if it has none.
@@ -312,13 +314,13 @@ def _begun(conn: PostgresConnection, script: str) -> str:
     return status
 
 
-def _locks(sessions: Collection[str] | None) -> str:
+def _locks(sessions: Collection[str] | None) -> Sequence[Statement]:
     if sessions is None or len(sessions) > MOST_LOCKS:
-        return _ALONE
+        return [(_ALONE, ())]
     if not sessions:
-        return _SHARED
-    keys = ", ".join(map(str, sorted({*map(session_key, sessions)})))
-    return f"{_SHARED}; select pg_advisory_xact_lock(key) from unnest(array[{keys}]::bigint[]) k (key)"
+        return [(_SHARED, ())]
+    keys = Integers(sorted({*map(session_key, sessions)}))
+    return [(_SHARED, ()), ("select pg_advisory_xact_lock(key) from unnest($1::int8[]) k (key)", (keys,))]
 
 
 def session_key(session_id: str) -> int:

@@ -67,6 +67,12 @@ def is_away(error: Exception) -> bool:
     return advice(error) in (_AWAY, _READ_ONLY, _FULL)
 
 
+def has_stale_plan(error: Exception) -> bool:
+    """Whether a prepared statement's table has other columns than before: a newer node has migrated meanwhile."""
+    return isinstance(error, errors.FeatureNotSupported) and error.diag.source_function == "RevalidateCachedQuery"
+
+
 def may_pass(error: Exception) -> bool:
     """Whether the same transaction, run again at once, may succeed."""
-    return is_lost(error) or isinstance(error, errors.DeadlockDetected | errors.SerializationFailure)
+    lost_race = isinstance(error, errors.DeadlockDetected | errors.SerializationFailure)
+    return lost_race or is_lost(error) or has_stale_plan(error)

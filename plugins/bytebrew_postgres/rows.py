@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from typing import Any, ClassVar, Protocol, overload
+from typing import Any, ClassVar, overload
+
+from psycopg.errors import InFailedSqlTransaction
 
 
 class Row(tuple[Any, ...]):
@@ -33,41 +35,51 @@ _item: Callable[[tuple[Any, ...], Any], Any] = tuple.__getitem__
 
 
 @lru_cache(maxsize=1024)
-def row_class(names: tuple[str, ...]) -> type[Row]:
+def row_class(columns: tuple[bytes, ...]) -> type[Row]:
     """The class of rows with these columns; of equal names the first counts."""
+    names = tuple(column.decode() for column in columns)
     places = {name: place for place, name in reversed([*enumerate(names)])}
     return type("Row", (Row,), {"__slots__": (), "names": names, "places": places})
 
 
-class Described(Protocol):
-    """A cursor of psycopg with a result."""
+class Result:
+    """The rows of a statement, and the number of rows that it changed; to ask for either runs it, if it waits."""
+
+    __slots__ = ("_count", "_rows", "_run", "_status")
+
+    def __init__(self, run: Callable[[], None]) -> None:
+        self._run = run
+        self._rows: Iterator[Any] | None = None
+
+    def arrive(self, rows: Sequence[Any], status: str, count: int) -> None:
+        """Takes what the statement has returned: its rows, its command status, and how many rows that is about."""
+        self._rows, self._status, self._count = iter(rows), status, count
 
     @property
-    def description(self) -> Sequence[Any] | None:
-        """The columns of the result."""
+    def status(self) -> str:
+        """The command status."""
+        self._arrived()
+        return self._status
 
-
-def rows_of(cursor: Described) -> Callable[[Sequence[Any]], Any]:
-    """Makes the rows of a psycopg cursor's result."""
-    return row_class(tuple([column.name for column in cursor.description or ()]))
-
-
-class Result:
-    """The rows of a statement, and the number of rows that it changed."""
-
-    __slots__ = ("_rows", "rowcount")
-
-    def __init__(self, rows: Sequence[Any], rowcount: int) -> None:
-        self._rows = iter(rows)
-        self.rowcount = rowcount
+    @property
+    def rowcount(self) -> int:
+        """Rows that were inserted, changed or deleted; -1 for a query."""
+        return self._count if self.status.startswith(("INSERT", "UPDATE", "DELETE", "MERGE")) else -1
 
     def __iter__(self) -> Iterator[Any]:
-        return self._rows
+        return self._arrived()
 
     def fetchone(self) -> Any:
         """The next row, or None."""
-        return next(self._rows, None)
+        return next(self._arrived(), None)
 
     def fetchall(self) -> list[Any]:
         """All remaining rows."""
-        return [*self._rows]
+        return [*self._arrived()]
+
+    def _arrived(self) -> Iterator[Any]:
+        if self._rows is None:
+            self._run()
+            if self._rows is None:  # it waited in a transaction that is gone
+                raise InFailedSqlTransaction("the statement was not run")
+        return self._rows

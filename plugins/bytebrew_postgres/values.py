@@ -17,19 +17,19 @@ _NUL = "\N{REPLACEMENT CHARACTER}"
 
 class _Integer(Int8Dumper):
     def dump(self, obj: Any) -> Buffer | None:
-        return super().dump(_in_range(int(obj)))
+        return super().dump(in_range(int(obj)))
 
 
 class _BinaryInteger(Int8BinaryDumper):
     def dump(self, obj: Any) -> Buffer | None:
-        return super().dump(_in_range(int(obj)))
+        return super().dump(in_range(int(obj)))
 
 
 class _Text(StrBinaryDumper):
     oid = postgres.types["text"].oid
 
     def dump(self, obj: str) -> Buffer | None:
-        return super().dump(obj.replace("\0", _NUL) if "\0" in obj else obj)
+        return super().dump(without_nul(obj))
 
 
 class _Flag(Loader):
@@ -96,7 +96,13 @@ def convert(conn: Connection[Any]) -> None:
         conn.adapters.register_loader(name, loader)
 
 
-def _in_range(number: int) -> int:
+def without_nul(text: str) -> str:
+    """The text as PostgreSQL can store it."""
+    return text.replace("\0", _NUL) if "\0" in text else text
+
+
+def in_range(number: int) -> int:
+    """The number, if PostgreSQL and SQLite can store it; else OverflowError."""
     if not -_LARGEST - 1 <= number <= _LARGEST:
         raise OverflowError("an integer of a column has 64 bits")
     return number

@@ -125,9 +125,6 @@ class Driver(Protocol):
     def begin_read(self, conn: Connection) -> None:
         """Begins a read-only transaction with one snapshot."""
 
-    def flush(self, conn: Connection) -> None:
-        """Runs statements that the connection has put off; raises the error of one."""
-
     def commit(self, conn: Connection) -> None:
         """Commits; raises an `error` unless all of it is stored."""
 

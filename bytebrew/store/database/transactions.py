@@ -46,26 +46,25 @@ def again_if_may_pass(driver: Driver, work: Callable[[Connection], T], conn: Con
 
 
 def each_of(driver: Driver, works: Sequence[Callable[[Connection], Any]], conn: Connection) -> list[Any]:
-    """The result or the exception of each work."""
+    """The result or the exception of each work; they share a snapshot until one fails."""
+    driver.roll_back(conn)  # of a transaction whose rollback failed
     outcomes: list[Any] = []
     for work in works:
         try:
-            if conn.in_transaction:  # the rollback of the previous work failed
-                driver.roll_back(conn)
             outcomes.append(again_if_may_pass(driver, work, conn))
         except Exception as error:  # noqa: BLE001 - it is raised where the work was asked for
             clear_frames(error.__traceback__)  # a cursor in a frame keeps its snapshot open
             driver.roll_back(conn)
             outcomes.append(error)
+    driver.roll_back(conn)
     return outcomes
 
 
 def reading(driver: Driver, work: Callable[..., T], args: Sequence[Any], kwargs: dict[str, Any], conn: Connection) -> T:
-    """The result of work in a transaction that reads one snapshot."""
-    driver.begin_read(conn)
-    found = work(conn, *args, **kwargs)
-    conn.execute("rollback")
-    return found
+    """The result of work in a transaction that reads one snapshot, which is begun unless one is open."""
+    if not conn.in_transaction:
+        driver.begin_read(conn)
+    return work(conn, *args, **kwargs)
 
 
 def transact(
@@ -79,19 +78,20 @@ def transact(
     """
     sessions = _sessions(works, rows)
     driver.begin(conn, sessions)
+    outcomes: list[Any] = []
     refused: Mapping[Any, Exception] = {}
     try:
         try:
             if source and rows:
                 source.insert(conn, rows)
             outcomes = [one.work(conn) for one in works]
-            driver.flush(conn)
+            driver.commit(conn)
         except Exception as error:  # another error becomes the outcome of its work in the second run
             if driver.breaks(error):
                 raise
             driver.begin(conn, sessions)
             outcomes, refused = each_apart(driver, works, source, rows, conn)
-        driver.commit(conn)
+            driver.commit(conn)
     except BaseException as error:
         clear_frames(error.__traceback__)
         if isinstance(error, Exception) and driver.unsettled(error):

@@ -61,9 +61,6 @@ class SQLiteDriver(Driver):
     def begin_read(self, conn: Connection) -> None:
         conn.execute("begin")
 
-    def flush(self, conn: Connection) -> None:
-        return None
-
     def commit(self, conn: Connection) -> None:
         if not conn.in_transaction:  # SQLite rolled back, and a work ignored the error
             raise sqlite3.OperationalError("the transaction ended before its commit")

@@ -80,7 +80,7 @@ def test_a_transaction_with_a_failed_statement_is_not_taken_for_committed(
     conn.execute("insert into notes values (1, 'x')")
     conn.execute("insert into notes values (1, 'x')")
     with pytest.raises(psycopg.errors.UniqueViolation):
-        driver.flush(conn)
+        conn.flush()
     with pytest.raises(psycopg.Error):
         driver.commit(conn)
     assert notes(conn) == []
@@ -142,6 +142,7 @@ def blocked(driver: PostgresDriver, sessions: list[str] | None) -> bool:
     def run() -> None:
         with closing(driver.open()) as other:
             driver.begin(other, sessions)
+            other.flush()
             begun.set()
             driver.roll_back(other)
 
@@ -171,6 +172,7 @@ def test_writes_to_sessions_of_their_own_run_at_once_and_others_alone(
     driver: PostgresDriver, conn: PostgresConnection, held: list[str] | None, wanted: list[str] | None, waits: bool
 ) -> None:
     driver.begin(conn, held)
+    conn.flush()
     assert blocked(driver, wanted) == waits
     driver.roll_back(conn)
     while _joining:
@@ -195,7 +197,7 @@ def test_a_lost_connection_is_opened_again_at_the_next_begin(
     kill(shared, conn)
     conn.execute("insert into notes values (2, 'x')")
     with pytest.raises(psycopg.Error) as lost:
-        driver.flush(conn)
+        conn.flush()
     assert driver.breaks(lost.value)
     assert driver.may_pass(lost.value)
     fault = driver.fault(lost.value)
@@ -204,6 +206,9 @@ def test_a_lost_connection_is_opened_again_at_the_next_begin(
     driver.roll_back(conn)
     note(driver, conn, 3)
     kill(shared, conn)
+    with pytest.raises(psycopg.Error) as lost:
+        note(driver, conn, 4)
+    assert driver.may_pass(lost.value)  # as the transaction had not begun
     note(driver, conn, 4)
     kill(shared, conn)
     driver.begin_read(conn)
@@ -257,12 +262,13 @@ def test_a_transaction_that_does_nothing_is_ended_so_that_others_go_on(
 ) -> None:
     with closing(driver.open()) as stopped:
         driver.begin(stopped, None)
+        stopped.flush()
         begun = time.monotonic()
         note(driver, conn, 1)
         assert time.monotonic() - begun < IDLE_SECONDS + 20
         stopped.execute("insert into notes values (2, 'x')")
         with pytest.raises(psycopg.Error):
-            driver.flush(stopped)
+            stopped.flush()
 
 
 def test_a_read_cannot_write(driver: PostgresDriver) -> None:
