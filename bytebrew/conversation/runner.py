@@ -193,12 +193,12 @@ class Runner:
             if self._node.id is None:
                 await self._db.write(turns.admit, turn.new, turn.first)
                 return False
-            admit = partial(admission.admit, first_event=turn.first, node=self._node.id, on_busy=on_busy, core=core)
-            admit = partial(admit, sealed=partial(self.headers.seal, turn.headers))
+            query = partial(admission.query, new=turn.new, first_event=turn.first, node=self._node.id)
+            admit = partial(admission.admit, new=turn.new, first_event=turn.first, node=self._node.id)
+            admit = partial(admit, on_busy=on_busy, core=core, sealed=partial(self.headers.seal, turn.headers))
+            scope = None if turn.new.fork else turn.session_id  # which writes to another session too
             try:
-                if turn.new.fork:  # which writes to another session too
-                    return await self._db.write(admit, turn.new)
-                return await self._db.write_in(turn.session_id, admit, turn.new)
+                return await self._db.write_from(scope, query, admit)
             except admission.StaleLog:
                 turn.log = await self._fresh(turn.log)
 

@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from bytebrew.contract.connection import Connection, placeholders
-from bytebrew.store.turns import Status
+from bytebrew.contract.connection import Connection, Cursor, Row, placeholders
+from bytebrew.store.queries.events import LAST
+from bytebrew.store.turns import IN_SESSION, Status
 
 _OPEN = "status in ('queued', 'running')"
 _QUEUED = """from turns t left join session_requests q on q.turn_id = t.id and q.kind in ('interrupt', 'steer')
@@ -18,6 +19,14 @@ class Runs(NamedTuple):
     """The node that has open turns of a session; None is one that has ended, whose turns wait for the next."""
 
     node: int | None
+
+
+class Before(NamedTuple):
+    """What a new turn finds: the row of its session, the number of the last event, and who has open turns."""
+
+    session: Row | None
+    last: int
+    runs: Runs | None
 
 
 class TurnState(Struct, frozen=True, kw_only=True):
@@ -46,17 +55,25 @@ class Waiting(NamedTuple):
     size: int
 
 
-def elsewhere(conn: Connection, session_id: str, node: int, *, idle: bool) -> Runs | None:
-    """The other node that has open turns of a session.
+def query(conn: Connection, session_id: str, node: int, *, idle: bool) -> Cursor:
+    """The query for what a new turn finds in its session, see `before`.
 
-    It may be this one where the session is `idle`: it has taken over turns that it does not run yet.
+    The node that has open turns may be this one where the session is `idle`: it has taken over turns that it does not
+    run yet.
     """
-    row = conn.execute(
-        f"""select node from turns where session_id = ? and {_OPEN} and (node is distinct from ? or ? = 1)
-        order by seq limit 1""",
+    return conn.execute(
+        f"""select {IN_SESSION}, ({LAST}) as last, s.id is not null as there, t.id is not null as runs, t.node
+        from (select 1 as one) begin left join sessions s on s.id = ?1
+        left join (select id, node from turns where session_id = ?1 and {_OPEN} and (node is distinct from ?2 or ?3 = 1)
+          order by seq limit 1) t on true""",
         (session_id, node, int(idle)),
-    ).fetchone()
-    return Runs(row["node"]) if row else None
+    )
+
+
+def before(found: Cursor) -> Before:
+    """What a new turn finds, of the result of `query`."""
+    row = found.fetchone()
+    return Before(row if row["there"] else None, row["last"], Runs(row["node"]) if row["runs"] else None)
 
 
 def open_elsewhere(conn: Connection, session_ids: Collection[str], node: int) -> dict[str, list[str]]:

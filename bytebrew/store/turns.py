@@ -97,6 +97,8 @@ class Unsaved(Struct, frozen=True):
     settlements: list[Callable[[Connection], None]] = field(default_factory=list)
 
 
+IN_SESSION = "s.owner, s.schema, s.parent_id, s.id in (select session_id from removals) as going"
+"""What a new turn depends on, of its session `s`."""
 CLOSE_QUESTIONS = """update confirmations set status = case status when 'pending' then 'cancelled' else status end
   where turn_id = ?"""
 FIRED_SECONDS = 5
@@ -104,16 +106,17 @@ FIRED_SECONDS = 5
 _OF_CALL = ", ".join(Spent.__struct_fields__[2:])
 
 
-def admit(conn: Connection, new: NewTurn, first_event: int | None, node: int | None = None) -> None:
-    """Stores a turn, and its session if that is new; with the number of its first event the turn is running.
+def admit(conn: Connection, new: NewTurn, first_event: int | None) -> None:
+    """Stores a turn, and its session if that is new; with the number of its first event the turn is running."""
+    row = conn.execute(f"select {IN_SESSION} from sessions s where s.id = ?", (new.session_id,)).fetchone()
+    store(conn, new, first_event, row)
 
-    `node` is the one that runs it, None if there is only one.
-    """
+
+def store(conn: Connection, new: NewTurn, first_event: int | None, row: Row | None, node: int | None = None) -> None:
+    """As `admit`, with IN_SESSION of its session if that is there; `node` runs the turn, None if there is only one."""
     moment = new.created_at or now()
     if new.parent and new.limits:
         spawned_turns.check_limits(conn, new.parent.root_turn_id, new.parent.turn_id, len(new.lineage), new.limits)
-    sql = "select owner, schema, parent_id, id in (select session_id from removals) as going from sessions where id = ?"
-    row = conn.execute(sql, (new.session_id,)).fetchone()
     if row is None:
         if (
             not new.fresh or (first_event or 1) > new.events_before + 1

@@ -63,8 +63,8 @@ TABLE = (
         [
             (
                 ADMISSION,
-                "    other = turn_states.elsewhere(conn, new.session_id, node, idle=first_event is not None)\n",
-                "    other = None\n",
+                "    if before.runs is None:\n",
+                "    before = before._replace(runs=None)\n    if before.runs is None:\n",
             )
         ],
         "are of no turn or of several|follows event|at another node takes|broke off with storage",

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from bytebrew.base.errors import Conflict
 from bytebrew.base.settings import Core
-from bytebrew.contract.connection import Connection
+from bytebrew.contract.connection import Connection, Cursor
 from bytebrew.conversation import waiting_turns
 from bytebrew.conversation.remote.remote_turns import Removed
 from bytebrew.conversation.turn import OnBusy
@@ -20,11 +20,17 @@ class StaleLog(Exception):
     """Another node has appended events to the session, which the log here lacks."""
 
 
+def query(conn: Connection, new: turns.NewTurn, first_event: int | None, node: int) -> Cursor:
+    """The query of `admit`."""
+    return turn_states.query(conn, new.session_id, node, idle=first_event is not None)
+
+
 def admit(
     conn: Connection,
+    found: Cursor,
     new: turns.NewTurn,
     first_event: int | None,
-    node: int | None,
+    node: int,
     on_busy: OnBusy,
     core: Core | None,
     sealed: Callable[[], bytes | None],
@@ -35,21 +41,18 @@ def admit(
     `core` has the limits of messages that wait, unless it is unbounded; `sealed` seals its request's headers for the
     other node. StaleLog if its first event is not the next of its session.
     """
-    if node is None:
-        turns.admit(conn, new, first_event)
-        return False
-    other = turn_states.elsewhere(conn, new.session_id, node, idle=first_event is not None)
-    if other is None:
-        turns.admit(conn, new, first_event, node)
-        if first_event is not None and first_event != last_number(conn, new.session_id) + 1:
+    before = turn_states.before(found)
+    if before.runs is None:
+        turns.store(conn, new, first_event, before.session, node)
+        if before.session and first_event is not None and first_event != before.last + 1:
             raise StaleLog
     else:
-        turns.admit(conn, replace(new, steers=None), None, other.node)
-        _check(conn, new, other, on_busy, core)
+        turns.store(conn, replace(new, steers=None), None, before.session, before.runs.node)
+        _check(conn, new, before.runs, on_busy, core)
         turns.keep_headers(conn, new.id, sealed())
-    if on_busy in ("interrupt", "steer") and (other or first_event is None):
+    if on_busy in ("interrupt", "steer") and (before.runs or first_event is None):
         session_requests.add(conn, new.session_id, new.id, "steer" if on_busy == "steer" else "interrupt")
-    return other is not None
+    return before.runs is not None
 
 
 def _check(conn: Connection, new: turns.NewTurn, other: Runs, on_busy: OnBusy, core: Core | None) -> None:

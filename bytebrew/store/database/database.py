@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from bytebrew.base.errors import BootError, Fenced, StorageError, TooSlow
-from bytebrew.contract.connection import Connection
+from bytebrew.contract.connection import Connection, Cursor
 from bytebrew.contract.storage.store import Driver
 from bytebrew.store.database.aiosqlite_fixes import WorkConnection, open_connection
 from bytebrew.store.database.outage import PAUSE, Outage, patient
@@ -200,6 +200,17 @@ class Database:
         """As `write`, for work on rows of one session or other scope alone: nodes write to others meanwhile."""
         run = partial(_called, work, args, kwargs)
         result: T = await self._put(Pending(run, _future(), None, scope, waits=patient.get()))
+        return result
+
+    async def write_from(
+        self, scope: str | None, query: Callable[[Connection], Cursor], work: Callable[[Connection, Cursor], T]
+    ) -> T:
+        """As `write_in`, or `write`, for work that needs the rows of a query: those of all works are one round trip."""
+
+        def run(conn: Connection, found: Cursor | None = None) -> T:
+            return work(conn, found or query(conn))
+
+        result: T = await self._put(Pending(run, _future(), None, scope, patient.get(), query))
         return result
 
     async def _put(self, pending: Pending) -> Any:

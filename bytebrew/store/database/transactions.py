@@ -1,11 +1,12 @@
 """Transactions of a connection: those of the writer, each with the works of many callers, and of readers."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from traceback import clear_frames
 from typing import Any, TypeVar, cast
 
-from bytebrew.contract.connection import Connection
+from bytebrew.contract.connection import Connection, Cursor
 from bytebrew.contract.storage.store import Driver
 from bytebrew.store.database.failed_commit import each_apart
 from bytebrew.store.database.write_queue import Pending, Rows, RowSource
@@ -82,9 +83,10 @@ def transact(
     refused: Mapping[Any, Exception] = {}
     try:
         try:
+            ahead = _queried(conn, works, rows) if sessions else {}
             if source and rows:
                 source.insert(conn, rows)
-            outcomes = [one.work(conn) for one in works]
+            outcomes = [one.work(conn, *ahead.get(n, ())) for n, one in enumerate(works)]
             driver.commit(conn)
         except Exception as error:  # another error becomes the outcome of its work in the second run
             if driver.breaks(error):
@@ -99,6 +101,14 @@ def transact(
         driver.roll_back(conn)
         raise
     return outcomes, refused
+
+
+def _queried(conn: Connection, works: Sequence[Pending], rows: Rows) -> dict[int, tuple[Cursor]]:
+    """The queries of works by their place, before all works: of those to whose session nothing else here writes."""
+    if not any(one.query for one in works):
+        return {}
+    writers = Counter([*(one.session_id for one in works), *{row[0] for row in rows}])
+    return {n: (one.query(conn),) for n, one in enumerate(works) if one.query and writers[one.session_id] == 1}
 
 
 def _sessions(works: Sequence[Pending], rows: Rows) -> set[str] | None:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from bytebrew.contract.connection import Connection
+from bytebrew.contract.connection import Connection, Cursor
 
 Rows = Sequence[tuple[Any, ...]]
 """Rows to insert; the first column is the id of the row's session."""
@@ -36,11 +36,13 @@ class Owner(Protocol):
 class Pending(NamedTuple):
     """A queued work; one with an owner runs only if none of the owner's rows is lost.
 
-    It writes to the rows of the session alone, to any without one. If it `waits`, it outlasts an outage.
+    It writes to the rows of the session alone, to any without one. If it `waits`, it outlasts an outage. The result of
+    its `query` may be given to it, else it runs that itself.
     """
 
-    work: Callable[[Connection], Any]
+    work: Callable[..., Any]
     done: asyncio.Future[Any]
     owner: Owner | None = None
     session_id: str | None = None
     waits: bool = False
+    query: Callable[[Connection], Cursor] | None = None
