@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, closing, contextmanager
 from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -198,19 +198,13 @@ class Database:
 
     async def write_in(self, scope: str, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """As `write`, for work on rows of one session or other scope alone: nodes write to others meanwhile."""
-        run = partial(_called, work, args, kwargs)
-        result: T = await self._put(Pending(run, _future(), None, scope, waits=patient.get()))
+        pending = Pending(lambda conn: work(conn, *args, **kwargs), _future(), None, scope, patient.get())
+        result: T = await self._put(pending)
         return result
 
-    async def write_from(
-        self, scope: str | None, query: Callable[[Connection], Cursor], work: Callable[[Connection, Cursor], T]
-    ) -> T:
-        """As `write_in`, or `write`, for work that needs the rows of a query: those of all works are one round trip."""
-
-        def run(conn: Connection, found: Cursor | None = None) -> T:
-            return work(conn, found or query(conn))
-
-        result: T = await self._put(Pending(run, _future(), None, scope, patient.get(), query))
+    async def write_from(self, scope: str | None, query: Callable[[Connection], Cursor], work: Callable[..., T]) -> T:
+        """As `write_in`, or `write`; `work` may be given the result of its query: all queries are one round trip."""
+        result: T = await self._put(Pending(work, _future(), None, scope, patient.get(), query))
         return result
 
     async def _put(self, pending: Pending) -> Any:
@@ -399,10 +393,6 @@ def _unknown(error: BaseException) -> StorageError:
     fault = StorageError(f"The database has failed: {error}")
     fault.__cause__ = error
     return fault
-
-
-def _called(work: Callable[..., T], args: Sequence[Any], kwargs: Mapping[str, Any], conn: Connection) -> T:
-    return work(conn, *args, **kwargs)
 
 
 def _future() -> asyncio.Future[Any]:
