@@ -10,6 +10,7 @@ from typing import TextIO
 
 import msgspec
 
+from bytebrew.base.errors import Fenced
 from bytebrew.base.formats import now
 from bytebrew.base.masking import redact
 
@@ -76,6 +77,7 @@ def start(level: str, form: str, worker: str = "") -> None:
     target = logging.StreamHandler(sys.stderr)
     on_terminal = form == "text" and sys.stderr is not None and sys.stderr.isatty()
     target.setFormatter(Line("terminal" if on_terminal else form, worker))
+    target.addFilter(_is_news)
     logging.basicConfig(level=level.upper(), handlers=[target], force=True)
     logging.captureWarnings(True)
     sys.excepthook = _on_exception
@@ -83,6 +85,11 @@ def start(level: str, form: str, worker: str = "") -> None:
     threading.excepthook = lambda lost: _on_exception(lost.exc_type, lost.exc_value, lost.exc_traceback)
     for name in ("hypercorn", "hpack", "httpx", "aiosqlite", "asyncio"):
         logging.getLogger(name).setLevel("WARNING")
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a record is more than another thing that a fenced node cannot do: `bytebrew serve` says once that it is."""
+    return not (record.exc_info and isinstance(record.exc_info[1], Fenced))
 
 
 def _on_exception(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:

@@ -72,6 +72,21 @@ logging.getLogger("any").warning("loud")
     assert [json.loads(line)["message"] for line in done.stderr.splitlines()] == ["loud"]
 
 
+def test_what_a_fenced_node_cannot_do_is_not_told_again_and_again() -> None:
+    program = """
+import logging, bytebrew.base.logs
+from bytebrew.base.errors import Fenced, StorageError
+bytebrew.base.logs.start("warning", "json")
+for error in (Fenced(), StorageError("full")):
+    try:
+        raise error
+    except StorageError:
+        logging.getLogger("any").exception("a loop failed: %s", error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert [json.loads(line)["message"] for line in done.stderr.splitlines()] == ["a loop failed: full"]
+
+
 def test_a_trace_has_lines_of_its_own_on_a_terminal_none_of_which_looks_like_a_record() -> None:
     first, *trace = Line("terminal").format(failing("first\n2026-01-01 info forged\x1b[2J")).split("\n")
     assert first.endswith("it broke")
