@@ -314,7 +314,7 @@ class Conversations:
             return
         log = await self._engine.journal.log(stored.session_id)
         last = stored.last if running is None or running.last is None else running.last
-        through = log.committed if last is None else min(log.committed, last)
+        through = log.committed if last is None else min(await self._engine.journal.newest(log, last), last)
         if through >= first:
             async for chunk in self._engine.journal.follow(log, OpenEventRange(first, through)):
                 yield chunk
