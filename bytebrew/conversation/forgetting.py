@@ -108,6 +108,8 @@ class Forgettings:
         while True:
             person = await self._db.read(personal_rows.find, request.sub, request.mask)
             await self._stop(person)
+            if await self._runner.remote.open_of(person):  # its end would store what it has cost
+                continue
             for kind in self.kinds.values():
                 await self._delete_kind(request.mask, kind, person)
             for session_id in person.sessions:
@@ -155,14 +157,7 @@ class Forgettings:
         """Cancels the person's open tasks and all turns in the person's sessions, and waits for their ends."""
         for task_id in await self._db.read(personal_rows.open_tasks, person):
             await self._tasks.cancel(task_id, None, _DELETED)
-        elsewhere = await self._runner.remote.open_in(person.sessions)
+        elsewhere = await self._runner.remote.open_of(person)
         for session_id in dict.fromkeys([*(turn.session_id for turn in self._running(person)), *elsewhere]):
             with anyio.move_on_after(STOP_SECONDS):
                 await self._runner.stop_session(session_id)
-
-
-def _elsewhere(conn: Connection, person: Person) -> list[str]:
-    """The person's sessions with open turns, on any node."""
-    theirs = {*person.sessions}
-    rows = conn.execute("select distinct session_id from turns where status in ('queued', 'running')")
-    return [row["session_id"] for row in rows if row["session_id"] in theirs]

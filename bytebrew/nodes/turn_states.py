@@ -6,6 +6,7 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from bytebrew.contract.connection import Connection, Cursor, Row, placeholders
+from bytebrew.contract.governance.personal_data import Person
 from bytebrew.store.queries.events import LAST
 from bytebrew.store.turns import IN_SESSION, Status
 
@@ -76,18 +77,19 @@ def before(found: Cursor) -> Before:
     return Before(row if row["there"] else None, row["last"], Runs(row["node"]) if row["runs"] else None)
 
 
-def open_elsewhere(conn: Connection, session_ids: Collection[str], node: int) -> dict[str, list[str]]:
-    """The open turns of other nodes in sessions, by session."""
-    found: dict[str, list[str]] = {}
-    if session_ids:
-        rows = conn.execute(
-            f"""select session_id, id from turns where session_id in ({placeholders(session_ids)}) and {_OPEN}
-            and node is distinct from ? order by seq""",
-            (*session_ids, node),
-        )
-        for row in rows:
-            found.setdefault(row["session_id"], []).append(row["id"])
-    return found
+def open_elsewhere(conn: Connection, session_id: str, node: int) -> list[str]:
+    """The open turns of other nodes in a session."""
+    sql = f"select id from turns where session_id = ? and {_OPEN} and node is distinct from ? order by seq"
+    return [row["id"] for row in conn.execute(sql, (session_id, node))]
+
+
+def open_of(conn: Connection, person: Person, node: int) -> list[str]:
+    """The sessions of the open turns of other nodes that are in a person's sessions, or answer the person."""
+    names, theirs = {*person.names}, {*person.sessions}
+    rows = conn.execute(
+        f"select session_id, subject from turns where {_OPEN} and node is distinct from ? order by seq", (node,)
+    )
+    return [*dict.fromkeys(row["session_id"] for row in rows if row["session_id"] in theirs or row["subject"] in names)]
 
 
 def running(conn: Connection, session_id: str) -> str | None:

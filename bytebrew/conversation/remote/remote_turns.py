@@ -9,6 +9,7 @@ import anyio
 from bytebrew.base.errors import Conflict, EngineError, NotFound
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.events import Event
+from bytebrew.contract.governance.personal_data import Person
 from bytebrew.nodes import session_requests, turn_states
 from bytebrew.nodes.node import Node
 from bytebrew.nodes.session_requests import Kind
@@ -179,7 +180,7 @@ class RemoteTurns:
         if (node := self._node.id) is None:
             return
         with anyio.move_on_after(STOP_SECONDS):
-            while turn_ids := (await self._db.read(turn_states.open_elsewhere, [session_id], node)).get(session_id):
+            while turn_ids := await self._db.read(turn_states.open_elsewhere, session_id, node):
                 n = await self._ask(session_id, "", "stop")
                 turns = [turn for one in turn_ids if (turn := await self.turn(one))]
 
@@ -214,11 +215,11 @@ class RemoteTurns:
         """Signals that turns of a session have changed without an event."""
         self._signals.send("events", session_id)
 
-    async def open_in(self, session_ids: Collection[str]) -> Collection[str]:
-        """Those of the sessions that other nodes run."""
+    async def open_of(self, person: Person) -> Collection[str]:
+        """The sessions in which other nodes run turns of a person: those in the person's sessions, and messages."""
         if (node := self._node.id) is None:
             return ()
-        return await self._db.read(turn_states.open_elsewhere, session_ids, node)
+        return await self._db.read(turn_states.open_of, person, node)
 
     async def _ask(self, session_id: str, turn_id: str, kind: Kind) -> int:
         n = await self._db.write_in(session_id, session_requests.add, session_id, turn_id, kind)
