@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from msgspec.structs import replace
 
-from bytebrew import Connection, Engine, EngineError, NewTask, Row, StateKey, Task, rfc3339
+from bytebrew import Connection, Engine, EngineError, NewTask, Row, StateKey, StorageError, Task, rfc3339
 
 from . import store
 from .definition import NewSchedule, SchedulePatch, Timing, changes, next_moment, owner_after
@@ -131,6 +131,9 @@ class Schedules:
             self._changed.clear()
             try:
                 seconds = await self.fire()
+            except StorageError as error:
+                log.warning("the schedules wait for the database: %s", error)
+                seconds = 5.0
             except Exception:
                 log.exception("the schedules could not fire; trying again in a moment")
                 seconds = 5.0
