@@ -1,17 +1,21 @@
-"""Engines of this process that share one database of PostgreSQL, each a node of its own."""
+"""Nodes: engines of this process, or processes of their own, that share one database of PostgreSQL."""
 
 import asyncio
 import shutil
+import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 
 from bytebrew.engine import Engine
 from bytebrew.testing import ADMIN, client, databases
+from bytebrew.testing.postgres import USER, shared_server
+from tests.processes import Process, serving
 
 
 class Node:
@@ -74,3 +78,19 @@ async def nodes(
             for node in started:
                 await node.stop()
             databases.drop(Path(folder))
+
+
+@contextmanager
+def processes(folder: Path, settings: Mapping[str, str] | None = None) -> Iterator[tuple[Process, Process]]:
+    """Two nodes in processes of their own, with the data folders `a` and `b`; the first of them leads."""
+    server, name = shared_server(), f"nodes_{uuid4().hex}"
+    server.execute(f"create database {name} owner {USER}")
+    given = {**(settings or {}), "BYTEBREW_DATABASE_URL": server.local_url(name)}
+    command = (sys.executable, "-u", "-m", "bytebrew")  # not a fork of the tests' server: one that is ended begins anew
+    try:
+        with serving(folder / "a", given, command) as a:
+            shutil.copytree(folder / "a" / "keys", folder / "b" / "keys")
+            with serving(folder / "b", given, command) as b:
+                yield a, b
+    finally:
+        server.execute(f"drop database {name} with (force)")
