@@ -99,16 +99,16 @@ class Engine:
         self.state: State = dict[StateKey[Any], Any]()
         self.clock = WallClock()
         core = self.settings.core
-
         self.folder = DataFolder(core.data_dir, worker)
         self.data_dir, self.secrets = self.folder.path, self.folder.secrets
         self.driver = driver_of(self.plugins, self.settings, self.folder)
         self.db = Database(self.driver)
         self.node = Node(self.db, self.folder.own, self.secrets.derived(b"nodes").mac(b"key").hex())
         self.lock = Locks(self.db, self.node).held
-        self.signals = SignalCentre(self.driver.signals())
+        self.signals = SignalCentre(self.driver.signals(), self.node.counts)
         self.duties = Duties(self.node, self.signals)
         self.journal = Journal(self.db, partial(self.signals.send, "events") if self.signals.used else None)
+        self.journal.counts = self.node.counts
         self.signals.on("events", self.journal.refresh)
         share = descriptors.share()
         self.http = http or Http(core, upstreams=share.upstreams, idle=share.idle)

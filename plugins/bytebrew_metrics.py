@@ -165,6 +165,7 @@ class Metrics:
         rows = "Events in each commit to the database."
         yield SummaryMetricFamily("bytebrew_commit_works", works, db.commits, db.committed_works)
         yield SummaryMetricFamily("bytebrew_commit_events", rows, db.commits, db.committed_rows)
+        yield from _of_nodes(self._engine)
 
     def request_ended(self, method: str, path: str, status: int, seconds: float) -> None:
         """Counts a request."""
@@ -209,6 +210,28 @@ class Metrics:
             due = loop.time() + TICK
             await asyncio.sleep(TICK)
             self._lag.observe(max(0.0, loop.time() - due))
+
+
+def _of_nodes(engine: Engine) -> Iterator[Metric]:
+    """How the engine is among the nodes that share its database; nothing where it has that alone."""
+    if (node := engine.node.figures()) is None:
+        return
+    for name, value, text in (
+        ("nodes", node.nodes, "Nodes that share the database, this one among them."),
+        ("node_leads", engine.node.leads, "Whether this node leads: 1 on one of the nodes."),
+        ("node_lease_age_seconds", node.lease_age, "Since this node renewed its lease, which others end at 10."),
+        ("node_silence_seconds", node.silence, "Since the least heard of the other nodes renewed its lease."),
+    ):
+        yield GaugeMetricFamily(f"bytebrew_{name}", text, value)
+    for name, value, text in (
+        ("nodes_ended", node.nodes_ended, "Nodes that this one has ended, whose lease had run out."),
+        ("turns_taken_over", node.turns_taken_over, "Open turns that this node has taken over from others."),
+        ("signals_sent", node.signals_sent, "Signals that this node has sent to the others."),
+        ("signals_received", node.signals_received, "Signals of other nodes that have come here."),
+    ):
+        yield CounterMetricFamily(f"bytebrew_{name}", text, value)
+    text = "From an event at another node to its arrival here, where somebody follows it; by the clocks of both."
+    yield SummaryMetricFamily("bytebrew_remote_event_delay_seconds", text, node.events, node.event_seconds)
 
 
 class Page:

@@ -51,7 +51,17 @@ def _lines(status: status_socket.Status) -> Iterator[tuple[str, str]]:
     megabytes = [f"{size / 1e6:,.1f} MB" for size in (status.database_bytes, status.log_bytes, status.disk_free_bytes)]
     yield "disk", f"database {megabytes[0]}, its log {megabytes[1]}; {megabytes[2]} free"
     yield "database", status.database
+    yield from _of_nodes(status.node) if status.node else ()
     for figure in status.plugins:
         labels = ", ".join(f"{name} {value}" for name, value in figure.labels.items())
         name = figure.name.removeprefix("bytebrew_")
         yield "plugin", f"{name}{f' ({labels})' if labels else ''}: {figure.value:g}"
+
+
+def _of_nodes(node: status_socket.Node) -> Iterator[tuple[str, str]]:
+    leads = ", which leads," if node.leads else ""
+    among = f"of {counted(len(node.others) + 1, 'nodes')} on the database"
+    yield "node", f"{node.id}{leads} {among}; it renewed its lease {node.lease_seconds:.1f} s ago"
+    for one in node.others:
+        heard = "not heard of yet" if one.silent_seconds is None else f"heard of {one.silent_seconds:.1f} s ago"
+        yield "", f"node {one.id}{', which leads,' if one.leads else ''} {heard}; ByteBrew {one.version}"

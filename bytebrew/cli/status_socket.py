@@ -61,8 +61,28 @@ class Figure(Struct, frozen=True, kw_only=True):
     value: float
 
 
+class OtherNode(Struct, frozen=True, kw_only=True):
+    """Another node; `silent_seconds` since it was last heard of, null where that is not known after an outage."""
+
+    id: int
+    name: str
+    version: str
+    leads: bool
+    silent_seconds: float | None
+
+
+class Node(Struct, frozen=True, kw_only=True):
+    """The engine among the nodes that share its database, as of its last sign of life."""
+
+    id: int
+    leads: bool
+    lease_seconds: float
+    """Since it renewed its lease."""
+    others: tuple[OtherNode, ...]
+
+
 class Status(Struct, frozen=True, kw_only=True):
-    """Status of an engine; sizes are in bytes."""
+    """Status of an engine; sizes are in bytes. `node` is null where it has its database alone."""
 
     status: str
     message: str = msgspec.field(name="words")
@@ -78,6 +98,7 @@ class Status(Struct, frozen=True, kw_only=True):
     database_bytes: int
     log_bytes: int
     disk_free_bytes: int
+    node: Node | None
     plugins: tuple[Figure, ...]
 
 
@@ -117,10 +138,25 @@ async def status_of(engine: Engine) -> Status:
         database_bytes=size,
         log_bytes=_size(log_of(path)),
         disk_free_bytes=shutil.disk_usage(engine.data_dir).free,
+        node=_node(engine),
         plugins=tuple(
             Figure(name=sample.name, labels=dict(sample.labels), value=sample.value) for sample in engine.samples()
         ),
     )
+
+
+def _node(engine: Engine) -> Node | None:
+    figures, silence, rows = engine.node.figures(), engine.node.silence(), engine.node.all
+    if figures is None or engine.node.id is None:
+        return None
+    others = [
+        OtherNode(
+            id=one.id, name=one.name, version=one.version, leads=one is rows[0], silent_seconds=silence.get(one.id)
+        )
+        for one in rows
+        if one.id != engine.node.id
+    ]
+    return Node(id=engine.node.id, leads=engine.node.leads, lease_seconds=figures.lease_age, others=tuple(others))
 
 
 def _open_tasks(conn: Connection) -> dict[str, int]:

@@ -17,13 +17,17 @@ _CLAIMED = "status = 'in_progress' and turn_id is not null"
 
 
 class NodeRow(Struct, frozen=True, kw_only=True):
-    """A node; `seen` is when it last said that it lives, in seconds since 1970."""
+    """A node; `seen` is when it last said that it lives, in seconds since 1970, and `silence` the seconds since then.
+
+    Both are by the database's clock.
+    """
 
     id: int
     name: str
     version: str
     started_at: str
     seen: float
+    silence: float
 
 
 def join(conn: Connection, name: str, version: str, key_code: str, lease: float) -> int:
@@ -74,21 +78,19 @@ def give(conn: Connection, node: int, busy: Collection[str]) -> None:
     )
 
 
-def take_over(conn: Connection, lost: int, node: int, seen: float | None = None) -> bool:
-    """Ends a lost node, which commits no more, and gives what it left open to another.
+def take_over(conn: Connection, lost: int, node: int, seen: float | None = None) -> int | None:
+    """Ends a lost node, which commits no more, and gives what it left open to another: the number of its open turns.
 
-    False if it was ended before, or has said that it lives after the moment when it was `seen`.
+    None if it was ended before, or has said that it lives after the moment when it was `seen`.
     """
-    if not _delete(conn, lost, seen):
-        return False
-    _hand_over(conn, lost, node)
-    return True
+    return _hand_over(conn, lost, node) if _delete(conn, lost, seen) else None
 
 
-def take_orphans(conn: Connection, node: int) -> None:
-    """Gives a node what no node has."""
-    conn.execute(f"update turns set node = ? where {_OPEN} and node is null", (node,))
+def take_orphans(conn: Connection, node: int) -> int:
+    """Gives a node what no node has; the number of open turns."""
+    taken = conn.execute(f"update turns set node = ? where {_OPEN} and node is null", (node,)).rowcount
     conn.execute(f"update tasks set node = ? where {_CLAIMED} and node is null", (node,))
+    return taken
 
 
 def has_orphans(conn: Connection) -> bool:
@@ -108,7 +110,8 @@ def beat(conn: Connection, node: int) -> tuple[list[NodeRow], int]:
 
 def list_all(conn: Connection) -> list[NodeRow]:
     """All nodes, by id."""
-    rows = conn.execute("select id, name, version, started_at, seen from nodes order by id")
+    columns = f"id, name, version, started_at, seen, {_CLOCK} - seen as silence"
+    rows = conn.execute(f"select {columns} from nodes order by id")
     return [NodeRow(**dict(row)) for row in rows]
 
 
@@ -129,9 +132,10 @@ def unlock(conn: Connection, name: str, node: int) -> None:
     conn.execute("delete from node_locks where name = ? and node = ?", (name, node))
 
 
-def _hand_over(conn: Connection, node: int, to: int | None) -> None:
-    conn.execute(f"update turns set node = ? where {_OPEN} and node = ?", (to, node))
+def _hand_over(conn: Connection, node: int, to: int | None) -> int:
+    turns = conn.execute(f"update turns set node = ? where {_OPEN} and node = ?", (to, node)).rowcount
     conn.execute("update tasks set node = ? where node = ?", (to, node))
+    return turns
 
 
 def _delete(conn: Connection, node: int, seen: float | None = None) -> bool:

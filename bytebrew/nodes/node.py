@@ -10,10 +10,12 @@ from pathlib import Path
 from uuid import UUID, uuid5
 
 import anyio
+from msgspec.structs import replace
 
 from bytebrew.base.errors import Fenced, StorageError
 from bytebrew.base.formats import new_uuid
 from bytebrew.contract.connection import Connection
+from bytebrew.contract.governance.nodes import NodeFigures
 from bytebrew.nodes import members
 from bytebrew.nodes.members import NodeRow
 from bytebrew.store.database.aiosqlite_fixes import WorkConnection, open_connection
@@ -46,7 +48,10 @@ class Node:
         """Set as soon as it leads."""
         self.leaving = False
         """Whether it drains, and leaves to others what no node has."""
+        self.counts = NodeFigures()
+        """What is counted since the start."""
         self._seen: dict[int, tuple[float, float]] = {}
+        self._renewed = 0.0
         self._epoch = 1
         self._away = False
         self._taken = asyncio.Event()
@@ -148,7 +153,7 @@ class Node:
 
     def _look(self, rows: list[NodeRow]) -> None:
         """Remembers since when each node has not been heard of, by this node's monotonic clock."""
-        self.all, moment = rows, time.monotonic()
+        self.all, self._renewed = rows, (moment := time.monotonic())
         self._seen = {
             one.id: before if (before := self._seen.get(one.id)) and before[0] == one.seen else (one.seen, moment)
             for one in rows
@@ -158,10 +163,23 @@ class Node:
             self.leads = True
             self.led.set()
 
+    def figures(self) -> NodeFigures | None:
+        """Figures for operators; None where it has the database alone."""
+        if self.id is None:
+            return None
+        silence = max(self.silence().values(), default=0.0)
+        age = time.monotonic() - self._renewed
+        return replace(self.counts, nodes=len(self.all), silence=silence, lease_age=age)
+
+    def silence(self) -> dict[int, float]:
+        """Seconds since each other node was last heard of; without those that were not since an outage."""
+        moment = time.monotonic()
+        return {node: moment - heard for node, (_, heard) in self._seen.items() if node != self.id}
+
     def _lost(self) -> list[NodeRow]:
         """The nodes that were not heard of for too long."""
-        moment = time.monotonic()
-        return [one for one in self.all if one.id != self.id and moment - self._seen[one.id][1] > LEASE_SECONDS]
+        silence = self.silence()
+        return [one for one in self.all if silence.get(one.id, 0.0) > LEASE_SECONDS]
 
     def _take(self, lost: Sequence[NodeRow]) -> None:
         """Takes what no living node has, beside the signs of life: the writer may be busy for long."""
@@ -173,9 +191,11 @@ class Node:
         assert self.id is not None
         try:
             for one in lost:
-                if await self._db.write(members.take_over, one.id, self.id, one.seen):
+                if (turns := await self._db.write(members.take_over, one.id, self.id, one.seen)) is not None:
                     log.warning("node %s (%s) was not heard of for %g s: it is ended", one.id, one.name, LEASE_SECONDS)
-            await self._db.write(members.take_orphans, self.id)
+                    self.counts.nodes_ended += 1
+                    self.counts.turns_taken_over += turns
+            self.counts.turns_taken_over += await self._db.write(members.take_orphans, self.id)
         except StorageError as error:
             log.debug("what no node has is taken over after the next sign of life: %s", error)
         finally:  # some may have been taken

@@ -9,6 +9,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from bytebrew.base.errors import EngineError
+from bytebrew.contract.governance.nodes import NodeFigures
 from bytebrew.contract.storage.store import Signals
 
 log = logging.getLogger(__name__)
@@ -57,8 +58,8 @@ class SignalCentre:
     A signal may be lost: each receiver is also called with None, once a second at least.
     """
 
-    def __init__(self, signals: Signals | None) -> None:
-        self._signals = signals
+    def __init__(self, signals: Signals | None, counts: NodeFigures) -> None:
+        self._signals, self._counts = signals, counts
         self._inboxes: dict[Kind, list[_Inbox]] = {}
         self._unsent: dict[Kind, dict[str, None]] = {}
         self._filled = asyncio.Event()
@@ -108,7 +109,9 @@ class SignalCentre:
             await self._filled.wait()
             self._filled.clear()
             unsent, self._unsent = self._unsent, {}
-            await signals.send([*_texts(unsent)])
+            texts = [*_texts(unsent)]
+            await signals.send(texts)
+            self._counts.signals_sent += len(texts)
 
     async def _receive(self, signals: Signals) -> None:
         async for text in signals.received():
@@ -117,6 +120,7 @@ class SignalCentre:
                     for inbox in inboxes:
                         inbox.put(None)
                 continue
+            self._counts.signals_received += 1
             for line in text.splitlines():  # any role that may connect to the database can send any text
                 kind, *ids = line.split() or [""]
                 for inbox in self._inboxes.get(kind, ()):  # type: ignore[call-overload]  # an unknown kind has none

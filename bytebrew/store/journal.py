@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Set
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -16,6 +16,7 @@ import msgspec
 from bytebrew.base.errors import Draining, EngineError, NotFound, StorageError
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.events import Event
+from bytebrew.contract.governance.nodes import NodeFigures
 from bytebrew.store.database.database import Database, Work
 from bytebrew.store.database.write_queue import Rows
 from bytebrew.store.queries.events import (
@@ -129,21 +130,19 @@ class Log:
             kept -= 1
         self.notify()
 
-    def receive(self, events: Iterable[StoredEvent]) -> None:
-        """Takes events that another node has committed, unless own ones are on their way."""
-        if self.last != self.committed:
-            return
-        for n, name, data, _ in events:
-            if n <= self.last:
-                continue
+    def receive(self, events: Iterable[StoredEvent]) -> Sequence[StoredEvent]:
+        """Takes events that another node has committed, unless own ones are on their way; those that are new."""
+        new = [one for one in events if one[0] > self.last] if self.last == self.committed else []
+        for n, name, data, _ in new:
             if n != self.last + 1:  # frames in memory have no gap
                 self._frames.clear()
                 self._bytes = 0
             self.last = n
             self._frames.append(frame(n, name, data, self._form))
             self._bytes += len(self._frames[-1])
-        if self.last > self.committed:
+        if new:
             self.commit(self.last)
+        return new
 
     def fail(self, error: Exception) -> None:
         """Marks the uncommitted events as lost; every further use of the log raises the error."""
@@ -194,6 +193,7 @@ class Journal:
     def __init__(self, db: Database, changed: Callable[..., None] | None = None) -> None:
         self._db = db
         self._changed = changed
+        self.counts = NodeFigures()
         self.own: Collection[str] = ()
         """The ids of the sessions that this node runs."""
         self._logs: WeakValueDictionary[str, Log] = WeakValueDictionary()
@@ -310,7 +310,7 @@ class Journal:
             found = await self._db.read(newer, seen)
             for session_id, before in seen.items():
                 log, (last, events) = behind[session_id], found.get(session_id, (0, ()))
-                log.receive(events)
+                self.counts.came(at for _, _, _, at in log.receive(events))
                 if last < before and (last or session_id not in found):
                     self._end(log, NotFound("The session was deleted"))
                 if last <= log.committed or log.last != log.committed:

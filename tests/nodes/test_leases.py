@@ -128,6 +128,8 @@ async def test_a_node_that_is_not_heard_of_is_ended_and_can_write_nothing_more(u
         kinds = await other.db.read(_kinds, session_id)
         assert kinds[-2:] == ["message", "done"]
         assert kinds.count("done") == 1
+        await until(lambda: (figures := other.node.figures()) and figures.nodes == 1)
+        assert (other.node.counts.nodes_ended, other.node.counts.turns_taken_over) == (1, 1)
     await asyncio.wait([chats])
     chats.exception()
 

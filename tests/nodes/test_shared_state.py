@@ -172,6 +172,7 @@ async def test_the_nodes_are_listed_and_the_oldest_leads() -> None:
             data = (await answering.http.get("/api/v1/nodes")).json()["data"]
             assert [one["id"] for one in data] == [first.engine.node.id, second.engine.node.id]
             assert [one["leads"] for one in data] == [True, False]
+            assert all(0 <= one["silent_seconds"] < 10 for one in data)
             assert [n for n, one in enumerate(data) if one["answers"]] == [index]
 
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 import anyio
 
 from bytebrew.base.errors import StorageError
+from bytebrew.contract.governance.nodes import NodeFigures
 from bytebrew.contract.storage.store import Signals
 from bytebrew.nodes.signals import MOST_BYTES, Ids, SignalCentre
 
@@ -46,7 +47,7 @@ class Inbox:
 
 async def test_signals_of_one_turn_of_the_loop_are_sent_together_and_once_each() -> None:
     wire = Wire()
-    centre = SignalCentre(wire)
+    centre = SignalCentre(wire, NodeFigures())
     async with anyio.create_task_group() as group:
         centre.run(group)
         wire.may_send.clear()
@@ -65,7 +66,7 @@ async def test_signals_of_one_turn_of_the_loop_are_sent_together_and_once_each()
 
 async def test_a_text_that_is_full_is_followed_by_another() -> None:
     wire = Wire()
-    centre = SignalCentre(wire)
+    centre = SignalCentre(wire, NodeFigures())
     ids = [f"{n:036d}" for n in range(1000)]
     async with anyio.create_task_group() as group:
         centre.run(group)
@@ -84,7 +85,7 @@ async def test_a_text_that_is_full_is_followed_by_another() -> None:
 
 async def test_receivers_are_called_with_the_ids_of_their_kind_and_with_none_if_any_may_be_lost() -> None:
     wire, events, others = Wire(), Inbox(fails=1), Inbox()
-    centre = SignalCentre(wire)
+    centre = SignalCentre(wire, NodeFigures())
     centre.on("events", events)
     centre.on("requests", others)
     async with anyio.create_task_group() as group:
@@ -100,7 +101,7 @@ async def test_receivers_are_called_with_the_ids_of_their_kind_and_with_none_if_
 
 async def test_a_text_that_no_node_has_sent_does_no_harm() -> None:
     wire, events = Wire(), Inbox()
-    centre = SignalCentre(wire)
+    centre = SignalCentre(wire, NodeFigures())
     centre.on("events", events)
     async with anyio.create_task_group() as group:
         centre.run(group)
@@ -115,7 +116,7 @@ async def test_a_text_that_no_node_has_sent_does_no_harm() -> None:
 
 async def test_own_signals_reach_only_receivers_that_want_them() -> None:
     wire, own, others = Wire(), Inbox(), Inbox()
-    centre = SignalCentre(wire)
+    centre = SignalCentre(wire, NodeFigures())
     centre.on("events", own, own=True)
     centre.on("events", others)
     async with anyio.create_task_group() as group:
@@ -129,7 +130,7 @@ async def test_own_signals_reach_only_receivers_that_want_them() -> None:
 
 
 async def test_without_other_nodes_nothing_runs() -> None:
-    centre = SignalCentre(None)
+    centre = SignalCentre(None, NodeFigures())
     centre.on("events", Inbox())
     centre.send("events", "a")
     before = asyncio.all_tasks()

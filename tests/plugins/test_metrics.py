@@ -16,6 +16,7 @@ from bytebrew import MessageDelta, Outcome, Sample, Stop, ToolCall, Usage, tool
 from bytebrew.base.errors import ProviderError
 from bytebrew.engine import Engine
 from bytebrew.testing import ScriptedProvider, chat, plugin, providing, scripted_schema, served_engine
+from tests.stored import ON_POSTGRESQL
 from tests.tables import token_with
 
 OPEN = {"accept": "application/openmetrics-text; version=1.0.0,text/plain;version=0.0.4;q=0.5"}
@@ -290,6 +291,17 @@ async def test_a_long_name_is_cut_and_a_strange_one_does_not_break_the_page() ->
             page = await scrape(client, **headers)
             assert page['bytebrew_tool_calls_total status=completed tool_name=a"b\\c\nd{e=“f”}'] == 1
             assert page[f"bytebrew_tool_calls_total status=completed tool_name={'x' * 100}"] == 1
+
+
+async def test_there_are_metrics_of_nodes_only_where_others_may_share_the_database() -> None:
+    async with served_engine() as (_, client):
+        page = await scrape(client)
+    known = {series: value for series, value in page.items() if "node" in series or "signals" in series}
+    if ON_POSTGRESQL:
+        assert (known["bytebrew_nodes"], known["bytebrew_node_leads"]) == (1, 1)
+    else:
+        assert known == {}
+        assert not any("remote" in series or "taken_over" in series for series in page)
 
 
 async def test_plugins_add_their_samples_and_what_does_not_fit_is_left_out(caplog: pytest.LogCaptureFixture) -> None:

@@ -16,8 +16,9 @@ from bytebrew.version import __version__
 class NodeEntry(Struct, frozen=True, kw_only=True):
     """A node: `id` is null for an engine that has its database alone, `name` that of its data folder.
 
-    `seen_at` is when it last renewed its lease, by the database's clock. The one that `leads` carries out what only one
-    may: retention, schedules, callbacks, indexing. `answers` is true for the node that answers this request.
+    `seen_at` is when it last renewed its lease, by the database's clock, and `silent_seconds` how long ago that was: it
+    does so each second, and after 10 another node ends it. The one that `leads` carries out what only one may:
+    retention, schedules, callbacks, indexing. `answers` is true for the node that answers this request.
     """
 
     id: int | None
@@ -25,6 +26,7 @@ class NodeEntry(Struct, frozen=True, kw_only=True):
     version: str
     started_at: str
     seen_at: Live[str]
+    silent_seconds: Live[float]
     leads: bool
     answers: Live[bool]
 
@@ -45,6 +47,7 @@ async def list_nodes(engine: Engine, request: Request[None]) -> NodeList:
             version=__version__,
             started_at=engine.started_at,
             seen_at=now(),
+            silent_seconds=0.0,
             leads=True,
             answers=True,
         )
@@ -58,6 +61,7 @@ async def list_nodes(engine: Engine, request: Request[None]) -> NodeList:
                 version=row.version,
                 started_at=row.started_at,
                 seen_at=rfc3339(datetime.fromtimestamp(row.seen, UTC)),
+                silent_seconds=max(0.0, round(row.silence, 3)),
                 leads=n == 0,
                 answers=row.id == own,
             )
