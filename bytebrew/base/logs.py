@@ -88,7 +88,7 @@ def start(level: str, form: str, worker: str = "") -> None:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Whether a record is more than another thing that a fenced node cannot do: `bytebrew serve` says once that it is."""
+    """Whether a record is more than one more thing that a fenced node cannot do, which `bytebrew serve` says once."""
     return not (record.exc_info and isinstance(record.exc_info[1], Fenced))
 
 

@@ -16,7 +16,7 @@ from . import arrays, values
 from .arrays import KINDS, Kind
 from .rows import Result
 from .sql import translate
-from .statements import Statements
+from .statements import Query, Statements
 
 log = logging.getLogger(__name__)
 
@@ -57,15 +57,14 @@ class PostgresConnection:
         self.writing = False
         """Whether that is a write transaction, whose statements wait."""
         self.native, self._statements = _open(options)
-        self._waiting: list[tuple[str, Sequence[Any], Result]] = []
+        self._waiting: list[tuple[Query, Result]] = []
         self._check: Callable[[], None] | None = None
         self._savepoints = 0
 
     def execute(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = (), /) -> Result:
         """Runs one statement with values bound to `?`, `?1` (for a value that is used twice) or `:name`."""
         statement = translate(sql)
-        result = Result(self.flush)
-        self._waiting.append((statement.text, statement.values(parameters), result))
+        result = self._put(statement.text, statement.values(parameters))
         if self.writing:
             opens = _opens_savepoint(statement.text)
             self._savepoints += opens
@@ -93,8 +92,7 @@ class PostgresConnection:
         `check` is called with the command status of the last one, before anything is committed.
         """
         self.reopen()
-        self._waiting = [(text, values, Result(self.flush)) for text, values in (("begin", ()), *statements)]
-        last = self._waiting[-1][2]
+        last = [self._put(text, values) for text, values in (("begin", ()), *statements)][-1]
         self._check = lambda: check(last.status)
         self.began = self.writing = True
 
@@ -111,7 +109,7 @@ class PostgresConnection:
         if self.native.closed and not self.began:
             self.reopen()
         self._statements.run(waiting)
-        self.total_changes += sum(max(result.rowcount, 0) for _, _, result in waiting)
+        self.total_changes += sum(max(result.rowcount, 0) for _, result in waiting)
         if check is not None:
             check()
 
@@ -124,9 +122,7 @@ class PostgresConnection:
         """Commits, in one round trip with the statements that wait; returns the command status."""
         if not self._waiting:
             return self.script("commit")
-        result = Result(self.flush)
-        self._waiting.append(("commit", (), result))
-        return result.status
+        return self._put("commit", ()).status
 
     def roll_back(self) -> None:
         """Rolls back the open transaction."""
@@ -176,6 +172,11 @@ class PostgresConnection:
             self.native.cancel_safe(timeout=CANCEL_SECONDS)
         except psycopg.Error as error:  # the statement ends with its own connection
             log.debug("a statement could not be interrupted: %s", error)
+
+    def _put(self, text: str, values: Sequence[Any]) -> Result:
+        result = Result(self.flush)
+        self._waiting.append((self._statements.query(text, values), result))
+        return result
 
     def _kinds(self, plain: "Insert") -> Sequence[Kind] | None:
         """How the columns of an insert go into arrays; None if one of them does not."""

@@ -30,6 +30,14 @@ class _Plan(NamedTuple):
     types: tuple[int, ...]
 
 
+class Query(NamedTuple):
+    """A statement with its values, as they are sent."""
+
+    plan: _Plan
+    parameters: Sequence[Any]
+    formats: Sequence[int] | None
+
+
 class Statements:
     """Those of one connection; one that comes again is prepared, unless each may run on another server."""
 
@@ -41,14 +49,19 @@ class Statements:
         self._names = dict[_Plan, bytes]()
         self._made = 0
 
-    def run(self, statements: Sequence[tuple[str, Sequence[Any], Result]]) -> None:
+    def query(self, text: str, values: Sequence[Any]) -> Query:
+        """A statement with values; raises the error of a value that PostgreSQL cannot store."""
+        parameters = self._values.dump_sequence(values, [PyFormat.AUTO] * len(values))
+        return Query(_Plan(text, self._values.types or ()), parameters, self._values.formats)
+
+    def run(self, queries: Sequence[tuple[Query, Result]]) -> None:
         """Runs statements in one round trip; raises the error of the first that fails, and runs none after it."""
         libpq = self._native.pgconn
         libpq.enter_pipeline_mode()
         try:
             takers = [*self._trimmed(libpq)]
-            for text, values, result in statements:
-                takers += self._send(libpq, text, values, result)
+            for query, result in queries:
+                takers += self._send(libpq, query, result)
             libpq.pipeline_sync()
             while libpq.flush():
                 self._wait(libpq, select.POLLIN | select.POLLOUT)
@@ -65,19 +78,18 @@ class Statements:
             libpq.send_query_params(b"deallocate all", None)
             yield lambda found: None
 
-    def _send(self, libpq: PGconn, text: str, values: Sequence[Any], result: Result) -> Iterator[_Taker]:
+    def _send(self, libpq: PGconn, query: Query, result: Result) -> Iterator[_Taker]:
         """Sends a statement; what takes each of its results."""
-        parameters = self._values.dump_sequence(values, [PyFormat.AUTO] * len(values))
-        plan, formats = _Plan(text, self._values.types or ()), self._values.formats
+        plan, parameters, formats = query
         name = self._names.get(plan)
         if name is None and self._prepares and plan in self._seen:
             self._made += 1
             name = b"s%d" % self._made
-            libpq.send_prepare(name, text.encode(), plan.types)
+            libpq.send_prepare(name, plan.text.encode(), plan.types)
             yield partial(self._prepared, plan, name)
         if name is None:
             self._seen.add(plan)
-            libpq.send_query_params(text.encode(), parameters, plan.types, formats, Format.BINARY)
+            libpq.send_query_params(plan.text.encode(), parameters, plan.types, formats, Format.BINARY)
         else:
             libpq.send_query_prepared(name, parameters, formats, Format.BINARY)
         yield partial(self._arrived, result)
@@ -96,7 +108,7 @@ class Statements:
 
     def _receive(self, libpq: PGconn, takers: Sequence[_Taker]) -> None:
         """Takes all results, and the one of the Sync."""
-        error: psycopg.Error | None = None
+        error: Exception | None = None
         for take in takers:
             found = self._next(libpq)
             if found.status in _FAILED:
@@ -104,7 +116,10 @@ class Statements:
                 if self._native.closed:
                     break
             elif found.status != ExecStatus.PIPELINE_ABORTED:
-                take(found)
+                try:
+                    take(found)
+                except Exception as failure:  # noqa: BLE001 - raised when all results are read
+                    error = error or failure
             libpq.get_result()  # None, behind the only result of a statement
         else:
             self._next(libpq)
