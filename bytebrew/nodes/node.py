@@ -114,8 +114,7 @@ class Node:
         driver = self._db.driver
         while not self._db.lost.is_set():
             try:
-                with anyio.CancelScope(shield=True):  # else one that opens just then is never closed
-                    connection = await open_connection(driver.open, driver.error)
+                connection = await self._open()
             except (driver.error, MemoryError) as error:
                 self._missed(error)
                 await asyncio.sleep(BEAT_SECONDS)
@@ -127,6 +126,17 @@ class Node:
             finally:
                 with suppress(driver.error), anyio.CancelScope(shield=True):
                     await connection.close()
+
+    async def _open(self) -> WorkConnection:
+        """A connection; one that opens while the node leaves is closed."""
+        driver = self._db.driver
+        opening = asyncio.create_task(open_connection(driver.open, driver.error))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            with suppress(driver.error, MemoryError):
+                await (await opening).close()
+            raise
 
     def _missed(self, error: Exception) -> None:
         """Notes that the lease was not renewed: the others may have had no database either."""

@@ -1,6 +1,7 @@
 """A node lives by its lease: who is not heard of is ended, and its work goes on elsewhere as after a restart."""
 
 import asyncio
+import gc
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -10,8 +11,9 @@ import anyio
 import pytest
 from bytebrew_postgres.driver import LOCK
 
-from bytebrew.base.errors import Fenced, StorageError
+from bytebrew.base.errors import BootError, Fenced, StorageError
 from bytebrew.base.formats import new_uuid
+from bytebrew.config import versions
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.events import MessageDelta
 from bytebrew.engine import Engine
@@ -151,6 +153,28 @@ async def test_the_lowest_node_leads_until_it_leaves(url: str, tmp_path: Path) -
         await first.__aexit__()
         await asyncio.wait_for(other.node.led.wait(), 10)
         assert [one.id for one in await other.db.read(members.list_all)] == [other.node.id]
+
+
+async def test_a_node_whose_start_fails_at_once_leaves_no_connection(
+    url: str, tmp_path: Path, own: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(url, tmp_path):
+        pass
+
+    def fail(*args: object) -> None:
+        raise BootError("the configuration cannot be read")
+
+    monkeypatch.setattr(versions, "keep_all", fail)
+    connected = f"select count(*) from pg_stat_activity where datname = '{url.rpartition('/')[2]}'"
+    gc.disable()  # it would close them some time
+    try:
+        for _ in range(3):
+            with pytest.raises(BootError, match="cannot be read"):
+                async with running(url, tmp_path):
+                    pass
+            await until(lambda: own.execute(connected) == "0", 10)
+    finally:
+        gc.enable()
 
 
 async def test_what_a_node_leaves_open_when_it_stops_goes_on_elsewhere(url: str, tmp_path: Path) -> None:
