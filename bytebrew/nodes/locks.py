@@ -1,6 +1,7 @@
 """Locks by name: within the process, and over all nodes where the database is shared."""
 
 import asyncio
+import hashlib
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -28,7 +29,8 @@ class Locks:
 
     @asynccontextmanager
     async def held(self, name: str) -> AsyncIterator[None]:
-        """Excludes every other block with this name."""
+        """Excludes every other block with this name, which may be of any length: what is stored is its digest."""
+        name = hashlib.sha256(name.encode()).hexdigest()
         async with self._here.setdefault(name, asyncio.Lock()):
             if (node := self._node.id) is None:
                 yield

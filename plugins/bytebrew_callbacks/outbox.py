@@ -10,6 +10,8 @@ from bytebrew import Connection, Notification, NotificationName, Person, insert,
 from . import store
 from .definition import origin
 
+MOST_RECEIVER = 255
+"""Characters by which receivers are told apart; an entry of PostgreSQL's indexes has 2,704 bytes at most."""
 _AT_ONCE = 500
 """Sessions in one statement, and most rows that one call deletes."""
 
@@ -41,7 +43,8 @@ class Outbox:
             row = conn.execute("select callback_url from tasks where id = ?", (notification.subject,)).fetchone()
             if row is not None and row["callback_url"]:
                 scheme, host, port = origin(row["callback_url"])
-                receivers.append({"callback": "", "receiver": f"{scheme}://{host}:{port}", "url": row["callback_url"]})
+                whose = f"{scheme}://{host}:{port}"[:MOST_RECEIVER]
+                receivers.append({"callback": "", "receiver": whose, "url": row["callback_url"]})
         if not receivers:
             return
         moment = now()

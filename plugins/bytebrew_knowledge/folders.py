@@ -22,7 +22,8 @@ T = TypeVar("T")
 MOST_FILES = 10_000
 MOST_ENTRIES = 200_000
 """Limit of directory entries per scan."""
-MOST_NAME = 1000
+MOST_NAME, MOST_NAME_BYTES = 1000, 2500
+"""Limits of a relative path; an entry of PostgreSQL's indexes has 2,704 bytes at most."""
 MAX_WARNINGS = 20
 """Limit of logged warnings per folder; the rest are counted."""
 SECONDS = 60.0
@@ -109,7 +110,7 @@ def _entry(entry: "os.DirEntry[str]", within: str, root: Path, data: Path, resul
         return None
     if not stat.S_ISREG(state.st_mode):
         return None
-    if len(name) > MOST_NAME or not uploads.is_valid_name(name):
+    if len(name) > MOST_NAME or not uploads.is_valid_name(name) or len(name.encode()) > MOST_NAME_BYTES:
         result.faults.append(f"{name[:MOST_NAME]!r} is no name that could be kept")
         return None
     return Entry(name, path, state)

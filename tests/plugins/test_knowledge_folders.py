@@ -478,6 +478,17 @@ async def test_a_folder_that_holds_too_much_is_cut_and_told(
         assert any("only the first 3 files are taken" in words for words in warned(caplog))
 
 
+def test_a_path_of_too_many_bytes_is_left_out_though_it_has_few_characters(tmp_path: Path) -> None:
+    docs, data = tmp_path / "docs", tmp_path / "data"
+    data.mkdir()
+    deep = docs.joinpath(*["\U00010400" * 60] * 11)
+    deep.mkdir(parents=True)
+    (deep / "a.txt").write_text("Its name has 2,700 bytes.")
+    seen = folders.scan(docs, data)
+    assert not seen.entries
+    assert "is no name that could be kept" in seen.faults[0]
+
+
 def test_a_look_is_bounded_in_what_it_sees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     docs, data = tmp_path / "docs", tmp_path
     data = tmp_path / "data"

@@ -1,6 +1,9 @@
 """Values that one database would keep and another would not are refused, or kept, alike on both."""
 
+import asyncio
 import json
+import random
+from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +11,7 @@ import httpx
 import pytest
 
 from bytebrew import MessageDelta, ToolCall, tool
-from bytebrew.testing import ScriptedProvider, Step, plugin, providing, scripted_schema, served_engine
+from bytebrew.testing import ScriptedProvider, Step, chat, names, plugin, providing, scripted_schema, served_engine
 from tests.tables import check_refusal
 
 NUL = "has the character U+0000, which no text may have"
@@ -24,6 +27,12 @@ async def shout(text: str) -> str:
 
 def shouting() -> tuple[str, object]:
     return plugin(register_tools=lambda register: register(shout))
+
+
+def long(size: int) -> str:
+    """A text that no index compresses."""
+    dice = random.Random(size)
+    return "".join(chr(dice.randint(0x10400, 0x1F000)) for _ in range(size))
 
 
 @pytest.mark.parametrize(
@@ -102,3 +111,37 @@ async def test_what_a_model_and_a_tool_say_is_replayed_as_it_was_sent(tmp_path: 
     assert all(later == live for later in answers)
     assert rb"C\u0000D" in live["stream"]
     assert json.loads(live["whole"])["message"] == "a\0be\0f"
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
+async def test_a_name_of_any_length_is_a_name_of_nothing(method: str, shared_client: httpx.AsyncClient) -> None:
+    answer = await shared_client.request(method, f"{AGENTS}/{long(2000)}", json=None if method == "DELETE" else {})
+    assert answer.status_code == 404, answer.text
+    check_refusal(answer)
+
+
+async def test_a_models_calls_may_have_ids_and_names_of_any_length() -> None:
+    calls = [ToolCall("shout", {"text": "a"}, call_id=long(3000)), ToolCall(long(4000), {}, call_id=long(4000))]
+    script = providing(ScriptedProvider(calls, [MessageDelta(content="done")]))
+    async with served_engine(script, shouting()) as (engine, client):
+        await scripted_schema(engine, tools=("shout",))
+        events = await chat(client, "test", "go", user_sub=long(255))
+        assert names(events)[-1] == "done"
+        outputs = [json.loads(one.data)["output"] for one in events if one.event == "tool_result"]
+        assert outputs == ["A", f"There is no tool named '{long(4000)[:255]}'"]
+        audited = (await client.get("/api/v1/audit/tool-calls")).json()["data"]
+        assert [row["status"] for row in audited] == ["failed", "completed"]
+
+
+async def test_a_task_ends_whatever_host_its_callback_url_names() -> None:
+    secret = f"whsec_{b64encode(bytes(32)).decode()}"
+    script = providing(ScriptedProvider([MessageDelta(content="done")]))
+    async with served_engine(script, settings={"BYTEBREW_CALLBACK_SECRET": secret}) as (engine, client):
+        await scripted_schema(engine)
+        body = {"agent": "test", "title": "a", "callback_url": f"https://{long(1900)}/"}
+        made = await client.post("/api/v1/tasks", json=body)
+        assert made.status_code == 201, made.text
+        async with asyncio.timeout(20):
+            while (await client.get(f"/api/v1/tasks/{made.json()['id']}")).json()["status"] != "completed":
+                await asyncio.sleep(0.02)
+        assert len((await client.get("/api/v1/callbacks/deliveries")).json()["data"]) == 1

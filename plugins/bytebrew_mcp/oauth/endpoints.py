@@ -15,6 +15,7 @@ from .errors import OAuthError
 
 SECONDS = 10.0
 MAX_BYTES = 256 * 1024
+MAX_URL = 2000
 T = TypeVar("T", bound=Struct)
 
 
@@ -42,7 +43,8 @@ class Endpoints:
             host, _ = parts.hostname or "", parts.port
         except ValueError:
             host = ""
-        if not host or "@" in parts.netloc or parts.fragment or not url.isascii() or not url.isprintable():
+        plain = url.isascii() and url.isprintable() and len(url) <= MAX_URL
+        if not host or "@" in parts.netloc or parts.fragment or not plain:
             raise OAuthError(f"The {what} that it names is no URL")
         here = parts.scheme == "http" and is_loopback(host) and is_loopback(self._server)
         if parts.scheme != "https" and not here:
