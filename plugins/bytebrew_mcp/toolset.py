@@ -112,7 +112,9 @@ class Servers(Toolset):
                     if repinned:
                         connection.relist()
                     if self._engine.node.id is not None:
-                        connection.follow(*await self._decided(row))
+                        had, decided = (connection.pins, connection.sightings), await self._decided(row)
+                        if (connection.pins, connection.sightings) == had:  # else it has stored newer ones meanwhile
+                            connection.follow(*decided)
                 else:
                     await self._replace(connection, row)
 

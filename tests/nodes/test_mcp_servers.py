@@ -6,6 +6,7 @@ from typing import Any
 
 import anyio
 import pytest
+from bytebrew_mcp.connection import ServerConnection
 from bytebrew_mcp.oauth.credentials import AUTHORIZATIONS
 from bytebrew_mcp.toolset import SERVERS
 
@@ -44,6 +45,39 @@ async def test_a_changed_tool_is_withheld_on_every_node_and_one_decision_counts_
         answer = await first.http.post(f"{PATH}/double/tools/echo/approve", json={"digest": changed["digest"]})
         assert answer.status_code == 200, answer.text
         await shows(second, state="available", description="Second")
+
+
+async def test_what_was_read_of_a_server_before_its_tools_were_listed_does_not_count_afterwards(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begins, has_read = asyncio.Event(), asyncio.Event()
+    listing = ServerConnection._list
+
+    async def later(connection: ServerConnection, session: Any) -> None:
+        await begins.wait()
+        await listing(connection, session)
+
+    monkeypatch.setattr(ServerConnection, "_list", later)
+    async with Web() as web, nodes(()) as [node]:
+        servers = node.engine.state[SERVERS]
+        body = {"name": "double", "type": "http", "url": web.url, "pin": "block"}
+        assert (await node.http.post(PATH, json=body)).status_code == 201
+        connection, decided = servers.connections["double"], servers._decided
+
+        async def slowly(row: Any) -> Any:
+            read = await decided(row)
+            has_read.set()
+            while not connection.tools:
+                await asyncio.sleep(0.01)
+            return read
+
+        monkeypatch.setattr(servers, "_decided", slowly)
+        reloading = asyncio.create_task(servers.reload())
+        with anyio.fail_after(20):
+            await has_read.wait()
+            begins.set()
+            await reloading
+        assert connection.state_of(connection.tools["echo"]) == "available"
 
 
 async def test_an_authorization_ends_on_another_node_and_a_token_is_refreshed_once_for_all() -> None:
