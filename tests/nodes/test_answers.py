@@ -10,8 +10,10 @@ import pytest
 from bytebrew.contract.messages import ToolCall
 from bytebrew.contract.tool import tool
 from bytebrew.testing import ScriptedProvider
-from tests.nodes.chats import Stream, data, say, two
+from tests.nodes.chats import Stream, data, eventually, say, two
 from tests.nodes.engines import Node
+from tests.nodes.test_takeovers import _take_over
+from tests.plugins.test_ag_ui import Client as AgUi
 
 pytestmark = pytest.mark.postgresql
 WHERE = {"name": "where_am_i", "description": "The place", "input_schema": {"type": "object", "properties": {}}}
@@ -118,3 +120,71 @@ async def test_an_approval_is_asked_for_where_a_face_of_another_node_waits_for_i
         assert (await b.http.post(at, json=answer)).json()["approved"] is False
         ended = await b.http.post("/api/v1/schemas/test/chat", json=body, headers=key)
         assert ended.status_code in (200, 202)
+
+
+@pytest.mark.parametrize("way", ["cancel", "delete", "interrupt"])
+async def test_a_turn_that_waits_for_an_answer_is_ended_at_another_node(way: str) -> None:
+    async with asking([ToolCall("where_am_i", {}, "c1")], [say("next")]) as (a, b, vendor):
+        running = Stream(a.http, "1", client_tools=[WHERE])
+        await running.until("client_tool_call")
+        at = f"/api/v1/sessions/{running.session}"
+        if way == "interrupt":
+            other = Stream(b.http, "2", session_id=running.session, on_busy="interrupt")
+            await other.whole()
+            assert other.text == "next"
+        elif way == "cancel":
+            assert (await b.http.post(f"{at}/cancel")).status_code == 204
+        else:
+            assert (await b.http.delete(at)).status_code == 204
+        await running.task
+        assert data(running.events[-1])["status"] == "cancelled"
+        late = await b.http.post(f"{at}/respond", json={"call_id": "c1", "result": "here"})
+        assert late.status_code == (404 if way == "delete" else 410), late.text
+        assert not a.engine.runner.turns
+    assert len(vendor.requests) == (2 if way == "interrupt" else 1)
+
+
+async def test_an_answer_that_was_taken_as_its_node_was_lost_counts_once() -> None:
+    ran = 0
+
+    @tool
+    async def careful() -> str:
+        """Asks."""
+        nonlocal ran
+        ran += 1
+        return "done"
+
+    steps = [ToolCall("careful", {}, "c1")], [say("well")]
+    async with two(*steps, tools=[careful], confirm_before=["careful"]) as (a, b, vendor):
+        running = Stream(a.http, "1")
+        asked = data(await running.until("confirmation"))
+        a.engine.signals.stop()  # it hears no more, and is ended before it looks by itself
+        at = f"/api/v1/sessions/{running.session}"
+        answer = {"confirmation_id": asked["confirmation_id"], "answers": ["approve"]}
+        assert (await b.http.post(f"{at}/respond", json=answer)).status_code == 200
+        await _take_over(b, a)
+        await b.engine.handover.adopt()
+        turn = f"{at}/turns/{running.headers['x-turn-id']}"
+
+        async def completed() -> bool:
+            return bool((await b.http.get(turn)).json()["status"] == "completed")
+
+        await eventually(completed)
+        assert (await b.http.get(turn)).json()["message"] == "well"
+        assert ran == 1
+        assert (await b.http.post(f"{at}/respond", json=answer)).status_code == 200
+    assert len(vendor.requests) == 2
+
+
+async def test_results_of_a_clients_tools_in_other_protocols_are_taken_at_any_node() -> None:
+    async with asking([ToolCall("where_am_i", {}, "c1")], [say("there")]) as (a, b, vendor):
+        client = AgUi(a.http)
+        tools = [{"name": "where_am_i", "description": "The place", "parameters": {"type": "object"}}]
+        await client.run("Hi", tools=tools)
+        (call,) = client.thread.pending()
+        client.add(role="tool", toolCallId=call, content="Zürich")
+        client.http = b.http
+        await client.run(tools=tools)
+        assert client.said() == ["there"]
+        assert vendor.requests[1].messages[-1].content == "Zürich"
+    assert len(vendor.requests) == 2

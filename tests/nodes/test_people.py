@@ -9,10 +9,12 @@ from bytebrew.contract.connection import Connection
 from bytebrew.contract.messages import ToolCall, Usage
 from bytebrew.contract.tool import tool
 from bytebrew.conversation import forgetting
+from bytebrew.store.people import forgettings
 from bytebrew.testing import client
 from bytebrew.web.routes import users
-from tests.nodes.chats import Stream, data, say, two
+from tests.nodes.chats import Stream, data, eventually, say, two
 from tests.nodes.engines import Node
+from tests.nodes.test_takeovers import _take_over
 
 pytestmark = pytest.mark.postgresql
 
@@ -102,3 +104,20 @@ async def test_a_message_of_a_person_in_the_session_of_another_ends_before_the_p
             await second.task
         assert (await a.http.get(f"/api/v1/sessions/{first.session}")).status_code == 200
         assert "usage" not in await traces(a, subject)
+
+
+async def test_a_person_is_forgotten_by_the_next_leader_if_the_one_that_began_is_lost() -> None:
+    async with two([say("annzq")]) as (a, b, _):
+        await Stream(b.http, "annzq", user_sub="annzq").whole()
+        a.engine.duties.cancel("forgettings")  # as one that hangs
+        asked = asyncio.create_task(b.http.delete("/api/v1/users/annzq"))
+        await eventually(lambda: _is_asked(b))
+        await _take_over(b, a)
+        with anyio.fail_after(20):
+            answer = await asked
+        assert (answer.status_code, answer.json()["status"]) == (200, "done"), answer.text
+        assert not await traces(b)
+
+
+async def _is_asked(node: Node) -> bool:
+    return bool(await node.engine.db.read(forgettings.list_all))
