@@ -221,6 +221,9 @@ class Tasks(engine.Tasks):
             self._woken = anyio.Event()
             try:
                 seconds = await self._take_all()
+            except StorageError as error:
+                log.warning("tasks wait for the database: %s", error)
+                seconds = 5.0
             except Exception:
                 log.exception("no task could be taken; trying again in a moment")
                 seconds = 5.0
