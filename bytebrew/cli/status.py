@@ -8,6 +8,7 @@ import msgspec
 
 from bytebrew.cli import status_socket
 from bytebrew.cli.setup import Setup, counted
+from bytebrew.nodes.node import BEAT_SECONDS, LEASE_SECONDS
 
 
 @click.command("status")
@@ -59,9 +60,16 @@ def _lines(status: status_socket.Status) -> Iterator[tuple[str, str]]:
 
 
 def _of_nodes(node: status_socket.Node) -> Iterator[tuple[str, str]]:
-    leads = ", which leads," if node.leads else ""
-    among = f"of {counted(len(node.others) + 1, 'nodes')} on the database"
-    yield "node", f"{node.id}{leads} {among}; it renewed its lease {node.lease_seconds:.1f} s ago"
+    among = f"one of {len(node.others) + 1} on the database" if node.others else "alone on the database"
+    leads = "which leads, " if node.leads else ""
+    yield "node", f"{node.id}, {leads}{among}; it renewed its lease {node.lease_seconds:.1f} s ago"
     for one in node.others:
-        heard = "not heard of yet" if one.silent_seconds is None else f"heard of {one.silent_seconds:.1f} s ago"
-        yield "", f"node {one.id}{', which leads,' if one.leads else ''} {heard}; ByteBrew {one.version}"
+        yield "", f"node {one.id}{', which leads,' if one.leads else ''} {_silence(one.silent_seconds)}"
+
+
+def _silence(silent: float | None) -> str:
+    if silent is None:
+        return "was not heard of since the database was away"
+    if silent < 3 * BEAT_SECONDS:
+        return f"was heard of {silent:.1f} s ago"
+    return f"was not heard of for {silent:.1f} s: it is ended at {LEASE_SECONDS:g}"

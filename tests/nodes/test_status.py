@@ -46,20 +46,23 @@ def test_who_is_silent_is_shown_until_another_node_has_ended_it(tmp_path: Path) 
     with processes(tmp_path) as (a, b):
         first, second = (one["id"] for one in listed(a))
         own, other = status(tmp_path / "b")
-        assert own.startswith(f"{second} of 2 nodes on the database; it renewed its lease ")
-        assert other.startswith(f"node {first}, which leads, heard of ")
-        assert status(tmp_path / "a")[0].startswith(f"{first}, which leads, of 2 nodes on the database; ")
+        assert own.startswith(f"{second}, one of 2 on the database; it renewed its lease ")
+        assert other.startswith(f"node {first}, which leads, was heard of ")
+        assert status(tmp_path / "a")[0].startswith(f"{first}, which leads, one of 2 on the database; ")
         a.process.send_signal(signal.SIGSTOP)
-        silent = until(b, lambda nodes: nodes[0]["silent_seconds"] > 3)
+        silent = until(b, lambda nodes: nodes[0]["silent_seconds"] > 4.5)
         assert [(one["id"], one["leads"], one["answers"]) for one in silent] == [
             (first, True, False),
             (second, False, True),
         ]
         assert silent[1]["silent_seconds"] < 3
+        shown = status(tmp_path / "b")[1]
+        assert shown.startswith(f"node {first}, which leads, was not heard of for ")
+        assert shown.endswith(" s: it is ended at 10")
         alone = until(b, lambda nodes: len(nodes) == 1)
         assert (alone[0]["id"], alone[0]["leads"]) == (second, True)
-        while not (own := status(tmp_path / "b")[0]).startswith(f"{second}, which leads, of 1 node on the database; "):
-            assert own.startswith(f"{second} of 2 nodes ")  # until its next sign of life
+        while not (own := status(tmp_path / "b")[0]).startswith(f"{second}, which leads, alone on the database; "):
+            assert own.startswith(f"{second}, one of 2 ")  # until its next sign of life
         assert "bytebrew_nodes_ended_total 1.0" in httpx.get(f"{b.url}/metrics").text
         a.process.send_signal(signal.SIGCONT)
         back = until(b, lambda nodes: len(nodes) == 2)
