@@ -29,8 +29,8 @@ class Costs:
     """Of the server, for a turn."""
     commit: float = 0.6
     """Of the server, for a transaction, whatever is in it."""
-    trips: float = 7
-    """Round trips of a transaction for one turn; each further one in it adds a third of that."""
+    trips: float = 2
+    """Round trips of a transaction, whatever is in it."""
     trip: float = 0.3
     """Time of a round trip within a data centre."""
     flush: float = 1.0
@@ -169,8 +169,10 @@ class Simulation:
     def _transact(self, node: int) -> None:
         turns, self._waiting[node] = self._waiting[node], []
         work = self._costs.commit + self._costs.database * len(turns) / 2
-        trips = self._costs.trips * (1 + (len(turns) - 1) / 3)
-        self._at(trips * self._costs.trip, lambda: self._use(self._server, work, lambda: self._flush(node, turns)))
+        self._at(
+            self._costs.trips * self._costs.trip,
+            lambda: self._use(self._server, work, lambda: self._flush(node, turns)),
+        )
 
     def _flush(self, node: int, turns: list[tuple[float, bool]]) -> None:
         self._at(self._costs.flush * (0.5 + self._dice.random()), lambda: self._committed(node, turns))

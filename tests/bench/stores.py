@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from tests.bench import load
 from tests.bench.data import configure
 from tests.bench.double import DELTAS, GAP
 from tests.bench.figures import Heading, Line, Target, percentile
+from tests.bench.load import LONGEST
 from tests.bench.measures import CLIENTS, IDEAL, STREAMS, Effort, Flow, engine_wire, flow, over
 from tests.bench.servers import LOAD_CORE, Server, cpu_of_tree, running_engine
 
@@ -31,6 +33,9 @@ DURABLE = {
 }
 """As in production: a commit is on the disk before it is answered."""
 LEAST = 0.7
+LISTENERS = 21
+NOTIFICATIONS = 2000
+APART = 0.002
 
 
 class Database(NamedTuple):
@@ -101,6 +106,7 @@ def measured(folder: Path, vendor: Server, effort: Effort) -> Iterator[object]:
                     configure(engine, vendor)
                 costs += _costs([engine], db, effort)
         yield from _scaled(costs)
+        yield from _notified(db)
 
 
 def _copy_key(source: Path, target: Path) -> None:
@@ -153,6 +159,29 @@ def _scaled(costs: Sequence[Cost]) -> Iterator[object]:
         yield Line("database server's CPU ms a turn", one.database_ms, ours.database_ms)
         yield Line("turns/s with a core each, by CPU", 1000 / one.engine_ms, count * 1000 / ours.engine_ms)
         yield Line("turns/s of a database core, by CPU", 1000 / one.database_ms, 1000 / ours.database_ms)
+
+
+def _notified(db: Database) -> Iterator[object]:
+    """What each node adds to the server's work for a notification of another."""
+    import psycopg  # which is an extra
+
+    yield Heading("Nodes that a notification wakes", "1", str(LISTENERS))
+    url = db.make("notified")
+    found: list[float] = []
+    for count in (1, LISTENERS):
+        with ExitStack() as stack:
+            sender, *others = [stack.enter_context(psycopg.connect(url, autocommit=True)) for _ in range(count + 1)]
+            for listener in others:
+                listener.execute("listen bench")
+            before = db.cpu_seconds
+            for n in range(NOTIFICATIONS):
+                sender.execute("select pg_notify('bench', %s)", (str(n),))
+                time.sleep(APART)  # else one wake-up brings several
+            for listener in others:
+                sum(1 for _ in listener.notifies(timeout=LONGEST, stop_after=NOTIFICATIONS))
+            found.append((db.cpu_seconds - before) * 1_000_000 / NOTIFICATIONS)
+    one, many = found
+    yield Line("database server's CPU us a notification", one, many)
 
 
 def _costs(engines: Sequence[Server], db: Database, effort: Effort) -> list[Cost]:
