@@ -171,7 +171,9 @@ class Place(NamedTuple):
 async def place(db: Database, lanes: Lanes, turn: Turn | RemoteTurn) -> Place:
     """The turn's current place."""
     if isinstance(turn, RemoteTurn):
-        return Place(turn.position, await db.read(confirmations.of_session, turn.session_id))
+        if turn.position:  # behind others, whose questions these are
+            return Place(turn.position, await db.read(confirmations.of_session, turn.session_id))
+        return Place(0, await db.read(confirmations.of_turn, turn.id))
     lane = lanes.get(turn.session_id)
     position = lane.position(turn) if lane is not None else 0
     if lane is None or not lane.current.holds:

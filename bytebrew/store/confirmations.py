@@ -201,6 +201,14 @@ def of_session(conn: Connection, session_id: str) -> list[Confirmation]:
     return [struct_of(row, Confirmation) for row in conn.execute(sql, (session_id,))]
 
 
+def of_turn(conn: Connection, turn_id: str) -> list[Confirmation]:
+    """The pending questions of a turn and of those that it has spawned, oldest first."""
+    sql = f"""with recursive tree (id) as (
+        select cast(? as text) union all select t.id from tree join turns t on t.parent_turn_id = tree.id)
+      {_SELECT} where turn_id in (select id from tree) and status = 'pending' order by seq"""
+    return [struct_of(row, Confirmation) for row in conn.execute(sql, (turn_id,))]
+
+
 def closed(conn: Connection, ids: Sequence[str]) -> list[str]:
     """Those of the questions that do not wait any more, or are deleted."""
     sql = f"select id from confirmations where id in ({placeholders(ids)}) and status = 'pending'"

@@ -93,6 +93,11 @@ async def test_an_approval_that_a_spawned_agent_asks_for_is_given_at_another_nod
         running = Stream(a.http, "1")
         asked = data(await running.until("confirmation"))
         assert asked["agent"] == "leaf"
+        sql = "select session_id, id from turns order by seq"
+        for session, turn in await b.engine.db.read(lambda conn: conn.execute(sql).fetchall()):
+            shown = [(await node.http.get(f"/api/v1/sessions/{session}/turns/{turn}")).json() for node in (a, b)]
+            assert [one["status"] for one in shown] == ["needs_input"] * 2
+            assert shown[0]["questions"] == shown[1]["questions"] != []
         waiting = (await b.http.get("/api/v1/approvals")).json()["data"]
         assert [one["id"] for one in waiting] == [asked["confirmation_id"]]
         given = await b.http.post(f"/api/v1/approvals/{waiting[0]['id']}/respond", json={"answers": ["approve"]})

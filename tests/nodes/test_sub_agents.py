@@ -83,6 +83,36 @@ async def test_a_spawned_agents_turn_is_cancelled_at_another_node(which: str) ->
         assert await statuses(b) == [root, "cancelled"]
 
 
+async def test_a_message_at_another_node_interrupts_the_turn_of_a_spawned_agent_with_its_parents() -> None:
+    async with two([SPAWN], [say("half"), asyncio.Event()], [say("urgent")], can_spawn=["leaf"]) as (a, b, vendor):
+        await leaf(a)
+        running = Stream(a.http, "1", subagents=True)
+        await _of_leaf(running)
+        urgent = Stream(b.http, "2", session_id=running.session, on_busy="interrupt")
+        await urgent.whole()
+        await running.whole()
+        assert (urgent.text, data(running.events[-1])["status"]) == ("urgent", "cancelled")
+        assert vendor.cancelled == 1
+        assert await statuses(b) == ["cancelled", "cancelled", "completed"]
+
+
+async def test_a_message_at_another_node_steers_a_turn_that_waits_for_a_spawned_agent() -> None:
+    gate = asyncio.Event()
+    steps = [SPAWN], [say("half"), gate, say(" whole")], [say("both")]
+    async with two(*steps, can_spawn=["leaf"]) as (a, b, vendor):
+        await leaf(a)
+        running = Stream(a.http, "1", subagents=True)
+        await _of_leaf(running)
+        steering = Stream(b.http, "2", session_id=running.session, on_busy="steer")
+        await running.until("steer")
+        gate.set()
+        await running.whole()
+        await steering.whole()
+        assert steering.text.endswith("both")
+        assert [one.content for one in vendor.requests[2].messages if one.role == "user"] == ["1", "2"]
+        assert await statuses(b) == ["completed", "completed", "absorbed"]
+
+
 async def test_a_session_with_a_spawned_agent_is_deleted_at_another_node() -> None:
     async with two([SPAWN], [say("half"), asyncio.Event()], can_spawn=["leaf"]) as (a, b, vendor):
         await leaf(a)
