@@ -264,7 +264,8 @@ def _checked(turn: Turn, call: ToolCall) -> ToolCall:
     turn.call_ids.add(call_id)
     if fault := _fault(call.input):
         call = replace(call, input={}, malformed=call.malformed or fault)
-    return replace(call, call_id=call_id, tool=call.tool[:MOST_NAME])
+    name = call.tool[:MOST_NAME].encode(errors="replace").decode()  # a lone surrogate cannot be stored
+    return replace(call, call_id=call_id, tool=name)
 
 
 def _fault(input: dict[str, Any]) -> str:

@@ -120,17 +120,21 @@ async def test_a_name_of_any_length_is_a_name_of_nothing(method: str, shared_cli
     check_refusal(answer)
 
 
-async def test_a_models_calls_may_have_ids_and_names_of_any_length() -> None:
-    calls = [ToolCall("shout", {"text": "a"}, call_id=long(3000)), ToolCall(long(4000), {}, call_id=long(4000))]
+async def test_a_models_calls_may_have_any_ids_and_names() -> None:
+    calls = [
+        ToolCall("shout", {"text": "a"}, call_id=long(3000)),
+        ToolCall(long(4000), {}, call_id=long(4000)),
+        ToolCall("b\ud800", {}, call_id="c\udc00"),
+    ]
     script = providing(ScriptedProvider(calls, [MessageDelta(content="done")]))
     async with served_engine(script, shouting()) as (engine, client):
         await scripted_schema(engine, tools=("shout",))
         events = await chat(client, "test", "go", user_sub=long(255))
         assert names(events)[-1] == "done"
         outputs = [json.loads(one.data)["output"] for one in events if one.event == "tool_result"]
-        assert outputs == ["A", f"There is no tool named '{long(4000)[:255]}'"]
+        assert outputs == ["A", f"There is no tool named '{long(4000)[:255]}'", "There is no tool named 'b?'"]
         audited = (await client.get("/api/v1/audit/tool-calls")).json()["data"]
-        assert [row["status"] for row in audited] == ["failed", "completed"]
+        assert [row["status"] for row in audited] == ["failed", "failed", "completed"]
 
 
 async def test_a_task_ends_whatever_host_its_callback_url_names() -> None:
