@@ -96,6 +96,12 @@ class PostgresConnection:
         self._check = lambda: check(last.status)
         self.began = self.writing = True
 
+    def begin_read(self, sql: str) -> None:
+        """Begins a transaction that reads, in the round trip of its first statement."""
+        self.reopen()
+        self._put(sql, ())
+        self.began = True
+
     def script(self, sql: str) -> str:
         """Runs statements of PostgreSQL in one round trip; returns the command status of the last."""
         return (_exec(self.native, sql).command_status or b"").decode()

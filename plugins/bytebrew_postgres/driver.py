@@ -90,8 +90,8 @@ class PostgresDriver(Driver):
         own.begin([*self._idle_limit(), *_locks(sessions), *self._lease()], partial(self._check, own))
 
     def begin_read(self, conn: Connection) -> None:
-        """Begins a read-only transaction with one snapshot."""
-        _begun(_own(conn), _SNAPSHOT)
+        """Begins a read-only transaction with one snapshot, which its first statement takes."""
+        _own(conn).begin_read(_SNAPSHOT)
 
     def commit(self, conn: Connection) -> None:
         """Commits; raises UnknownOutcome if the connection is lost meanwhile."""

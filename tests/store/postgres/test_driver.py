@@ -212,6 +212,11 @@ def test_a_lost_connection_is_opened_again_at_the_next_begin(
     note(driver, conn, 4)
     kill(shared, conn)
     driver.begin_read(conn)
+    with pytest.raises(psycopg.Error) as lost:
+        notes(conn)
+    assert driver.may_pass(lost.value)
+    driver.roll_back(conn)
+    driver.begin_read(conn)
     assert notes(conn) == [3, 4]
 
 

@@ -8,7 +8,7 @@ from bytebrew.testing import ScriptedProvider, chat, databases, scripted_schema,
 from bytebrew.testing.engines import providing
 
 pytestmark = pytest.mark.postgresql
-MOST = 10
+MOST = 9
 """Of a turn in a session of its own, with its reads and both commits."""
 
 
