@@ -219,7 +219,7 @@ async def test_a_lock_whose_release_the_database_missed_is_released_once_it_is_b
 ) -> None:
     async with running(own.url("e"), ScriptedProvider([]), tmp_path) as (engine, _):
         async with engine.lock("name"):
-            assert own.execute("select name from node_locks", "e") == "name"
+            assert own.execute("select count(*) from node_locks", "e") == "1"
             own.stop()
         own.start()
         with anyio.fail_after(20):
