@@ -63,7 +63,7 @@ test-fuzz: $(VENV)/.dev ## Send every route a thousand requests, by chance other
 chaos: $(VENV)/.dev ## Run a hostile world by chance against an engine: SEED=17 MINUTES=2 SEEDS=40
 	$(BIN)/python -m tests.chaos $(SEED:%=--seed %) $(MINUTES:%=--minutes %) $(SEEDS:%=--seeds %)
 
-cluster: $(VENV)/.dev ## Disturb nodes behind a balancer by chance: SEED=17 MINUTES=10 NODES=3 SESSIONS=200
+cluster: $(VENV)/.postgres ## Disturb nodes behind a balancer by chance: SEED=17 MINUTES=10 NODES=3 SESSIONS=200
 	$(BIN)/python -m tests.cluster $(SEED:%=--seed %) $(MINUTES:%=--minutes %) $(NODES:%=--nodes %) $(SESSIONS:%=--sessions %)
 
 check: $(VENV)/.dev ## Report what lint, format and types find; changes nothing
