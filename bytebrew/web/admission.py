@@ -237,6 +237,10 @@ class BodyReader:
         if self._waiting is not None:
             self._waiting.reschedule(0)
 
+    async def whole(self) -> bytes:
+        """The whole body."""
+        return b"".join([piece async for piece in self])
+
     def __aiter__(self) -> "BodyReader":
         return self
 

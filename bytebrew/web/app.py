@@ -275,7 +275,7 @@ class Endpoint:
             if route.stream_body:
                 request.body = body
             else:
-                raw = b"".join([piece async for piece in body])
+                raw = await body.whole()
                 request.body = await self._decode(request, route, raw)
                 if self._taken:
                     check_name(getattr(request.body, "name", None), self._taken)

@@ -187,24 +187,22 @@ class Database:
         committed even if the caller is cancelled. Raises StorageError if the database rejects it; the next write tries
         again.
         """
-        result: T = await self._put(Pending(lambda conn: work(conn, *args, **kwargs), _future(), waits=patient.get()))
+        result: T = await self._put(Pending(work, _future(), args, kwargs, waits=patient.get()))
         return result
 
     async def write_for(self, owner: Owner, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """As `write`, in one transaction with the owner's rows; raises the owner's error if some of them were lost."""
-        run, session_id = lambda conn: work(conn, *args, **kwargs), owner.session_id
-        result: T = await self._put(Pending(run, _future(), owner, session_id, waits=True))
+        result: T = await self._put(Pending(work, _future(), args, kwargs, owner, owner.session_id, waits=True))
         return result
 
     async def write_in(self, scope: str, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """As `write`, for work on rows of one session or other scope alone: nodes write to others meanwhile."""
-        pending = Pending(lambda conn: work(conn, *args, **kwargs), _future(), None, scope, patient.get())
-        result: T = await self._put(pending)
+        result: T = await self._put(Pending(work, _future(), args, kwargs, None, scope, patient.get()))
         return result
 
     async def write_from(self, scope: str | None, query: Callable[[Connection], Cursor], work: Callable[..., T]) -> T:
         """As `write_in`, or `write`; `work` may be given the result of its query: all queries are one round trip."""
-        result: T = await self._put(Pending(work, _future(), None, scope, patient.get(), query))
+        result: T = await self._put(Pending(work, _future(), (), {}, None, scope, patient.get(), query))
         return result
 
     async def _put(self, pending: Pending) -> Any:

@@ -30,14 +30,18 @@ def each_apart(
         outcomes |= dict(zip(own, [done] * len(own) if isinstance(done, Exception) else done, strict=True))
     for n, one in enumerate(works):
         if n not in outcomes:
-            outcomes[n] = _apart(driver, conn, one.work)
+            outcomes[n] = _apart(driver, conn, partial(_alone, one))
     return [outcomes[n] for n in range(len(works))], refused
 
 
 def _together(works: Sequence[Pending], source: RowSource | None, rows: Rows, conn: Connection) -> list[Any]:
     if source:
         source.insert(conn, rows)
-    return [one.work(conn) for one in works]
+    return [_alone(one, conn) for one in works]
+
+
+def _alone(one: Pending, conn: Connection) -> Any:
+    return one.work(conn, *one.args, **one.kwargs)
 
 
 def _apart(driver: Driver, conn: Connection, work: Callable[[Connection], Any]) -> Any:

@@ -48,7 +48,8 @@ def again_if_may_pass(driver: Driver, work: Callable[[Connection], T], conn: Con
 
 def each_of(driver: Driver, works: Sequence[Callable[[Connection], Any]], conn: Connection) -> list[Any]:
     """The result or the exception of each work; they share a snapshot until one fails."""
-    driver.roll_back(conn)  # of a transaction whose rollback failed
+    if conn.in_transaction:  # the rollback of the one before failed
+        driver.roll_back(conn)
     outcomes: list[Any] = []
     for work in works:
         try:
@@ -86,7 +87,7 @@ def transact(
             ahead = _queried(conn, works, rows) if sessions else {}
             if source and rows:
                 source.insert(conn, rows)
-            outcomes = [one.work(conn, *ahead.get(n, ())) for n, one in enumerate(works)]
+            outcomes = [one.work(conn, *one.args, *ahead.get(n, ()), **one.kwargs) for n, one in enumerate(works)]
             driver.commit(conn)
         except Exception as error:  # another error becomes the outcome of its work in the second run
             if driver.breaks(error):

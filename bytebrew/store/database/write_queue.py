@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from bytebrew.contract.connection import Connection, Cursor
@@ -42,6 +43,8 @@ class Pending(NamedTuple):
 
     work: Callable[..., Any]
     done: asyncio.Future[Any]
+    args: Sequence[Any] = ()
+    kwargs: Mapping[str, Any] = MappingProxyType({})
     owner: Owner | None = None
     session_id: str | None = None
     waits: bool = False

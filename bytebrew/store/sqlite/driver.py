@@ -67,7 +67,12 @@ class SQLiteDriver(Driver):
         conn.execute("commit")
 
     def roll_back(self, conn: Connection) -> None:
-        pragmas.roll_back(conn)
+        if not conn.in_transaction:  # SQLite has rolled it back already
+            return
+        try:
+            conn.execute("rollback")
+        except sqlite3.Error as error:
+            log.warning("a rollback failed: %s", error)
 
     def breaks(self, error: Exception) -> bool:
         return storage_errors.breaks(error)

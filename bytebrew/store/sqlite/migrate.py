@@ -15,7 +15,7 @@ from bytebrew.contract.connection import Connection
 from bytebrew.store.backups.before_migrating import keep_copy
 from bytebrew.store.sqlite.epoch import log_kept
 from bytebrew.store.sqlite.migrations import REVISED
-from bytebrew.store.sqlite.pragmas import BEAT, roll_back
+from bytebrew.store.sqlite.pragmas import BEAT
 
 
 @contextmanager
@@ -90,7 +90,8 @@ def _apply(
         conn.execute(record, values)
         conn.execute("commit")
     except sqlite3.Error as error:
-        roll_back(conn)
+        if conn.in_transaction:  # SQLite may have rolled it back already
+            conn.execute("rollback")
         raise BootError(f"migration {number} of {owner} failed: {error}") from error
 
 

@@ -3,8 +3,7 @@
 import logging
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from bytebrew.contract.connection import Connection
@@ -50,18 +49,6 @@ def _folder_for_temporary_files() -> bool:
     except FileNotFoundError:
         return False
     return True
-
-
-@contextmanager
-def transaction(conn: Connection) -> Iterator[None]:
-    """Commits the block's changes, or rolls them back if it raises."""
-    conn.execute("begin immediate")
-    try:
-        yield
-        conn.execute("commit")
-    except BaseException:
-        roll_back(conn)
-        raise
 
 
 def shrink(conn: Connection, spare: int) -> Sequence[object]:
@@ -118,13 +105,3 @@ def empty_log(conn: sqlite3.Connection) -> bool:
 
 def _number(conn: Connection, pragma: str) -> int:
     return int(conn.execute(f"pragma {pragma}").fetchone()[0])
-
-
-def roll_back(conn: Connection) -> None:
-    """Rolls back an open transaction; a failure is only logged, so that the original error is raised."""
-    if not conn.in_transaction:  # SQLite has rolled it back already
-        return
-    try:
-        conn.execute("rollback")
-    except sqlite3.Error as error:
-        log.warning("a rollback failed: %s", error)
