@@ -61,15 +61,11 @@ def _lines(status: status_socket.Status) -> Iterator[tuple[str, str]]:
 
 def _of_nodes(node: status_socket.Node) -> Iterator[tuple[str, str]]:
     among = f"one of {len(node.others) + 1} on the database" if node.others else "alone on the database"
-    leads = "which leads, " if node.leads else ""
-    yield "node", f"{node.id}, {leads}{among}; it renewed its lease {node.lease_seconds:.1f} s ago"
+    leader = next((f"node {one.id} leads" for one in node.others if one.leads), "it leads")
+    yield "node", f"{node.id}, {among}; {leader}; it renewed its lease {node.lease_seconds:.1f} s ago"
     for one in node.others:
-        yield "", f"node {one.id}{', which leads,' if one.leads else ''} {_silence(one.silent_seconds)}"
-
-
-def _silence(silent: float | None) -> str:
-    if silent is None:
-        return "was not heard of since the database was away"
-    if silent < 3 * BEAT_SECONDS:
-        return f"was heard of {silent:.1f} s ago"
-    return f"was not heard of for {silent:.1f} s: it is ended at {LEASE_SECONDS:g}"
+        if one.silent_seconds is None:
+            yield "", f"node {one.id} was not heard of since the database was away"
+        elif one.silent_seconds > 3 * BEAT_SECONDS:
+            silent = f"was not heard of for {one.silent_seconds:.1f} s"
+            yield "", f"node {one.id} {silent}: it is ended at {LEASE_SECONDS:g}"
