@@ -40,8 +40,8 @@ def _together(works: Sequence[Pending], source: RowSource | None, rows: Rows, co
     return [_alone(one, conn) for one in works]
 
 
-def _alone(one: Pending, conn: Connection) -> Any:
-    return one.work(conn, *one.args, **one.kwargs)
+def _alone(pending: Pending, conn: Connection) -> Any:
+    return pending.work(conn, *pending.args, **pending.kwargs)
 
 
 def _apart(driver: Driver, conn: Connection, work: Callable[[Connection], Any]) -> Any:
