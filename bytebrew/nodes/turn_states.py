@@ -71,9 +71,9 @@ def query(conn: Connection, session_id: str, node: int, *, idle: bool) -> Cursor
     )
 
 
-def before(found: Cursor) -> Before:
+def before(result: Cursor) -> Before:
     """What a new turn finds, of the result of `query`."""
-    row = found.fetchone()
+    row = result.fetchone()
     return Before(row if row["there"] else None, row["last"], Runs(row["node"]) if row["runs"] else None)
 
 

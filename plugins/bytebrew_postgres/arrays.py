@@ -60,10 +60,10 @@ class _ArrayDumper(Dumper):
 
 
 def _dumper(type_name: str, packs: Callable[[Any], bytes]) -> type[_ArrayDumper]:
-    info = postgres.types[type_name]
+    kind = postgres.types[type_name]
 
     class Made(_ArrayDumper):
-        oid, element, pack = info.array_oid, info.oid, packs
+        oid, element, pack = kind.array_oid, kind.oid, packs
 
     return Made
 

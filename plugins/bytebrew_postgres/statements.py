@@ -76,7 +76,7 @@ class Statements:
             self._seen.clear()
             self._names.clear()
             libpq.send_query_params(b"deallocate all", None)
-            yield lambda found: None
+            yield lambda _: None
 
     def _send(self, libpq: PGconn, query: Query, result: Result) -> Iterator[_Taker]:
         """Sends a statement; what takes each of its results."""
@@ -94,17 +94,17 @@ class Statements:
             libpq.send_query_prepared(name, parameters, formats, Format.BINARY)
         yield partial(self._arrived, result)
 
-    def _prepared(self, plan: _Plan, name: bytes, found: PGresult) -> None:
+    def _prepared(self, plan: _Plan, name: bytes, _: PGresult) -> None:
         self._names[plan] = name
 
-    def _arrived(self, result: Result, found: PGresult) -> None:
+    def _arrived(self, result: Result, answer: PGresult) -> None:
         rows: Sequence[Any] = ()
-        if found.status == ExecStatus.TUPLES_OK:
-            names = tuple([found.fname(place) or b"" for place in range(found.nfields)])
-            self._values.set_pgresult(found)
-            rows = self._values.load_rows(0, found.ntuples, row_class(names))
+        if answer.status == ExecStatus.TUPLES_OK:
+            names = tuple([answer.fname(place) or b"" for place in range(answer.nfields)])
+            self._values.set_pgresult(answer)
+            rows = self._values.load_rows(0, answer.ntuples, row_class(names))
             self._values.set_pgresult(None)
-        result.arrive(rows, (found.command_status or b"").decode(), found.command_tuples or 0)
+        result.arrive(rows, (answer.command_status or b"").decode(), answer.command_tuples or 0)
 
     def _receive(self, libpq: PGconn, takers: Sequence[_Taker]) -> None:
         """Takes all results, and the one of the Sync."""

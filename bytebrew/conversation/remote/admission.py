@@ -27,7 +27,7 @@ def query(conn: Connection, new: turns.NewTurn, first_event: int | None, node: i
 
 def admit(
     conn: Connection,
-    found: Cursor | None = None,
+    result: Cursor | None = None,
     *,
     new: turns.NewTurn,
     first_event: int | None,
@@ -40,9 +40,9 @@ def admit(
 
     So it is behind turns that this node has taken over and does not run yet: they go on before it.
     `core` has the limits of messages that wait, unless it is unbounded; `sealed` seals its request's headers for the
-    other node, `found` is the result of `query`. StaleLog if its first event is not the next of its session.
+    other node, `result` is that of `query`. StaleLog if its first event is not the next of its session.
     """
-    before = turn_states.before(found or query(conn, new, first_event, node))
+    before = turn_states.before(result or query(conn, new, first_event, node))
     if before.runs is None:
         turns.store(conn, new, first_event, before.session, node)
         if before.session and first_event is not None and first_event != before.last + 1:
