@@ -173,7 +173,7 @@ async def place(db: Database, lanes: Lanes, turn: Turn | RemoteTurn) -> Place:
     if isinstance(turn, RemoteTurn):
         if turn.position:  # behind others, whose questions these are
             return Place(turn.position, await db.read(confirmations.of_session, turn.session_id))
-        return Place(0, await db.read(confirmations.of_turn, turn.id))
+        return Place(0, await db.read(confirmations.of_turn, turn.absorbed_by or turn.id))
     lane = lanes.get(turn.session_id)
     position = lane.position(turn) if lane is not None else 0
     if lane is None or not lane.current.holds:
