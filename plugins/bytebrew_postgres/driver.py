@@ -66,6 +66,7 @@ class PostgresDriver(Driver):
         self.place = f"postgresql://{given.get('host', 'localhost')}/{given.get('dbname', '')}"
         self._node: int | None = None
         self._commits = self._stored = 0
+        self._begun_epoch = False
         self._signals = PostgresSignals(self._options())
 
     @property
@@ -75,7 +76,7 @@ class PostgresDriver(Driver):
 
     @node.setter
     def node(self, node: int | None) -> None:
-        self._node, self._commits, self._stored = node, 0, 0
+        self._node, self._commits, self._stored, self._begun_epoch = node, 0, 0, False
 
     def open(self, *, read_only: bool = False) -> PostgresConnection:
         """A connection; a `read_only` one refuses to write."""
@@ -274,12 +275,18 @@ class PostgresDriver(Driver):
         if row is None:
             raise Fenced
         if row[0] < self._stored:
+            self._begin_epoch(conn)
+            raise Fenced("The database has lost commits, as after a failover; this node starts anew")
+        return int(row[0])
+
+    def _begin_epoch(self, conn: PostgresConnection) -> None:
+        """Begins a new epoch of the history, once: works that wait fail after this, one transaction after the other."""
+        if not self._begun_epoch:
             _begun(conn, f"begin; {_ALONE}")
             epoch = conn.execute("update history set epoch = epoch + 1 returning epoch").fetchone()[0]
             conn.script("commit")
             log.error("the database lacks commits of this node, as after a failover; the history's epoch is %d", epoch)
-            raise Fenced("The database has lost commits, as after a failover; this node starts anew")
-        return int(row[0])
+            self._begun_epoch = True
 
 
 _IDLE_LIMIT = f"idle_in_transaction_session_timeout={IDLE_SECONDS * 1000}"

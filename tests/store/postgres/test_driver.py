@@ -179,6 +179,20 @@ def test_writes_to_sessions_of_their_own_run_at_once_and_others_alone(
         _joining.pop().join(10)
 
 
+def test_a_database_that_has_lost_commits_begins_one_new_epoch(
+    driver: PostgresDriver, conn: PostgresConnection
+) -> None:
+    join(driver, conn)
+    for number in (1, 2):
+        note(driver, conn, number)
+    conn.execute("update node_commits set n = 1")
+    for number in (3, 4):
+        with pytest.raises(Fenced, match="has lost commits"):
+            note(driver, conn, number)
+    assert conn.execute("select epoch from history").fetchone()[0] == 2
+    assert notes(conn) == [1, 2]
+
+
 def test_a_node_whose_lease_has_ended_commits_nothing(driver: PostgresDriver, conn: PostgresConnection) -> None:
     join(driver, conn)
     note(driver, conn, 1)
