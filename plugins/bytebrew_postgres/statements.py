@@ -19,6 +19,8 @@ from .errors import has_stale_plan
 from .rows import Result, row_class
 
 _PREPARED = 1000
+_MOST_VALUES = 65535
+"""Of a statement, as the protocol counts them."""
 _FAILED = (ExecStatus.FATAL_ERROR, ExecStatus.BAD_RESPONSE)
 _Taker = Callable[[PGresult], None]
 
@@ -51,6 +53,8 @@ class Statements:
 
     def query(self, text: str, values: Sequence[Any]) -> Query:
         """A statement with values; raises the error of a value that PostgreSQL cannot store."""
+        if len(values) > _MOST_VALUES:
+            raise psycopg.ProgrammingError(f"a statement takes {_MOST_VALUES} values at most, {len(values)} given")
         parameters = self._values.dump_sequence(values, [PyFormat.AUTO] * len(values))
         return Query(_Plan(text, self._values.types or ()), parameters, self._values.formats)
 
@@ -65,10 +69,14 @@ class Statements:
             libpq.pipeline_sync()
             while libpq.flush():
                 self._wait(libpq, select.POLLIN | select.POLLOUT)
-            self._receive(libpq, takers)
-        finally:
-            if not self._native.closed:
-                libpq.exit_pipeline_mode()
+            error = self._receive(libpq, takers)
+        except BaseException:
+            self._native.close()  # later statements would take what is still to come for their own results
+            raise
+        if not self._native.closed:
+            libpq.exit_pipeline_mode()
+        if error is not None:
+            raise error
 
     def _trimmed(self, libpq: PGconn) -> Iterator[_Taker]:
         """Drops what is prepared before it is too much."""
@@ -82,13 +90,14 @@ class Statements:
         """Sends a statement; what takes each of its results."""
         plan, parameters, formats = query
         name = self._names.get(plan)
-        if name is None and self._prepares and plan in self._seen:
+        if name is None and plan in self._seen:
             self._made += 1
             name = b"s%d" % self._made
             libpq.send_prepare(name, plan.text.encode(), plan.types)
             yield partial(self._prepared, plan, name)
         if name is None:
-            self._seen.add(plan)
+            if self._prepares:
+                self._seen.add(plan)
             libpq.send_query_params(plan.text.encode(), parameters, plan.types, formats, Format.BINARY)
         else:
             libpq.send_query_prepared(name, parameters, formats, Format.BINARY)
@@ -106,8 +115,8 @@ class Statements:
             self._values.set_pgresult(None)
         result.arrive(rows, (answer.command_status or b"").decode(), answer.command_tuples or 0)
 
-    def _receive(self, libpq: PGconn, takers: Sequence[_Taker]) -> None:
-        """Takes all results, and the one of the Sync."""
+    def _receive(self, libpq: PGconn, takers: Sequence[_Taker]) -> Exception | None:
+        """Takes all results, and the one of the Sync; the error of the first statement that has failed."""
         error: Exception | None = None
         for take in takers:
             found = self._next(libpq)
@@ -118,15 +127,14 @@ class Statements:
             elif found.status != ExecStatus.PIPELINE_ABORTED:
                 try:
                     take(found)
-                except Exception as failure:  # noqa: BLE001 - raised when all results are read
+                except Exception as failure:  # noqa: BLE001 - returned when all results are read
                     error = error or failure
             libpq.get_result()  # None, behind the only result of a statement
         else:
             self._next(libpq)
-        if error is not None:
-            if has_stale_plan(error):
-                self._names.clear()
-            raise error
+        if error is not None and has_stale_plan(error):
+            self._names.clear()
+        return error
 
     def _next(self, libpq: PGconn) -> PGresult:
         while libpq.is_busy():
