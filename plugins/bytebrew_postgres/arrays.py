@@ -1,7 +1,7 @@
 """The values of a column of many rows as one parameter: an array in PostgreSQL's binary form (its `array_send`)."""
 
 from collections.abc import Callable
-from struct import Struct
+from struct import Struct, error
 from typing import Any, ClassVar, NamedTuple
 
 from psycopg import Connection, postgres
@@ -16,6 +16,12 @@ _SIZE = Struct("!i").pack
 _NULL = _SIZE(-1)
 _INTEGER = Struct("!q").pack
 _REAL = Struct("!d").pack
+_MOST = 1 << 28
+"""Bytes of an array, of which the server takes 1 GB."""
+
+
+class Unfit(Exception):
+    """Values that do not go as an array: one is not of the type of the column, or they are too large together."""
 
 
 class Kind(NamedTuple):
@@ -54,9 +60,15 @@ class _ArrayDumper(Dumper):
             if value is None:
                 parts.append(_NULL)
             else:
-                data = pack(value)
+                try:
+                    data = pack(value)
+                except (TypeError, error) as wrong:
+                    raise Unfit from wrong
                 parts += (_SIZE(len(data)), data)
-        return b"".join(parts)
+        data = b"".join(parts)
+        if len(data) > _MOST:
+            raise Unfit
+        return data
 
 
 def _dumper(type_name: str, packs: Callable[[Any], bytes]) -> type[_ArrayDumper]:
@@ -72,7 +84,7 @@ _DUMPERS: tuple[tuple[type[tuple[Any, ...]], str, Callable[[Any], bytes]], ...] 
     (Integers, "int8", lambda value: _INTEGER(in_range(value))),
     (_Reals, "float8", _REAL),
     (_Texts, "text", lambda value: without_nul(value).encode()),
-    (_Blobs, "bytea", bytes),
+    (_Blobs, "bytea", lambda value: bytes(memoryview(value))),  # as bytes() makes some of a number
 )
 KINDS = {postgres.types[name].oid: Kind(values, f"{name}[]") for values, name, _ in _DUMPERS}
 """By the oid of the column's type."""

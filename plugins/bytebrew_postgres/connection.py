@@ -3,7 +3,7 @@
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ from psycopg.pq import ExecStatus, TransactionStatus
 from psycopg.pq.abc import PGresult
 
 from . import arrays, values
-from .arrays import KINDS, Kind
+from .arrays import KINDS, Kind, Unfit
 from .rows import Result
 from .sql import translate
 from .statements import Query, Statements
@@ -80,7 +80,8 @@ class PostgresConnection:
             return self.execute(sql, sets[0])
         if sets and (plain := _plain_insert(sql)) is not None and (kinds := self._kinds(plain)) is not None:
             columns = [kind.values(column) for kind, column in zip(kinds, zip(*sets, strict=True), strict=True)]
-            return self.execute(_of_arrays(plain, kinds), columns)
+            with suppress(Unfit):  # then they go one by one, and the server converts or refuses what is of another type
+                return self.execute(_of_arrays(plain, kinds), columns)
         results = [self.execute(sql, values) for values in sets]
         total = Result(self.flush)
         total.arrive((), "UPDATE", sum(result.rowcount for result in results))
