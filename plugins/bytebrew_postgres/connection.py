@@ -59,18 +59,19 @@ class PostgresConnection:
         self.native, self._statements = _open(options)
         self._waiting: list[tuple[Query, Result]] = []
         self._check: Callable[[], None] | None = None
+        self._refusal: Exception | None = None
         self._savepoints = 0
 
     def execute(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = (), /) -> Result:
         """Runs one statement with values bound to `?`, `?1` (for a value that is used twice) or `:name`."""
         statement = translate(sql)
         result = self._put(statement.text, statement.values(parameters))
-        if self.writing:
-            opens = _opens_savepoint(statement.text)
-            self._savepoints += opens
-            if not opens and not self._savepoints:
-                return result
+        opens = _opens_savepoint(statement.text) if self.writing else 0
+        if self.writing and not opens and not self._savepoints:
+            return result
+        self._savepoints += max(opens, 0)
         self.flush()
+        self._savepoints += min(opens, 0)  # unless the release has failed
         return result
 
     def executemany(self, sql: str, parameters: Iterable[Sequence[Any] | Mapping[str, Any]], /) -> Result:
@@ -109,6 +110,8 @@ class PostgresConnection:
 
     def flush(self) -> None:
         """Runs the statements that wait, in one round trip."""
+        if self._refusal is not None:  # a work may have gone on after it
+            raise self._refusal
         waiting, self._waiting = self._waiting, []
         check, self._check = self._check, None
         if not waiting:
@@ -118,11 +121,15 @@ class PostgresConnection:
         self._statements.run(waiting)
         self.total_changes += sum(max(result.rowcount, 0) for _, result in waiting)
         if check is not None:
-            check()
+            try:
+                check()
+            except Exception as error:
+                self._refusal = error
+                raise
 
     def ensure_begun(self) -> None:
-        """Runs that with which the transaction begins, if nothing has asked for a result yet."""
-        if self._check is not None:
+        """Runs that with which the transaction begins, if no result was asked for yet; raises what refuses it."""
+        if self._check is not None or self._refusal is not None:
             self.flush()
 
     def commit(self) -> str:
@@ -138,7 +145,7 @@ class PostgresConnection:
     def forget(self) -> None:
         """Drops the statements that wait: their transaction is rolled back."""
         self._waiting.clear()
-        self._check = None
+        self._check = self._refusal = None
         self._savepoints = 0
 
     def reopen(self) -> None:

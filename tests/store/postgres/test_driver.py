@@ -200,6 +200,7 @@ def test_a_node_whose_lease_has_ended_commits_nothing(driver: PostgresDriver, co
     with pytest.raises(Fenced):
         note(driver, conn, 2)
     assert not conn.in_transaction
+    driver.roll_back(conn)
     assert notes(conn) == [1]
 
 
