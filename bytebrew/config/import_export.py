@@ -285,9 +285,7 @@ class _Applying:
                     text = words if len(error.details) > 1 or item.value is None else error.message
                     place = item.place if whole else spot.place
                     self.problems.note(place.problem(f"{path}{inner[1:]}", text[:500].rstrip(".")))
-        finally:
-            if self._conn.in_transaction:
-                self._conn.execute("release item")
+        self._conn.execute("release item")  # after any other error all of the import is rolled back
 
 
 def _changes(engine: ConfiguredEngine, content: Content, before: State, after: State) -> Iterator[Change]:

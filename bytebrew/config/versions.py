@@ -179,12 +179,11 @@ def roll_back(
     try:
         _restore(conn, engine, section, actor, name, then.content, None if stored is None else plain_json(stored))
         warnings = tuple(section.warnings(conn, engine, name))
-    except EngineError:
+    except EngineError:  # after any other error the whole transaction is rolled back
         conn.execute("rollback to rollback_item")
+        conn.execute("release rollback_item")
         raise
-    finally:
-        if conn.in_transaction:  # a fault of the database file ends the transaction
-            conn.execute("release rollback_item")
+    conn.execute("release rollback_item")
     keep(conn, engine, sections, actor, whole=(key,), rollback=(key, name, n))
     newest = versions.newest_of(conn, key, name)
     assert newest is not None
