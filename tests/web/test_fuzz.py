@@ -203,6 +203,7 @@ async def world(served: Served, mcp: Web, name: str) -> World:
 # What may be sent.
 
 ANY_TEXT = st.text(st.characters(), max_size=40)
+LETTERS = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 ODD_TEXT = st.sampled_from(["", "\0", "\ud800", "\u2028\r\n", "💥", "'; --", "../..", "${HOME}", "{{x}}", "x" * 3000])
 STRINGS = ANY_TEXT | ODD_TEXT
 NUMBERS = st.integers() | st.floats() | st.sampled_from([2**31, 2**53 + 1, 2**63, -(2**63) - 1, 2**64, 10**400, -0.0])
@@ -340,7 +341,7 @@ def fitting(kind: inspect.Type, keys: st.SearchStrategy[str]) -> st.SearchStrate
             new = st.from_regex(kind.pattern)
             return st.one_of(keys, new, new)
         case inspect.StrType():
-            return keys | st.text(min_size=kind.min_length or 0, max_size=min(kind.max_length or 40, 40))
+            return keys | st.text(LETTERS, min_size=kind.min_length or 0, max_size=min(kind.max_length or 40, 40))
         case inspect.IntType():
             least = kind.ge if kind.ge is not None else kind.gt
             return st.integers(least, kind.le if kind.le is not None else kind.lt)
