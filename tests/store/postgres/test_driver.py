@@ -189,6 +189,7 @@ def test_a_database_that_has_lost_commits_begins_one_new_epoch(
     for number in (3, 4):
         with pytest.raises(Fenced, match="has lost commits"):
             note(driver, conn, number)
+    driver.roll_back(conn)
     assert conn.execute("select epoch from history").fetchone()[0] == 2
     assert notes(conn) == [1, 2]
 
