@@ -1,11 +1,13 @@
 """Messages that reach several nodes at once, and the limits of those that wait on another node."""
 
 import asyncio
+from typing import Any
 
 import anyio
 import pytest
 
 from bytebrew.base.formats import new_uuid
+from bytebrew.nodes import turn_states
 from tests.nodes.chats import URL, Stream, data, eventually, say, two
 from tests.nodes.engines import Node
 
@@ -77,18 +79,33 @@ async def test_turns_of_another_node_that_are_followed_count_as_turns_of_this_on
         assert not b.engine.runner.remote.turns
 
 
-async def test_more_messages_than_turns_at_once_for_another_node_are_refused() -> None:
-    gate = asyncio.Event()
+async def test_a_message_for_another_node_counts_before_its_turn_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, late = asyncio.Event(), asyncio.Event()
     async with two([say("one"), gate], [say("more")], settings={"BYTEBREW_MAX_TURNS": "3"}) as (a, b, _):
         first = Stream(a.http, "1")
         await first.until("message_delta")
-        at_once = [Stream(b.http, "2", session_id=first.session) for _ in range(12)]
-        for chat in at_once:
-            await chat.opened()
-        assert sorted(chat.status for chat in at_once) == [200] * 3 + [503] * 9
-        gate.set()
-        for chat in at_once:
+        read = b.engine.db.read
+
+        async def slow(work: Any, *args: Any) -> Any:
+            if work is turn_states.states:
+                await late.wait()
+            return await read(work, *args)
+
+        monkeypatch.setattr(b.engine.db, "read", slow)
+        waiting = [Stream(b.http, "2", session_id=first.session) for _ in range(3)]
+        try:
+            with anyio.fail_after(10):
+                while b.engine.turns or b.engine.runner.remote.arriving < 3:
+                    await asyncio.sleep(0.01)
+                refused = await b.http.post(URL, json={"message": "4", "session_id": first.session})
+            assert (refused.status_code, refused.json()["error"]) == (503, "overloaded")
+        finally:
+            late.set()
+            gate.set()
+        for chat in waiting:
             await chat.task
+            assert chat.text == "more"
+        assert not b.engine.runner.remote.arriving
 
 
 async def test_a_key_of_ones_own_is_refused_where_another_node_runs_the_session() -> None:
