@@ -146,6 +146,7 @@ class Node:
             log.warning("the lease is not renewed: %s", self._db.driver.fault(error) or error)
 
     async def _beat_forever(self, connection: WorkConnection) -> None:
+        driver = self._db.driver
         while self.id is not None:
             begun = time.monotonic()
             rows, epoch = await connection.run(partial(_beat, self.id))
@@ -157,7 +158,9 @@ class Node:
             if epoch != self._epoch:
                 self._db.end(Fenced("The history has a new epoch, as after a failover; this node starts anew"))
                 return
-            if not self.leaving and ((lost := self._lost()) or await connection.run(members.has_orphans)):
+            if lost := self._lost():
+                await connection.run(driver.end_stalled)  # else the takeover might wait for the lost node itself
+            if not self.leaving and (lost or await connection.run(members.has_orphans)):
                 self._take(lost)
             await asyncio.sleep(max(0.0, begun + BEAT_SECONDS - time.monotonic()))
 

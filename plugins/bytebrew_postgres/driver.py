@@ -44,6 +44,12 @@ _ALONE = f"select pg_advisory_xact_lock({LOCK})"
 _SHARED = f"select pg_advisory_xact_lock_shared({LOCK})"
 Statement = tuple[str, Sequence[Any]]
 """The text of a statement, and the values of its parameters."""
+_END_STALLED = f"""select pg_terminate_backend(pid) from pg_stat_activity
+  where pid in (select pid from pg_locks where locktype = 'advisory' and granted
+    and database = (select oid from pg_database where datname = current_database())
+    and classid = {LOCK >> 32} and objid = {LOCK & 0xFFFFFFFF} and objsubid = 1)
+  and usename = current_user and state = 'active' and wait_event_type = 'Client'
+  and state_change < clock_timestamp() - interval '{IDLE_SECONDS} s'"""
 _SNAPSHOT = "begin isolation level repeatable read, read only"
 
 
@@ -161,6 +167,10 @@ class PostgresDriver(Driver):
     def wrote(self, error: Exception) -> bool:
         """Whether a read tried to write."""
         return isinstance(error, errors.ReadOnlySqlTransaction)
+
+    def end_stalled(self, conn: Connection) -> int:
+        """Ends transactions with the lock whose process was stopped amid a round trip, which is no idle time."""
+        return len(conn.execute(_END_STALLED).fetchall())
 
     def bytes(self, conn: Connection) -> int:
         """The size of the database in bytes."""

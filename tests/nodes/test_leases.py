@@ -2,9 +2,12 @@
 
 import asyncio
 import gc
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from pathlib import Path
 
 import anyio
@@ -234,3 +237,38 @@ async def test_nodes_that_wait_to_end_a_lost_one_say_meanwhile_that_they_live(
         await until(lambda: {one.id for one in first.node.all} == {first.node.id, other.node.id})
         assert not first.db.lost.is_set()
         assert not other.db.lost.is_set()
+
+
+STOPPED = """
+import os, signal, sys
+from bytebrew_postgres.driver import PostgresDriver
+from bytebrew_postgres.statements import Statements
+
+def send(*args):
+    os.kill(os.getpid(), signal.SIGSTOP * (args[2].parameters[:1] == [b"stop"]))
+    return sent(*args)
+
+sent, Statements._send = Statements._send, send
+driver = PostgresDriver(sys.argv[1])
+conn = driver.open()
+driver.begin(conn, None)
+for text in (*["x" * 100_000] * 200, "stop"):
+    conn.execute("select length(?)", (text,))
+conn.flush()
+"""
+"""A process that is stopped while the server waits for the rest of what it sends."""
+
+
+async def test_a_node_that_is_stopped_while_it_sends_keeps_nobody_from_writing(url: str, tmp_path: Path) -> None:
+    async with running(url, tmp_path / "a") as other:
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        with subprocess.Popen([sys.executable, "-c", STOPPED, url], env=environment) as stopped:
+            try:
+                await asyncio.to_thread(os.waitid, os.P_PID, stopped.pid, os.WSTOPPED | os.WNOWAIT)
+                with closing(other.driver.open()) as conn:  # as the node that it is
+                    conn.execute(
+                        "insert into nodes (name, version, key_code, started_at, seen) values ('s', '1', '', '', 0)"
+                    )
+                await asyncio.wait_for(other.db.write(lambda conn: None), 30)
+            finally:
+                stopped.kill()

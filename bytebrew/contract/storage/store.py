@@ -155,6 +155,9 @@ class Driver(Protocol):
     def wrote(self, error: Exception) -> bool:
         """Whether a read tried to write."""
 
+    def end_stalled(self, conn: Connection) -> int:
+        """Ends transactions that keep others from writing while their process sends or takes nothing; their number."""
+
     def bytes(self, conn: Connection) -> int:
         """The size of the database in bytes."""
 

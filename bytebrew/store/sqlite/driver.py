@@ -99,6 +99,9 @@ class SQLiteDriver(Driver):
     def wrote(self, error: Exception) -> bool:
         return storage_errors.code(error) == sqlite3.SQLITE_READONLY
 
+    def end_stalled(self, conn: Connection) -> int:
+        return 0
+
     def bytes(self, conn: Connection) -> int:
         return pragmas.file_bytes(conn)
 
