@@ -100,13 +100,14 @@ class Observers:
             conn.execute("savepoint subscriber")
             try:
                 subscriber(conn, notification)
+                conn.execute("release savepoint subscriber")  # fails on a server if an error of the database was hidden
             except Exception as error:
                 if self._driver.breaks(error):
                     raise
                 log.exception("plugin %s failed in its subscriber to %s", name, notification.name)
                 self._plugins.failed(name, f"its subscriber to {notification.name}", error)
                 conn.execute("rollback to savepoint subscriber")
-            conn.execute("release savepoint subscriber")
+                conn.execute("release savepoint subscriber")
             self._slow.look(name, "its subscriber", begun, BLOCKING_SECONDS)
 
     def samples(self) -> list[Sample]:

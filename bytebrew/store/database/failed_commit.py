@@ -49,11 +49,12 @@ def _apart(driver: Driver, conn: Connection, work: Callable[[Connection], Any]) 
     conn.execute("savepoint work")
     try:
         outcome = work(conn)
+        conn.execute("release work")  # fails on a server if the work has hidden an error of the database
     except Exception as error:  # raised to the caller of this work
         if driver.breaks(error):
             raise
         clear_frames(error.__traceback__)
         conn.execute("rollback to work")
+        conn.execute("release work")
         outcome = error
-    conn.execute("release work")
     return outcome

@@ -50,16 +50,21 @@ def each_of(driver: Driver, works: Sequence[Callable[[Connection], Any]], conn: 
     """The result or the exception of each work; they share a snapshot until one fails."""
     if conn.in_transaction:  # the rollback of the one before failed
         driver.roll_back(conn)
-    outcomes: list[Any] = []
-    for work in works:
-        try:
-            outcomes.append(again_if_may_pass(driver, work, conn))
-        except Exception as error:  # noqa: BLE001 - it is raised where the work was asked for
-            clear_frames(error.__traceback__)  # a cursor in a frame keeps its snapshot open
-            driver.roll_back(conn)
-            outcomes.append(error)
+    outcomes = [_outcome(driver, work, conn) for work in works]
     driver.roll_back(conn)
     return outcomes
+
+
+def _outcome(driver: Driver, work: Callable[[Connection], Any], conn: Connection) -> Any:
+    shares = conn.in_transaction
+    try:
+        return again_if_may_pass(driver, work, conn)
+    except Exception as error:  # noqa: BLE001 - it is raised where the work was asked for
+        clear_frames(error.__traceback__)  # a cursor in a frame keeps its snapshot open
+        driver.roll_back(conn)
+        if not (shares and isinstance(error, driver.error)):
+            return error
+    return _outcome(driver, work, conn)  # as another work may have failed in the snapshot, and hidden that
 
 
 def reading(driver: Driver, work: Callable[..., T], args: Sequence[Any], kwargs: dict[str, Any], conn: Connection) -> T:

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -14,7 +15,9 @@ from bytebrew_postgres.driver import PostgresDriver
 
 from bytebrew.base.errors import EngineError, Fenced
 from bytebrew.contract.connection import Connection
-from bytebrew.store.database.transactions import transact
+from bytebrew.contract.notifications import Notification
+from bytebrew.observers import Observers
+from bytebrew.store.database.transactions import each_of, reading, transact
 from bytebrew.store.database.write_queue import Pending
 from bytebrew.testing.postgres import USER, Server
 from tests.nodes.engines import nodes
@@ -81,6 +84,36 @@ async def test_a_fenced_node_commits_nothing_whatever_its_works_do_with_the_erro
         with pytest.raises(Fenced):
             await outcomes(driver, conn, *works)
         assert notes(conn) == []
+
+
+def hidden(conn: Connection) -> str:
+    with suppress(psycopg.Error):
+        conn.execute("select 1 / 0").fetchone()
+    return "hidden"
+
+
+async def test_an_error_that_a_work_hides_is_nobody_else_s(driver: PostgresDriver, conn: PostgresConnection) -> None:
+    one, failed, two = await outcomes(driver, conn, noted(1), hidden, noted(2))
+    assert (one, two) == (None, None)
+    assert isinstance(failed, psycopg.errors.InFailedSqlTransaction)
+    read = [partial(reading, driver, work, (), {}) for work in (notes, hidden, notes)]
+    assert each_of(driver, [*read, notes], conn) == [[1, 2], "hidden", [1, 2], [1, 2]]
+
+
+async def test_an_error_that_a_subscriber_hides_undoes_its_work_alone() -> None:
+    def subscriber(conn: Connection, notification: Notification) -> None:
+        noted(2)(conn)
+        hidden(conn)
+
+    def work(conn: Connection, observers: Observers) -> None:
+        conn.execute("create table notes (id bigint primary key)")
+        noted(1)(conn)
+        observers.publish(conn, Notification("budget.near", "b", {}))
+
+    async with nodes(()) as [one]:
+        one.engine.observers._add_subscriber("strange", subscriber)
+        await one.engine.db.write(work, one.engine.observers)
+        assert await one.engine.db.read(notes) == [1]
 
 
 def crowd(count: int) -> Callable[[Connection], int]:
