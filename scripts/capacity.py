@@ -23,11 +23,11 @@ from functools import partial
 class Costs:
     """Milliseconds of one processor, or of time where it says so."""
 
-    engine: float = 4.5
+    engine: float = 1.9
     """Of a node, for a turn."""
-    database: float = 1.4
+    database: float = 0.75
     """Of the server, for a turn."""
-    commit: float = 0.6
+    commit: float = 0.4
     """Of the server, for a transaction, whatever is in it."""
     trips: float = 2
     """Round trips of a transaction, whatever is in it."""
@@ -35,7 +35,7 @@ class Costs:
     """Time of a round trip within a data centre."""
     flush: float = 1.0
     """Time of the flush of the server's log; transactions that wait for it share one."""
-    notify: float = 0.02
+    notify: float = 0.014
     """Of the server, for each node that is woken by a notification."""
     beat: float = 0.6
     """Of the server, for the sign of life and the polls of a node, each second."""
