@@ -83,7 +83,7 @@ def start(level: str, form: str, worker: str = "") -> None:
     sys.excepthook = _on_exception
     sys.unraisablehook = lambda lost: _on_exception(lost.exc_type, lost.exc_value, lost.exc_traceback)
     threading.excepthook = lambda lost: _on_exception(lost.exc_type, lost.exc_value, lost.exc_traceback)
-    for name in ("hypercorn", "hpack", "httpx", "aiosqlite", "asyncio"):
+    for name in ("hypercorn", "hpack", "httpx", "asyncio"):
         logging.getLogger(name).setLevel("WARNING")
 
 

@@ -43,7 +43,7 @@ TABLE = (
     ),
     Planted(
         "what a node signals is lost",
-        [("bytebrew/nodes/signals.py", "await signals.send([*_texts(unsent)])\n", "[*_texts(unsent)]\n")],
+        [("bytebrew/nodes/signals.py", "            await signals.send(texts)\n", "")],
         "a follower on another node is .* behind|at another node takes",
     ),
     Planted(

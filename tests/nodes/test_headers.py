@@ -65,7 +65,6 @@ async def test_tools_get_the_headers_of_a_message_that_another_node_answers(
     on_busy: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("DEBUG")
-    caplog.set_level("WARNING", "aiosqlite")  # as `logs.start` does
     async with pair(*CALLS) as (_, b, system, running, go):
         waiting = Stream(b.http, "2", session_id=running.session, on_busy=on_busy, sent=SENT)
         if on_busy == "queue":

@@ -1,6 +1,7 @@
 """Patches of aiosqlite 0.22; each has the reason, the upstream issue, and when to delete it."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -9,6 +10,11 @@ import aiosqlite
 import anyio
 
 from bytebrew.contract.storage.store import StoreConnection
+
+
+logging.getLogger("aiosqlite").setLevel(logging.WARNING)
+"""Why: at DEBUG it prints each work with its arguments, secrets among them. Upstream: none known. Delete when: it prints
+no arguments."""
 
 
 class WorkConnection(aiosqlite.Connection):
