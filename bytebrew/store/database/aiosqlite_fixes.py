@@ -11,10 +11,9 @@ import anyio
 
 from bytebrew.contract.storage.store import StoreConnection
 
-
 logging.getLogger("aiosqlite").setLevel(logging.WARNING)
-"""Why: at DEBUG it prints each work with its arguments, secrets among them. Upstream: none known. Delete when: it prints
-no arguments."""
+"""Why: at DEBUG it prints works with their arguments, which hold secrets. Upstream: none known. Delete when: it prints
+none."""
 
 
 class WorkConnection(aiosqlite.Connection):
