@@ -619,6 +619,7 @@ async def killed_after(transactions: int, data: Path, steps: Sequence[Any], mode
     return (talk, left) if left else None
 
 
+@pytest.mark.sqlite  # a killed engine leaves a copy of the file; the kills on PostgreSQL are real ones
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from bytebrew.testing import ADMIN, ScriptedProvider, chat, providing, scripted_
 from tests.documents import BASES, found, pdf, put, settled, stored_blobs
 from tests.plugins.test_knowledge import Meanings, blobs, embedding, knows
 from tests.processes import Process, serving
-from tests.stored import opened
+from tests.stored import ON_POSTGRESQL, opened
 from tests.tables import check_refusal, token_with
 
 CONFIG = "/api/v1/config"
@@ -616,7 +616,8 @@ def test_kill_9_while_a_folder_is_read_loses_nothing(home: Path) -> None:
             hits = client.get(f"{BASES}/handbook/search", params={"q": f"b{n}x"}).json()["results"]
             assert [hit["file_name"] for hit in hits] == [f"{n}.md"]
         assert process.stop() == 0
-    assert len(stored_blobs(home / "data")) == total
+    if not ON_POSTGRESQL:  # where what nothing refers to goes by its age, as another node may be about to refer to it
+        assert len(stored_blobs(home / "data")) == total
 
 
 @pytest.mark.parametrize(("more", "query"), [("capabilities: [{type: memory}]", ""), ("", "?mode=replace")])

@@ -386,6 +386,7 @@ plugin = Triggers(clock)
 """A clock that shows the moment in the file when it is first looked at, however long the engine takes to get there."""
 
 
+@pytest.mark.sqlite  # its clock is that of a second plugin with the same tables, which a prepared database has
 @pytest.mark.slow
 @pytest.mark.timeout(90)
 async def test_each_moment_makes_one_task_though_the_engine_is_killed(tmp_path: Path) -> None:
