@@ -145,8 +145,8 @@ class PostgresDriver(Driver):
         if own.in_transaction:
             try:
                 own.roll_back()
-            except psycopg.Error as error:
-                log.warning("a rollback failed: %s", error)
+            except (psycopg.Error, MemoryError) as error:
+                log.warning("a rollback failed: %r", error)
 
     def breaks(self, error: Exception) -> bool:
         """Whether every work of the transaction fails with this error."""

@@ -241,6 +241,8 @@ class Database:
             await self._wake.wait()
             if (early := earliest - now()) > 0:
                 await asyncio.sleep(early)
+            if self.lost.is_set():  # works have failed, and the events that went with them must not stay alone
+                return
             self._wake.clear()
             works = self._running = list(self._due())
             rows = self._source.take() if self._source else ()

@@ -71,8 +71,8 @@ class SQLiteDriver(Driver):
             return
         try:
             conn.execute("rollback")
-        except sqlite3.Error as error:
-            log.warning("a rollback failed: %s", error)
+        except (sqlite3.Error, MemoryError) as error:
+            log.warning("a rollback failed: %r", error)
 
     def breaks(self, error: Exception) -> bool:
         return storage_errors.breaks(error)

@@ -6,12 +6,14 @@ import sqlite3
 import threading
 import time
 from collections.abc import AsyncIterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
-from bytebrew.base.errors import BootError, TooSlow
+from bytebrew.base.errors import BootError, StorageError, TooSlow
 from bytebrew.contract.connection import Connection
 from bytebrew.store.backups.copies import copy_database, make_file
 from bytebrew.store.database.database import GATHER_SECONDS, Database
@@ -270,6 +272,47 @@ async def test_another_process_that_holds_the_lock_is_waited_for(
     other.close()
     assert await writing == 1
     assert "another process" in caplog.text
+
+
+async def test_an_event_whose_work_the_end_of_the_database_failed_is_not_stored_alone(tmp_path: Path) -> None:
+    class Eight:
+        """A source with one row, which belongs to a work of its session."""
+
+        def take(self) -> Rows:
+            return [("s", 8)]
+
+        def insert(self, conn: Connection, rows: Rows) -> None:
+            insert(conn, rows[0][1])
+
+        def settled(self, refused: Mapping[Any, Exception]) -> None:
+            raise AssertionError
+
+        def lost(self, error: Exception) -> None:
+            pass
+
+    class Log:
+        session_id = "s"
+        error: Exception | None = None
+
+    async with Database(SQLiteDriver(tmp_path / "test.db")) as db:
+        await db.write(lambda conn: conn.execute("create table t (n integer primary key) strict"))
+        db.source(Eight())
+        ending = asyncio.create_task(db.write_for(Log(), insert, 9))
+        await asyncio.sleep(0)
+        db.end(StorageError("a thread has died", lasting=True))
+        with pytest.raises(StorageError, match="a thread has died"):
+            await ending
+    with closing(connect(tmp_path / "test.db", "off")) as conn:
+        assert count(conn) == 0
+
+
+def test_a_rollback_that_finds_no_memory_is_logged_so_that_its_thread_lives_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    scarce = Mock(in_transaction=True)
+    scarce.execute.side_effect = MemoryError
+    SQLiteDriver(tmp_path / "test.db").roll_back(scarce)
+    assert "a rollback failed: MemoryError()" in caplog.text
 
 
 async def test_what_was_asked_for_before_the_end_is_committed(tmp_path: Path) -> None:
