@@ -103,8 +103,8 @@ def close(
 def left_open(conn: Connection, node: int | None = None) -> list[OpenTurn]:
     """The turns of a node that were queued or running when it stopped: parents first, and running before queued.
 
-    Of the queued ones, those that were to steer a turn come first. `resumes` is 0 for a turn that waits for a person or
-    for a spawned agent.
+    The queued ones are in the order in which they run: those that interrupt, those that steer, the others. `resumes` is
+    0 for a turn that waits for a person or for a spawned agent.
     """
     rows = conn.execute(
         f"""select t.id, t.session_id, s.schema, s.agent, s.owner, s.user_sub, t.size, t.own_key,
@@ -124,7 +124,12 @@ def left_open(conn: Connection, node: int | None = None) -> list[OpenTurn]:
         and {of_node("t", node)} and s.id not in (select session_id from removals)
         order by t.status = 'queued', t.steers is null, t.seq"""
     )
-    return sorted((struct_of(row, OpenTurn) for row in rows), key=lambda turn: len(turn.lineage))
+    return sorted((struct_of(row, OpenTurn) for row in rows), key=_rank)
+
+
+def _rank(turn: OpenTurn) -> tuple[int, bool, int]:
+    place = 0 if turn.on_busy == "interrupt" else 1 if turn.steers else 2 if turn.on_busy == "steer" else 3
+    return len(turn.lineage), turn.status == "queued", place
 
 
 def of_node(alias: str, node: int | None) -> str:

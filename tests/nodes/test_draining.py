@@ -130,6 +130,24 @@ async def test_a_message_interrupts_the_turn_of_a_node_that_drains() -> None:
             assert data(first.events[-1])["status"] == "cancelled"
 
 
+async def test_a_message_that_interrupts_goes_before_those_that_waited_for_a_node_that_drains() -> None:
+    answers = [say("long"), asyncio.Event()], [say("one"), asyncio.Event()], [say("urgent")], [say("two")]
+    async with two(*answers) as (a, b, vendor):
+        long = Stream(a.http, "long")
+        await long.until("message_delta")
+        first = Stream(a.http, "1")
+        await first.until("message_delta")
+        second = Stream(a.http, "2", session_id=first.session)
+        await second.until("queued")
+        async with draining(a):
+            urgent = Stream(b.http, "3", session_id=first.session, on_busy="interrupt")
+            with anyio.fail_after(20):
+                await urgent.task
+                await eventually(has(b, second, "completed"))
+            assert urgent.text == "urgent"
+            assert [one.messages[-1].content for one in vendor.requests] == ["long", "1", "3", "2"]
+
+
 async def test_a_turn_that_waits_for_a_person_goes_on_elsewhere_while_the_node_drains() -> None:
     @tool
     async def careful() -> str:
