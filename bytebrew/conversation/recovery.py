@@ -31,7 +31,7 @@ async def recover(
     """The turns of a node that can be resumed, spawned ones within their parents; the others end with an error.
 
     With `queued` they are the messages alone that other nodes have stored for this one, unless turns were taken over
-    with them, which go before them.
+    with them, which go before them or have spawned them.
     """
     resumed: dict[str, Turn] = {}
     known = {*runner.turns}  # one of them may end during the read
@@ -41,7 +41,8 @@ async def recover(
     await journal.refresh({left.session_id for left in unknown})  # a signal of the last events may have been lost
     messages = [left for left in unknown if left.status == "queued"]
     begun = {left.session_id for left in unknown if left.status == "running"}
-    for left in messages if queued and begun.isdisjoint(one.session_id for one in messages) else unknown:
+    alone = all(one.session_id not in begun and one.parent_turn_id is None for one in messages)
+    for left in messages if queued and alone else unknown:
         try:
             if left.parent_turn_id is not None and left.parent_turn_id not in resumed:
                 raise TurnInterrupted(_ORPHANED)

@@ -11,9 +11,10 @@ import httpx
 import pytest
 
 from bytebrew.contract.messages import ToolCall
+from bytebrew.conversation.recovery import recover
 from bytebrew.testing import names
 from tests.commands import install
-from tests.nodes.chats import Stream, data, say, two
+from tests.nodes.chats import Stream, data, eventually, say, two
 from tests.nodes.engines import Node, processes
 from tests.plugins.test_spawn import ACTORS, HEADERS, Stage, configure, datas, heard, rest
 from tests.processes import Process
@@ -147,6 +148,36 @@ async def test_a_kept_agents_session_goes_on_at_the_node_where_it_is_spawned_nex
         assert done == 2
         assert second.text.endswith("r2")
         assert [one.content for one in vendor.requests[4].messages if one.role == "assistant"] == ["first"]
+
+
+async def test_the_turn_of_a_kept_agent_that_waits_is_taken_up_with_its_parents_not_as_a_message() -> None:
+    go, calls = asyncio.Event(), [ToolCall("spawn_leaf", {"message": one}, one) for one in ("one", "two")]
+    steps = calls, [say("first"), go], [say("second")], [say("both")]
+    async with two(*steps, can_spawn=["leaf"], tool_execution="parallel") as (a, b, vendor):
+        await leaf(a, lifecycle="persistent")
+        running = Stream(a.http, "1", subagents=True)
+        await running.opened()
+        while len(a.engine.runner.turns) < 3 or len(vendor.requests) < 2:
+            await asyncio.sleep(0.005)
+        async with b.engine.handover.taking:
+            draining = asyncio.create_task(a.engine.drain(60))
+            while not a.engine.draining:
+                await asyncio.sleep(0)
+            go.set()  # the second turn of the agent would begin now
+            await draining
+            await a.stop()
+            sql = "select count(*) from turns where node = ? and status in ('queued', 'running')"
+            while (await b.engine.db.read(lambda conn: conn.execute(sql, (b.engine.node.id,)).fetchone()))[0] < 2:
+                await asyncio.sleep(0.01)
+            assert await statuses(b) == ["running", "completed", "queued"]
+            e = b.engine  # as a request of another node does it
+            await e.runner.adopt(await recover(e.db, e.journal, e.runner, e.publish, e.node.id, queued=True))
+        await eventually(lambda: _completed(b))
+    assert vendor.requests[-1].messages[-1].content == "second"
+
+
+async def _completed(node: Node) -> bool:
+    return await statuses(node) == ["completed"] * 3
 
 
 @pytest.mark.timeout(120)
