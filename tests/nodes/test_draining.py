@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 import anyio
 import pytest
@@ -128,6 +129,42 @@ async def test_a_message_interrupts_the_turn_of_a_node_that_drains() -> None:
             assert second.text == "two"
             await first.whole()
             assert data(first.events[-1])["status"] == "cancelled"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_node_that_drains_leaves_no_caller_waiting_whose_message_it_has_just_stored_for_another(
+    stream: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = asyncio.Event()
+    async with two([say("one"), go], [say("two")]) as (a, b, _):
+        first = Stream(a.http, "1")
+        await first.until("message_delta")
+        admit, drains = b.engine.runner._admit, list[asyncio.Task[None]]()
+
+        async def admit_and_drain(*args: Any, **given: Any) -> bool:
+            elsewhere = await admit(*args, **given)
+            drains.append(asyncio.create_task(b.engine.drain(0)))
+            while not b.engine.node.leaving:
+                await asyncio.sleep(0)
+            return elsewhere
+
+        monkeypatch.setattr(b.engine.runner, "_admit", admit_and_drain)
+        body = {"message": "2", "session_id": first.session, "stream": stream}
+        answered = asyncio.create_task(b.http.post(URL, json=body))
+        await asyncio.wait([answered], timeout=10)
+        early = answered.done()
+        go.set()
+        await asyncio.wait([answered, *drains])
+        assert early, "its answer has waited for the turn of the other node"
+        assert "draining" in answered.result().text
+        assert answered.result().status_code == (200 if stream else 503)
+        await eventually(lambda: _turns_of(a, first.session, 2))
+
+
+async def _turns_of(node: Node, session: str, count: int) -> bool:
+    sql = "select count(*) from turns where session_id = ? and status = 'completed'"
+    found = await node.engine.db.read(lambda conn: conn.execute(sql, (session,)).fetchone())
+    return bool(found[0] == count)
 
 
 async def test_a_message_that_interrupts_goes_before_those_that_waited_for_a_node_that_drains() -> None:

@@ -102,6 +102,7 @@ class RemoteTurns:
         """The open turns of other nodes that are followed here, by id."""
         self.arriving = 0
         """The number of those that are about to be."""
+        self._closed: EngineError | None = None
         signals.on("events", self.refresh, own=True)  # this node may take over a turn
 
     async def turn(self, turn_id: str) -> RemoteTurn | None:
@@ -120,7 +121,10 @@ class RemoteTurns:
             state = (await self._db.read(turn_states.states, [turn_id])).get(turn_id)
             if state is None:
                 raise Removed
-            return await self._follow(state)
+            turn = await self._follow(state)
+            if self._closed is not None and not turn.recorded:  # since it was stored
+                turn.end(self._closed)
+            return turn
         finally:
             self.arriving -= 1
 
@@ -152,6 +156,7 @@ class RemoteTurns:
 
     def close(self, error: EngineError) -> None:
         """Ends what follows turns of other nodes: this node stops."""
+        self._closed = error
         for turn in [*self.turns.values()]:
             turn.end(error)
         self.turns.clear()
