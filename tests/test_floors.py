@@ -27,7 +27,6 @@ THIRD_PARTY = {
     "nacl": ("base.jwt", "base.secrets"),
     "cryptography": ("base.jwt.issuer_keys",),
     "httpx": ("base.http_client", "testing"),
-    "httpx_aiohttp": ("base.http_client",),
     "aiohttp": ("base.http_client",),
     "aiosqlite": ("store.database.aiosqlite_fixes",),
     "sqlite3": ("store.sqlite", "store.backups", "base.full_text"),

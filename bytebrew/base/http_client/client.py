@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import httpx
-from aiohttp import ClientResponseError
 from msgspec.json import encode
 
 from bytebrew.base.errors import ProviderError
@@ -23,7 +22,7 @@ from bytebrew.base.http_client.addresses import listed, sockets
 from bytebrew.base.http_client.answer_limits import Bounds
 from bytebrew.base.http_client.decompression import unpacked
 from bytebrew.base.http_client.network_errors import broken_off, no_http, unreachable
-from bytebrew.base.http_client.pools import Client, Idle, Pool
+from bytebrew.base.http_client.pools import Body, Client, Idle, Pool
 from bytebrew.base.rolling_timeout import Deadline, until, within
 from bytebrew.base.settings import Core
 from bytebrew.base.sse_reader import Parser, ServerSentEvent
@@ -39,7 +38,14 @@ FRAMING = 32
 """Limit of a streamed body, as a multiple of the answer limit: vendors send 300 bytes of JSON per short word."""
 MOST_IDLE = 64
 """Limit of idle clients; a client takes 50 KB."""
-_NOTHING = httpx.ByteStream(b"")
+_HEADERS = {
+    "accept": "*/*",
+    "accept-encoding": "gzip",
+    "connection": "keep-alive",
+    "user-agent": f"python-httpx/{httpx.__version__}",
+}
+_OURS = {"via": "1.1 bytebrew"}
+"""`Via` (RFC 9110 section 7.6.3) lets the local-session guard tell proxied from local requests."""
 
 
 class UpstreamError(Exception):
@@ -79,6 +85,12 @@ class Exchange(NamedTuple):
     truncated: bool
 
 
+class _Origin(NamedTuple):
+    client: httpx.AsyncClient
+    transport: httpx.AsyncBaseTransport
+    pool: Pool
+
+
 class Http:
     """HTTP clients by origin, each with its own connection pool."""
 
@@ -99,7 +111,7 @@ class Http:
         # shared by all clients: loading the certificates takes 17 ms and 800 KB
         self._trust = lru_cache(1)(httpx.create_ssl_context)
         self._allowed = listed(settings.link_local_addresses)
-        self._clients: dict[str, tuple[httpx.AsyncClient, Pool]] = {}  # in order of last use
+        self._origins: dict[str, _Origin] = {}  # in order of last use
 
     @cached_property
     def public(self) -> "Http":
@@ -116,13 +128,16 @@ class Http:
 
     def client(self, url: str) -> httpx.AsyncClient:
         """The client for the URL's origin; it follows no redirects and keeps no cookies."""
+        return self._origin(url).client
+
+    def _origin(self, url: str) -> "_Origin":
         parts = urlsplit(url)
         kind = " public" * self._public_only
         return self._named(f"{parts.scheme}://{parts.netloc}{kind}", public_only=self._public_only)
 
-    def _named(self, name: str, *, public_only: bool = False) -> httpx.AsyncClient:
-        """The client with this name, which begins with the scheme."""
-        kept = self._clients.pop(name, None)
+    def _named(self, name: str, *, public_only: bool = False) -> "_Origin":
+        """The client and the transport with this name, which begins with the scheme."""
+        kept = self._origins.pop(name, None)
         if kept is None:
             timeout = httpx.Timeout(
                 self._settings.provider_silence_timeout, connect=self._settings.provider_connect_timeout, pool=None
@@ -130,27 +145,23 @@ class Http:
             trust = self._trust() if name.startswith("https:") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             policy = sockets(self._allowed, public_only=public_only)
             pool = Pool(trust, policy, self._slots, self._idle, self._close_idle)
-            client = Client(
-                transport=self._transport or pool,
-                timeout=timeout,
-                headers={"Accept-Encoding": "gzip"},
-                event_hooks={"request": [_signed]},
-            )
-            kept = client, pool
-        self._clients[name] = kept
-        return kept[0]
+            transport = self._transport or pool
+            client = Client(transport=transport, timeout=timeout, headers=_HEADERS, event_hooks={"request": [_signed]})
+            kept = _Origin(client, transport, pool)
+        self._origins[name] = kept
+        return kept
 
     async def _close_idle(self) -> None:
         """Closes the least recently used idle clients beyond MOST_IDLE."""
-        if (spare := len(self._clients) - MOST_IDLE) > 0:
-            for name in [name for name, (_, pool) in self._clients.items() if not pool.open][:spare]:
-                if kept := self._clients.pop(name, None):
-                    await kept[1].retire()
+        if (spare := len(self._origins) - MOST_IDLE) > 0:
+            for name in [name for name, one in self._origins.items() if not one.pool.open][:spare]:
+                if kept := self._origins.pop(name, None):
+                    await kept.pool.retire()
 
     async def aclose(self) -> None:
         """Closes every pool."""
-        while self._clients:
-            await self._clients.popitem()[1][0].aclose()
+        while self._origins:
+            await self._origins.popitem()[1].client.aclose()
 
     @asynccontextmanager
     async def stream(
@@ -195,8 +206,7 @@ class Http:
     ) -> AsyncIterator[Answer]:
         """As `stream`, with the status and headers of the response, and without read timeouts."""
         async with self._answer(method, url, headers or {}, json, patient=True) as (response, chunks):
-            given = {name.lower(): value for name, value in response.headers.items()}
-            yield Answer(response.status_code, given, chunks)
+            yield Answer(response.status_code, dict(response.headers), chunks)
 
     async def ask(
         self,
@@ -216,9 +226,9 @@ class Http:
         limit. Raises ProviderError as `stream` does.
         """
         scheme = "https" if url[:6].lower() == "https:" else "http"
-        client = self._named(f"{scheme}:{'public' if public_only else 'any'}", public_only=public_only)
-        response = await self._send(method, url, headers or {}, json, None, client, content)
-        chunks = self._chunks(response.aiter_raw(), None)
+        origin = self._named(f"{scheme}:{'public' if public_only else 'any'}", public_only=public_only)
+        response = await self._send(method, url, headers or {}, json, None, origin, content)
+        chunks = self._chunks(_pieces(response), None)
         try:
             body = bytearray()
             async with aclosing(unpacked(chunks, response.headers.get("content-encoding", ""))) as pieces:
@@ -238,17 +248,18 @@ class Http:
         response = await self._send(method, url, headers, json, latest)
         if self._answered is not None:
             self._answered()
-        chunks = self._chunks(_pieces(response), latest)
+        chunks = self._chunks(_decoded(response), latest)
         try:
             if response.is_redirect:
                 where = response.headers.get("location", "nowhere")
-                message = f"{_origin(url)} redirects to {where}; the base URL must be the final one"
+                message = f"{_shown(url)} redirects to {where}; the base URL must be the final one"
                 raise ProviderError(message, code="model_bad_request")
             if response.is_error:
                 wait, headers = _retry_after(response.headers), dict(response.headers)
                 raise UpstreamError(response.status_code, await _beginning(chunks), wait, headers)
             yield response, chunks
-            await _drain(chunks)
+            if not (isinstance(response.stream, Body) and response.stream.whole):
+                await _drain(chunks)
         finally:
             await _end(response, chunks)
 
@@ -259,27 +270,34 @@ class Http:
         headers: Mapping[str, str],
         json: Any,
         latest: float | None,
-        client: httpx.AsyncClient | None = None,
+        origin: _Origin | None = None,
         content: bytes | None = None,
     ) -> httpx.Response:
+        fields = _HEADERS | {name.lower(): value for name, value in headers.items()} | _OURS
         body = content if json is None else encode(json)
-        if body is not None and not any(name.lower() == "content-type" for name in headers):
-            headers = {"Content-Type": "application/json", **headers}
+        if body is not None:
+            fields.setdefault("content-type", "application/json")
+        connect = self._settings.provider_connect_timeout
         try:
-            client = client or self.client(url)
-            timeout = httpx.Timeout(None, connect=self._settings.provider_connect_timeout)
-            request = client.build_request(method, _parsed(url), headers=headers, content=body, timeout=timeout)
+            transport = (origin or self._origin(url)).transport
+            request = httpx.Request(
+                method,
+                _parsed(url),
+                headers=fields,
+                stream=httpx.ByteStream(body or b""),
+                extensions={"timeout": {"connect": connect}},
+            )
             with until(latest):
-                return await client.send(request, stream=True)
+                return await transport.handle_async_request(request)
         except TimeoutError as error:
             raise self._late() from error
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, ValueError) as error:
             shown = re.sub("//[^/]*@", "//***@", url)
             raise ProviderError(f"{shown!r} cannot be called: {error}", code="model_bad_request") from error
+        except httpx.RemoteProtocolError as error:
+            raise no_http(_shown(url), error) from error
         except httpx.RequestError as error:
-            raise unreachable(_origin(url), error, self._settings.provider_connect_timeout) from error
-        except ClientResponseError as error:  # malformed headers, which the transport does not map
-            raise no_http(_origin(url), error) from error
+            raise unreachable(_shown(url), error, connect) from error
 
     async def _chunks(self, pieces: AsyncIterator[bytes], latest: float | None) -> AsyncGenerator[bytes, None]:
         """The body in chunks; the first must arrive before `latest`, each further one within the read timeout.
@@ -315,24 +333,24 @@ class Http:
 
 
 async def _signed(request: httpx.Request) -> None:
-    """Adds `Via` (RFC 9110 section 7.6.3), so that the local-session guard can tell proxied from local requests."""
-    request.headers["Via"] = "1.1 bytebrew"
+    request.headers.update(_OURS)
 
 
 async def _end(response: httpx.Response, chunks: AsyncGenerator[bytes, None]) -> None:
     await chunks.aclose()
     await response.aclose()
-    # breaks a reference cycle that would keep the response in memory until the garbage collector runs
-    response.stream = _NOTHING
 
 
 def _pieces(response: httpx.Response) -> AsyncIterator[bytes]:
-    """A body's chunks, decompressed; an uncompressed body bypasses two layers of httpx."""
-    if encoding := response.headers.get("content-encoding", ""):
-        return unpacked(response.aiter_raw(), encoding)
-    if not isinstance(response.stream, httpx.AsyncByteStream):
-        return response.aiter_bytes()
+    """The body's chunks as they were sent."""
+    assert isinstance(response.stream, httpx.AsyncByteStream)
     return aiter(response.stream)
+
+
+def _decoded(response: httpx.Response) -> AsyncIterator[bytes]:
+    """The body's chunks, decompressed."""
+    encoding = response.headers.get("content-encoding", "")
+    return unpacked(_pieces(response), encoding) if encoding else _pieces(response)
 
 
 @lru_cache(256)
@@ -385,6 +403,7 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
         return None
 
 
-def _origin(url: str) -> str:
+def _shown(url: str) -> str:
+    """The origin of a URL, without its user and password."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"

@@ -5,10 +5,35 @@ import ssl
 from collections.abc import Iterator
 
 import httpx
-from aiohttp import ClientConnectionResetError, ClientPayloadError, ServerDisconnectedError
+from aiohttp import (
+    ClientConnectionError,
+    ClientConnectionResetError,
+    ClientConnectorError,
+    ClientError,
+    ClientPayloadError,
+    ClientResponseError,
+    ConnectionTimeoutError,
+    ServerDisconnectedError,
+    ServerTimeoutError,
+)
 from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
 
 from bytebrew.base.errors import ProviderError
+
+_HTTPX: tuple[tuple[type[ClientError], type[httpx.TransportError]], ...] = (
+    (ConnectionTimeoutError, httpx.ConnectTimeout),
+    (ServerTimeoutError, httpx.ReadTimeout),
+    (ClientConnectorError, httpx.ConnectError),
+    (ClientConnectionError, httpx.ReadError),
+    (ClientPayloadError, httpx.ReadError),
+    (ClientResponseError, httpx.RemoteProtocolError),  # malformed headers
+    (ClientError, httpx.UnsupportedProtocol),  # of its URLs
+)
+
+
+def as_httpx(error: ClientError) -> httpx.TransportError:
+    """An error of aiohttp as httpx has it."""
+    return next(ours for theirs, ours in _HTTPX if isinstance(error, theirs))(str(error))
 
 
 def unreachable(origin: str, error: Exception, seconds: float) -> ProviderError:

@@ -2,20 +2,35 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
-from functools import partial
+from collections.abc import Awaitable, Callable
+from functools import lru_cache, partial
 from typing import Any
 from weakref import WeakSet
 
 import httpx
-from aiohttp import ClientRequest, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
+from aiohttp import (
+    ClientError,
+    ClientRequest,
+    ClientResponse,
+    ClientSession,
+    ClientTimeout,
+    DummyCookieJar,
+    TCPConnector,
+)
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
-from httpx_aiohttp import AiohttpTransport
 
 from bytebrew.base.http_client.addresses import Sockets
+from bytebrew.base.http_client.network_errors import as_httpx
 from bytebrew.base.rolling_timeout import within
+
+_UNLIMITED = ClientTimeout()
+
+
+@lru_cache(64)
+def _timeout(connect: float | None, read: float | None) -> ClientTimeout:
+    return ClientTimeout(sock_connect=connect, sock_read=read)
 
 
 class Idle:
@@ -50,13 +65,13 @@ class _Connector(TCPConnector):
 
     async def connect(self, req: ClientRequest, traces: list[Trace], timeout: ClientTimeout) -> Connection:  # noqa: ASYNC109 - aiohttp names it
         with within(timeout.sock_connect):
-            connection = await super().connect(req, traces, ClientTimeout())
+            connection = await super().connect(req, traces, _UNLIMITED)
         self._idle.take(connection)
         return connection
 
 
-class Pool(AiohttpTransport):
-    """A transport that opens connections on demand, even after it was closed.
+class Pool(httpx.AsyncBaseTransport):
+    """A transport over aiohttp's connections, which it opens on demand, even after it was closed.
 
     `open` counts requests with unclosed responses. All pools share `idle` and `slots`; a request waits for a slot, then
     for `before`.
@@ -73,13 +88,8 @@ class Pool(AiohttpTransport):
         self.open = 0
         self._retired = False
         self._slots, self._before = slots, before
-
-        def session() -> ClientSession:
-            connector = _Connector(idle, limit=4096, keepalive_timeout=30, ssl=trust, socket_factory=sockets)
-            return ClientSession(connector=connector, cookie_jar=DummyCookieJar())
-
-        self._session = session
-        super().__init__(verify=trust, client=session)
+        self._connector = partial(_Connector, idle, limit=4096, keepalive_timeout=30, ssl=trust, socket_factory=sockets)
+        self._session: ClientSession | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Sends a request; the response must be closed."""
@@ -91,28 +101,92 @@ class Pool(AiohttpTransport):
             raise
         try:
             await self._before()
-            response = await super().handle_async_request(request)
-        except BaseException:
+            response = await self._send(request)
+        except BaseException as error:
             await self._closed()
+            if isinstance(error, ClientError):
+                raise as_httpx(error) from error
             raise
-        assert isinstance(response.stream, httpx.AsyncByteStream)
-        response.stream = _Counted(response.stream, self._closed)
-        return response
+        phrase = {"reason_phrase": response.reason.encode()} if response.reason else {}
+        return httpx.Response(
+            response.status,
+            headers=response.raw_headers,
+            stream=Body(response, self._closed),
+            extensions={"http_version": b"HTTP/1.1", **phrase},
+        )
+
+    async def _send(self, request: httpx.Request) -> ClientResponse:
+        if request.url.userinfo:
+            raise httpx.UnsupportedProtocol("a user and a password belong in a header")
+        if self._session is None:
+            self._session = ClientSession(
+                connector=self._connector(), cookie_jar=DummyCookieJar(), auto_decompress=False
+            )
+        stream, headers = request.stream, request.headers.raw
+        if isinstance(stream, httpx.ByteStream):
+            data: Any = b"".join(stream) or None
+        else:
+            data, headers = stream, [one for one in headers if one[0].lower() != b"transfer-encoding"]
+        limits = request.extensions.get("timeout", {})
+        return await self._session.request(
+            request.method,
+            str(request.url),
+            headers=[(name.decode(), value.decode()) for name, value in headers],
+            data=data,
+            allow_redirects=False,
+            timeout=_timeout(limits.get("connect"), limits.get("read")),
+            server_hostname=request.extensions.get("sni_hostname"),
+        )
+
+    async def aclose(self) -> None:
+        """Closes the connections."""
+        if session := self._session:
+            self._session = None
+            await session.close()
 
     async def retire(self) -> None:
         """Closes the connections once none is in use, and again after each later use."""
         self._retired = True
-        if self.open:
-            return
-        session, self.client = self.client, self._session
-        if isinstance(session, ClientSession):
-            await session.close()
+        if not self.open:
+            await self.aclose()
 
     async def _closed(self) -> None:
         self.open -= 1
         self._slots.release()
         if self._retired:
             await self.retire()
+
+
+class Body(httpx.AsyncByteStream):
+    """The body of a response, in chunks as they arrive."""
+
+    def __init__(self, response: ClientResponse, closed: Callable[[], Awaitable[None]]) -> None:
+        self._response, self._content = response, response.content
+        self._closed: Callable[[], Awaitable[None]] | None = closed
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of it has arrived, so that the connection is free again."""
+        return self._content.is_eof()
+
+    def __aiter__(self) -> "Body":
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            piece = await self._content.readany()
+        except ClientError as error:
+            raise as_httpx(error) from error
+        if not piece:
+            raise StopAsyncIteration
+        return piece
+
+    async def aclose(self) -> None:
+        """Frees the connection, which closes unless the body is whole."""
+        closed, self._closed = self._closed, None
+        if closed is not None:
+            self._response.release()
+            await closed()
 
 
 class _NoCookies(httpx.Cookies):
@@ -135,20 +209,3 @@ class Client(httpx.AsyncClient):
     @cookies.setter
     def cookies(self, cookies: object) -> None:
         """Ignored."""
-
-
-class _Counted(httpx.AsyncByteStream):
-    def __init__(self, stream: httpx.AsyncByteStream, closed: Callable[[], Awaitable[None]]) -> None:
-        self._stream = stream
-        self._closed: Callable[[], Awaitable[None]] | None = closed
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return aiter(self._stream)
-
-    async def aclose(self) -> None:
-        closed, self._closed = self._closed, None
-        try:
-            await self._stream.aclose()
-        finally:
-            if closed is not None:
-                await closed()

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
 
+import aiohttp
 import anyio
 import httpx
 import pytest
@@ -131,8 +132,8 @@ async def test_nothing_of_an_answer_is_left_to_the_collector() -> None:
             gc.enable()
 
 
-def answers() -> list[httpx.Response]:
-    return [one for one in gc.get_objects() if isinstance(one, httpx.Response)]
+def answers() -> list[object]:
+    return [one for one in gc.get_objects() if isinstance(one, httpx.Response | aiohttp.ClientResponse)]
 
 
 async def test_a_connection_is_used_again_though_nobody_read_to_the_end() -> None:
