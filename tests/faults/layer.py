@@ -18,11 +18,15 @@ _COUNTS = struct.Struct(f"={len(KINDS)}q")
 _SIZE = _HEAD.size + _COUNTS.size
 
 PLUGIN = '''
-"""Fails the n-th statement of all connections, and has them copy their log into the file often."""
+"""Fails the n-th statement of all connections, and has them and the scanners copy the log into the file often."""
 import mmap, os, sqlite3, struct, threading
 from functools import partial
 from pathlib import Path
 from bytebrew import hookimpl
+from bytebrew.store.database import checkpoints
+from bytebrew.store.sqlite import pragmas
+
+checkpoints.COMMITS, pragmas.LATE_PAGES = 8, 16
 
 with Path(os.environ["FAULTS_CONTROL"]).open("r+b") as file:
     shared = mmap.mmap(file.fileno(), 0)

@@ -13,6 +13,7 @@ from bytebrew.base.errors import BootError, Fenced, StorageError, TooSlow
 from bytebrew.contract.connection import Connection, Cursor
 from bytebrew.contract.storage.store import Driver
 from bytebrew.store.database.aiosqlite_fixes import WorkConnection, open_connection
+from bytebrew.store.database.checkpoints import Checkpoints
 from bytebrew.store.database.outage import PAUSE, Outage, patient
 from bytebrew.store.database.scans import SCAN_SECONDS, SCANNERS, scan_forever
 from bytebrew.store.database.transactions import Unsettled, again_if_may_pass, each_of, reading, transact
@@ -43,6 +44,7 @@ class Database:
         self._scan_seconds = scan_seconds
         self._works, self._running = list[Pending](), list[Pending]()
         self._looks, self._scans = asyncio.Queue[Pending](), asyncio.Queue[Pending]()
+        self._checkpoints = Checkpoints(driver, self._scans)
         self._waiting_since = deque[float]()  # enqueue times of the waiting reads
         self._reading: list[asyncio.Task[None]] = []
         self._source: RowSource | None = None
@@ -72,9 +74,7 @@ class Database:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        barrier = asyncio.create_task(
-            self.write(lambda conn: None)
-        )  # its commit includes everything that was queued before
+        barrier = asyncio.create_task(self.write(lambda conn: None))  # commits everything that was queued before
         if self._writing is not None:
             await asyncio.wait([barrier, self._writing], return_when=asyncio.FIRST_COMPLETED)
             self._writing.cancel()
@@ -255,6 +255,7 @@ class Database:
                 outcomes, refused = [fault] * len(works), {row[0]: fault for row in rows}
             else:
                 self.commits += 1
+                self._checkpoints.committed()
                 self.committed_works += len(works)
                 self.committed_rows += sum(row[0] not in refused for row in rows) if refused else len(rows)
             if self._source and rows:

@@ -42,7 +42,10 @@ class SQLiteDriver(Driver):
     def open(self, *, read_only: bool = False) -> sqlite3.Connection:
         if not self.path.exists():
             os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
-        return pragmas.connect(self.path, self._synchronous, read_only=read_only)
+        conn = pragmas.connect(self.path, self._synchronous, read_only=read_only)
+        if not read_only:
+            pragmas.checkpoint_late(conn)
+        return conn
 
     def begin(self, conn: Connection, sessions: Collection[str] | None) -> None:
         """Begins a transaction, which alone may write, and waits for other processes as long as necessary."""

@@ -16,12 +16,13 @@ import pytest
 from bytebrew.base.errors import BootError, StorageError, TooSlow
 from bytebrew.contract.connection import Connection
 from bytebrew.store.backups.copies import copy_database, make_file
+from bytebrew.store.database.checkpoints import COMMITS
 from bytebrew.store.database.database import GATHER_SECONDS, Database
 from bytebrew.store.database.scans import SCANNERS
 from bytebrew.store.database.write_queue import Rows
 from bytebrew.store.sqlite.driver import SQLiteDriver
 from bytebrew.store.sqlite.epoch import uri_to_read
-from bytebrew.store.sqlite.pragmas import connect
+from bytebrew.store.sqlite.pragmas import LATE_PAGES, connect
 from tests.tables import trace
 
 pytestmark = pytest.mark.sqlite
@@ -389,3 +390,58 @@ async def test_where_several_write_transactions_keep_a_distance_in_which_more_ca
         await db.write(insert, 100 + n)
     gaps = [after - before for before, after in itertools.pairwise(source.taken[1:])]
     assert (min(gaps) >= GATHER_SECONDS * 0.9) is waits
+
+
+def copied(path: Path) -> int:
+    """How many rows the file itself has, without the log of the database."""
+    alone = path.with_name("alone.db")
+    alone.write_bytes(path.read_bytes())
+    with closing(sqlite3.connect(alone)) as conn:
+        return count(conn) if conn.execute("select 1 from sqlite_master").fetchone() else 0
+
+
+async def test_a_scanner_copies_the_log_into_the_file_so_that_no_commit_does(db: Database, tmp_path: Path) -> None:
+    for n in range(COMMITS - 2):  # the table was the first
+        await db.write(insert, n)
+    assert copied(tmp_path / "test.db") == 0
+    await db.write(insert, COMMITS)
+    together = threading.Barrier(SCANNERS)
+    await asyncio.gather(*(db.scan(lambda conn: together.wait(5)) for _ in range(SCANNERS)))
+    assert copied(tmp_path / "test.db") == COMMITS - 1
+
+
+async def test_a_checkpoint_that_fails_is_no_fault_of_the_database(tmp_path: Path) -> None:
+    failed = 0
+
+    class Full(SQLiteDriver):
+        def checkpoint(self, conn: Connection, *, empty: bool = False) -> None:
+            nonlocal failed
+            failed += 1
+            raise sqlite3.OperationalError("database or disk is full")
+
+    async with Database(Full(tmp_path / "test.db")) as db:
+        await db.write(lambda conn: conn.execute("create table t (n integer primary key) strict"))
+        for n in range(2 * COMMITS):
+            await db.write(insert, n)
+        assert await db.scan(count) == 2 * COMMITS
+        assert failed
+        assert db.fault is None
+
+
+async def test_the_log_stays_small_where_no_scanner_is_free_to_copy_it(db: Database, tmp_path: Path) -> None:
+    await db.write(lambda conn: conn.execute("create table large (data blob) strict"))
+    for _ in range(2 * SCANNERS):  # more pages at once than a checkpoint per hundred commits allows for
+        for _ in range(8):
+            await db.write(lambda conn: conn.execute("insert into large values (zeroblob(2097152))"))
+    assert (tmp_path / "test.db-wal").stat().st_size < 2 * LATE_PAGES * 4096
+
+
+async def test_a_checkpoint_that_waits_at_the_end_of_the_database_is_forgotten(tmp_path: Path) -> None:
+    async with Database(SQLiteDriver(tmp_path / "test.db")) as db:
+        await db.write(lambda conn: conn.execute("create table t (n integer primary key) strict"))
+        scans = [asyncio.create_task(db.scan(endless)) for _ in range(SCANNERS)]
+        for n in range(COMMITS):
+            await db.write(insert, n)
+    for scan in scans:
+        with pytest.raises(asyncio.CancelledError):
+            await scan
