@@ -4,10 +4,8 @@ import logging
 import time
 from typing import Any
 
-import anyio
-
 from bytebrew.base.errors import BootError, EngineError, NotRecorded
-from bytebrew.base.rolling_timeout import uncancelled
+from bytebrew.base.rolling_timeout import uncancelled, within
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.engine import Engine, Sample
 from bytebrew.contract.hookspecs import OBSERVING, Action, Recorder
@@ -69,7 +67,7 @@ class Observers:
         for name, observer in self._observers[hook]:
             begun = time.monotonic()
             try:
-                with uncancelled(), anyio.fail_after(OBSERVER_SECONDS):
+                with uncancelled(), within(OBSERVER_SECONDS):
                     await observer(engine=self._engine, **arguments)
             except Exception as error:
                 log.exception("plugin %s failed in %s", name, hook)
