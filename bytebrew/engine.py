@@ -294,8 +294,9 @@ class Engine:
                 self.duties.add(name, loop.run, loop.wake)
             await self.observers.start()
             stack.push_async_callback(self.notify, "shutdown")
+            # asyncio's: anyio's takes 20 us for a task, of which each turn is one
+            self.runner.run(await stack.enter_async_context(asyncio.TaskGroup()))
             group = await stack.enter_async_context(anyio.create_task_group())
-            self.runner.run(group)
             self.tasks.run(group)
             await self.handover.begin()
             self.signals.run(group)

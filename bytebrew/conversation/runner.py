@@ -8,7 +8,6 @@ from contextlib import suppress
 from functools import partial
 
 import anyio
-from anyio.abc import TaskGroup
 from msgspec.structs import replace
 
 from bytebrew.base.errors import Draining, EngineError, NotFound, StorageError, TurnTimeout, Unprocessable
@@ -69,11 +68,11 @@ class Runner:
         self._on_hold = on_hold
         self.lanes: dict[str, Lane] = {}
         journal.own = self.lanes.keys()
-        self._group: TaskGroup | None = None
+        self._group: asyncio.TaskGroup | None = None
         self.turns: dict[str, Turn] = {}
         self.draining = False
 
-    def run(self, group: TaskGroup) -> None:
+    def run(self, group: asyncio.TaskGroup) -> None:
         """Runs turns in the task group from now on."""
         self._group = group
 
@@ -95,7 +94,7 @@ class Runner:
                 lane = self.lanes[turn.session_id] = lanes[turn.session_id] = Lane(turn)
             turn.lane = lane
         for session_id, lane in lanes.items():
-            self._group.start_soon(self._drive, session_id, lane)
+            self._group.create_task(self._drive(session_id, lane))
 
     def turn(self, new: turns.NewTurn, entrance: schemas.Entrance, model: BoundModel | None = None) -> Turn:
         """A turn of an agent, with the agent's model unless another is passed; `submit` runs it.
@@ -181,7 +180,7 @@ class Runner:
                         lane.waiting.remove(turn)
                 turn.admitted.set_result(admitted)
                 if idle:  # even if it was not admitted: others may wait
-                    self._group.start_soon(self._drive, turn.session_id, lane)
+                    self._group.create_task(self._drive(turn.session_id, lane))
         return turn if await turn.admitted else await self.remote.queued(turn.id, turn.session_id)
 
     async def _admit(self, turn: Turn, on_busy: OnBusy, *, begins: bool, bounded: bool) -> bool:
