@@ -80,6 +80,7 @@ def _origin(url: str) -> tuple[str, str | None, int]:
         return url, None, 0
 
 
+_PIECES = (MessageDelta, Thinking)
 LONGEST_WAIT = 60.0
 """Longest wait before a retry, in seconds; a call fails if the vendor asks for more."""
 
@@ -135,7 +136,7 @@ def _size(event: object) -> int:
 
     -1 for an event that cannot be stored and sent, such as one of a faulty provider plugin.
     """
-    if isinstance(event, MessageDelta | Thinking):
+    if isinstance(event, _PIECES):
         text = event.content
         if not isinstance(text, str):
             return -1
@@ -148,7 +149,7 @@ def _size(event: object) -> int:
     if isinstance(event, ToolCall):
         sound = all(isinstance(text, str) for text in (event.tool, event.call_id)) and isinstance(event.input, dict)
         return 0 if sound else -1
-    return 0 if isinstance(event, Usage | Stop) else -1
+    return 0 if isinstance(event, (Usage, Stop)) else -1
 
 
 def _reported(error: ProviderError, key: str, tries: int, *, begun: bool = False) -> ProviderError:

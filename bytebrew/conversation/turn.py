@@ -237,12 +237,16 @@ class Turn:
 
     def append(self, event: Event) -> int:
         """Appends an event to the session's journal, and a copy to the root's if its client wants or needs it."""
+        if self.parent is not None:
+            self._append_above(event)
+        return self._journal.append(self.log, event)
+
+    def _append_above(self, event: Event) -> None:
         above, shared = self.new.parent, self.new.subagents or event.rises
         # only the root's own last event ends the root's stream
-        if above and shared and self.root is not self and type(event) not in (Done, ErrorEvent):
+        if above and shared and type(event) not in (Done, ErrorEvent):
             copy = replace(event, agent=self.agent.name, parent_call_id=above.call_id)
             self._journal.append(self.root.log, copy)
-        return self._journal.append(self.log, event)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
