@@ -1,5 +1,6 @@
 """Chat with a schema: a stream of events, or one JSON answer."""
 
+import asyncio
 import time
 from base64 import b64encode
 from collections.abc import Callable, Mapping
@@ -203,6 +204,7 @@ async def _answer(
     event_range: EventRange | None = None,
 ) -> Stream | Reply:
     if request.body.stream:
+        await asyncio.sleep(0)  # the turn calls its model first, and the head of the answer is written meanwhile
         begun = (
             request.key.turn_id if request.key else None
         )  # a message that the turn has absorbed has an id of its own
