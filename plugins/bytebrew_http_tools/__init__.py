@@ -31,11 +31,11 @@ class HttpTools(Toolset):
         self._engine = engine
 
     async def all(self) -> Sequence[Tool]:
-        return [self._declared(one) for one in await self._engine.db.read(store.list_all)]
+        return self._declared(await self._engine.db.read(store.list_all))
 
     async def tools(self, agent: Agent) -> Sequence[Tool]:
         wanted = [name for name in agent.tools if not self._engine.reserves(name)]
-        return [self._declared(one) for one in await self._engine.db.read(store.named, wanted)] if wanted else ()
+        return self._declared(await self._engine.db.read(store.named, wanted)) if wanted else ()
 
     def knows(self, conn: Connection, agent: Agent, gate: str) -> bool:
         name = gate.removeprefix(f"{DeclaredTool.source}/")
@@ -44,8 +44,9 @@ class HttpTools(Toolset):
     def has(self, conn: Connection, name: str) -> bool:
         return bool(store.named(conn, [name]))
 
-    def _declared(self, stored: store.Stored) -> Tool:
-        return DeclaredTool(stored, self._engine.http, self._engine.secrets.open, environment())
+    def _declared(self, stored: Sequence[store.Stored]) -> Sequence[Tool]:
+        variables = environment()  # takes longer than a tool does
+        return [DeclaredTool(one, self._engine.http, self._engine.secrets.open, variables) for one in stored]
 
 
 @hookimpl
