@@ -71,7 +71,7 @@ class Database(Protocol):
         """The result of a short read, in one snapshot of the database."""
 
     async def glance(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """The result of a read of one query, without a transaction."""
+        """The result of one query that finds few rows by keys: from a file in the event loop, unless it takes long."""
 
     async def scan(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The result of a list, count or export; TooSlow if a statement takes over 5 seconds."""

@@ -116,6 +116,13 @@ class Driver(Protocol):
     def open(self, *, read_only: bool = False) -> StoreConnection:
         """A connection; raises an `error`."""
 
+    def near(self, is_late: Callable[[], bool]) -> StoreConnection | None:
+        """A read-only connection for short reads in the event loop; None if reads wait for anything but a local disk.
+
+        A statement during which `is_late` becomes true fails with an `error`, and so does one that had to wait.
+        """
+        return None
+
     def begin(self, conn: Connection, sessions: Collection[str] | None) -> None:
         """Begins a write transaction, after the rollback of one that is left open.
 

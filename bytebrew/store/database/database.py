@@ -9,11 +9,12 @@ from contextlib import AsyncExitStack, closing, contextmanager
 from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from bytebrew.base.errors import BootError, Fenced, StorageError, TooSlow
+from bytebrew.base.errors import Fenced, StorageError, TooSlow
 from bytebrew.contract.connection import Connection, Cursor
 from bytebrew.contract.storage.store import Driver
-from bytebrew.store.database.aiosqlite_fixes import WorkConnection, open_connection
+from bytebrew.store.database.aiosqlite_fixes import WorkConnection
 from bytebrew.store.database.checkpoints import Checkpoints
+from bytebrew.store.database.connections import NearConnection, open_in_thread
 from bytebrew.store.database.outage import PAUSE, Outage, patient
 from bytebrew.store.database.scans import SCAN_SECONDS, SCANNERS, scan_forever
 from bytebrew.store.database.transactions import Unsettled, again_if_may_pass, each_of, reading, transact
@@ -44,7 +45,7 @@ class Database:
         self._scan_seconds = scan_seconds
         self._works, self._running = list[Pending](), list[Pending]()
         self._looks, self._scans = asyncio.Queue[Pending](), asyncio.Queue[Pending]()
-        self._checkpoints = Checkpoints(driver, self._scans)
+        self._near, self._checkpoints = NearConnection(driver), Checkpoints(driver, self._scans)
         self._waiting_since = deque[float]()  # enqueue times of the waiting reads
         self._reading: list[asyncio.Task[None]] = []
         self._source: RowSource | None = None
@@ -60,10 +61,11 @@ class Database:
 
     async def __aenter__(self) -> "Database":
         async with AsyncExitStack() as opened:
-            self._writer = await _open(opened, self.driver)
-            reader = partial(_open, opened, self.driver, read_only=True)
+            self._writer = await open_in_thread(opened, self.driver)
+            reader = partial(open_in_thread, opened, self.driver, read_only=True)
             self._readers = [await reader() for _ in range(READERS)]
             self._scanners = [await reader() for _ in range(SCANNERS)]
+            self._near.open()
             opened.pop_all()
         loops = {f"reader {n}": self._read_forever(one, f"reader {n}") for n, one in enumerate(self._readers, 1)}
         loops |= {f"scanner {n}": self._scan_forever(one, f"scanner {n}") for n, one in enumerate(self._scanners, 1)}
@@ -87,6 +89,7 @@ class Database:
         for waiting in (self._looks, self._scans):
             while not waiting.empty():
                 waiting.get_nowait().done.cancel()
+        self._near.close()
         for connection in (*self._readers, *self._scanners, self._writer):
             await connection.close()
 
@@ -106,8 +109,14 @@ class Database:
         return await self._look(self._looks, partial(reading, self.driver, work, args, kwargs))
 
     async def glance(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """As `read`, for work of one statement, which needs no transaction for a consistent view."""
-        return await self._look(self._looks, lambda conn: work(conn, *args, **kwargs))
+        """As `read`, for work of one statement that finds few rows by keys; in the event loop if they are near."""
+        seen = self._near.read(work, args, kwargs)
+        return seen[0] if seen else await self._look(self._looks, lambda conn: work(conn, *args, **kwargs))
+
+    async def peek(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `glance`, for work of several such statements, with a consistent view."""
+        seen = self._near.read(work, args, kwargs)
+        return seen[0] if seen else await self.read(work, *args, **kwargs)
 
     async def scan(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """As `read`, for lists, sums and exports, on separate connections; TooSlow after 5 seconds."""
@@ -335,6 +344,7 @@ class Database:
         if self.lost.is_set():
             return
         self.fault = fault
+        self._near.close()
         self.outage.end()  # for nobody waits for it any more
         for one in (*self._running, *self._works):
             _settle(one.done, fault)
@@ -367,16 +377,6 @@ class Database:
             if fault.lasting:
                 self._examining = asyncio.create_task(self._examine(), name="examination of the database")
         return fault
-
-
-async def _open(opened: AsyncExitStack, driver: Driver, *, read_only: bool = False) -> WorkConnection:
-    """A connection that the stack closes: a running thread would keep the process alive."""
-    try:
-        connection = await open_connection(partial(driver.open, read_only=read_only), driver.error)
-    except (driver.error, MemoryError) as error:
-        raise BootError(f"{driver.place} cannot be opened: {str(error) or 'there is not enough memory'}") from error
-    opened.push_async_callback(connection.close)
-    return connection
 
 
 def _settle(done: asyncio.Future[Any], outcome: Any) -> None:

@@ -47,6 +47,9 @@ class SQLiteDriver(Driver):
             pragmas.checkpoint_late(conn)
         return conn
 
+    def near(self, is_late: Callable[[], bool]) -> sqlite3.Connection:
+        return pragmas.impatient(self.open(read_only=True), is_late)
+
     def begin(self, conn: Connection, sessions: Collection[str] | None) -> None:
         """Begins a transaction, which alone may write, and waits for other processes as long as necessary."""
         if conn.in_transaction:

@@ -3,7 +3,7 @@
 import logging
 import sqlite3
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bytebrew.contract.connection import Connection
@@ -14,6 +14,8 @@ log = logging.getLogger(__name__)
 BUSY_SECONDS = 5.0
 BEAT = 100_000
 """Instructions of SQLite's virtual machine between two calls of a progress callback."""
+LOOK = 1000
+"""The same for a statement with a time limit of a few milliseconds."""
 CACHE = -512
 """Size of a connection's cache, in KiB if negative."""
 LATE_PAGES = 8192
@@ -41,6 +43,13 @@ def connect(path: Path, synchronous: str = "normal", *, read_only: bool = False)
     except sqlite3.Error:
         conn.close()
         raise
+    return conn
+
+
+def impatient(conn: sqlite3.Connection, is_late: Callable[[], bool]) -> sqlite3.Connection:
+    """The connection, whose statements wait for no lock and end with an error once `is_late` is true."""
+    conn.execute("pragma busy_timeout = 0")
+    conn.set_progress_handler(is_late, LOOK)
     return conn
 
 

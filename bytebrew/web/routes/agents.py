@@ -80,7 +80,7 @@ async def list_agents(engine: Engine, answers: AgentAnswers, request: Request[No
 async def get_agent(engine: Engine, answers: AgentAnswers, request: Request[None]) -> Struct:
     """One agent."""
     name = request.path["name"]
-    return await engine.db.read(lambda conn: answers.detail_of(conn, engine, agents.get(conn, name)))
+    return await engine.db.peek(lambda conn: answers.detail_of(conn, engine, agents.get(conn, name)))
 
 
 async def create_agent(engine: Engine, answers: AgentAnswers, request: Request[NewAgent]) -> Struct:

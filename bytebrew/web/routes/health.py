@@ -73,7 +73,7 @@ async def database_of(engine: Engine, *, deep: bool) -> tuple[int, str]:
     count, fault = 0, ""
     try:
         with within(SECONDS):
-            count = await engine.db.read(agents.count)
+            count = await engine.db.glance(agents.count)
             if deep or engine.db.fault is not None:
                 await engine.db.write(_probe)
     except StorageError as error:

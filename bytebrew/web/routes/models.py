@@ -112,7 +112,7 @@ async def list_models(db: Database, request: Request[None]) -> list[Model]:
 
 async def get_model(db: Database, request: Request[None]) -> Model:
     """One model."""
-    [model] = await db.read(lambda conn: _shown(conn, [models.get(conn, request.path["name"])]))
+    [model] = await db.peek(lambda conn: _shown(conn, [models.get(conn, request.path["name"])]))
     return model
 
 

@@ -16,12 +16,12 @@ async def list_schemas(db: Database, request: Request[None]) -> list[Schema]:
 
 async def get_schema(db: Database, request: Request[None]) -> Schema:
     """One schema."""
-    return await db.read(schemas.get, request.path["name"])
+    return await db.peek(schemas.get, request.path["name"])
 
 
 async def get_schema_agents(db: Database, request: Request[None]) -> list[str]:
     """The names of a schema's agents, the entry agent first."""
-    return list((await db.read(schemas.get, request.path["name"])).agents)
+    return list((await db.peek(schemas.get, request.path["name"])).agents)
 
 
 async def create_schema(request: Request[NewSchema]) -> Schema:

@@ -72,12 +72,17 @@ class ItemVersions:
 
     async def _name(self, request: Request[Any]) -> str:
         """The name of the item at the path, which may have its id."""
-        name = request.path[self._key]
-        if await self._engine.db.read(versions.number_of, self._section.key, name) or self._get is None:
-            return name
+        return (await self._newest(request))[0]
+
+    async def _newest(self, request: Request[Any]) -> tuple[str, int]:
+        """The name of the item at the path, and the number of its newest version."""
+        name, glance = request.path[self._key], self._engine.db.glance
+        if (n := await glance(versions.number_of, self._section.key, name)) or self._get is None:
+            return name, n
         answer = await self._get.run(request)
         item = msgspec.to_builtins(answer.body if isinstance(answer, Reply) else answer)
-        return str(item["name"])
+        name = str(item["name"])
+        return name, await glance(versions.number_of, self._section.key, name)
 
     async def list_all(self, request: Request[None]) -> VersionPage:
         """The versions of an item, newest first; those of a deleted one too, as long as they are kept."""
@@ -115,7 +120,7 @@ class ItemVersions:
 
     async def _read(self, run: Run, request: Request[Any]) -> Reply:
         """The item with the ETag from before it was read: an older one is safe, a newer one would hide a change."""
-        n = await self._engine.db.read(versions.number_of, self._section.key, await self._name(request))
+        _, n = await self._newest(request)
         return _reply(await run(request), n)
 
     async def _change(self, run: Run, request: Request[Any]) -> Any:

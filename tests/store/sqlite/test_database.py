@@ -445,3 +445,46 @@ async def test_a_checkpoint_that_waits_at_the_end_of_the_database_is_forgotten(t
     for scan in scans:
         with pytest.raises(asyncio.CancelledError):
             await scan
+
+
+def slow_here(conn: Connection, here: int) -> tuple[int, int]:
+    """The number of rows, and the thread that counts them; the thread `here` would never end."""
+    if (thread := threading.get_ident()) == here:
+        endless(conn)
+    return count(conn), thread
+
+
+async def test_few_rows_are_read_in_the_event_loop_and_what_takes_long_in_a_thread(db: Database) -> None:
+    here = threading.get_ident()
+    for look in (db.glance, db.peek):
+        assert await look(lambda conn: (count(conn), threading.get_ident())) == (0, here)
+        seen, thread = await look(slow_here, here)
+        assert (seen, thread != here) == (0, True)
+    assert await db.read(lambda conn: threading.get_ident()) != here
+
+
+async def test_a_read_in_the_event_loop_sees_each_commit_and_keeps_none_open(db: Database) -> None:
+    def broken(conn: Connection) -> None:
+        conn.execute("select n from t").fetchone()
+        raise KeyError("its frame has a cursor")
+
+    for n in range(1, 4):
+        await db.write(insert, n)
+        with pytest.raises(KeyError):
+            await db.glance(broken)
+        assert await db.peek(count) == await db.glance(count) == n
+    await db.between(lambda conn: conn.execute("insert into t values (100)"))
+    assert await db.glance(count) == 4
+
+
+async def test_a_read_that_meets_a_lock_in_the_event_loop_waits_in_a_thread(tmp_path: Path) -> None:
+    async with Database(SQLiteDriver(tmp_path / "test.db")) as db:
+        await db.write(lambda conn: conn.execute("create table t (n integer primary key) strict"))
+        here, busy = threading.get_ident(), sqlite3.OperationalError("database is locked")
+
+        def locked(conn: Connection) -> int:
+            if threading.get_ident() == here:
+                raise busy
+            return count(conn)
+
+        assert await db.glance(locked) == 0

@@ -448,6 +448,7 @@ async def test_a_lost_thread_ends_the_process_in_words_and_a_start_recovers(what
         for _ in range(20):  # one of them meets the lost thread
             try:
                 await client.post("/api/v1/agents", json={"name": new_uuid()})
+                await client.get("/api/v1/tasks/none")
             except httpx.TransportError:
                 break
     assert await asyncio.to_thread(process.ended) == 1

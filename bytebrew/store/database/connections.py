@@ -1,0 +1,66 @@
+"""The connections of a database: those with threads of their own, and one for reads in the event loop."""
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import Any
+
+from bytebrew.base.errors import BootError
+from bytebrew.contract.storage.store import Driver, StoreConnection
+from bytebrew.store.database.aiosqlite_fixes import WorkConnection, open_connection
+from bytebrew.store.database.transactions import reading
+
+NEAR_SECONDS = 0.002
+"""Time limit of a read in the event loop."""
+
+
+async def open_in_thread(opened: AsyncExitStack, driver: Driver, *, read_only: bool = False) -> WorkConnection:
+    """A connection that the stack closes: a running thread would keep the process alive."""
+    try:
+        connection = await open_connection(partial(driver.open, read_only=read_only), driver.error)
+    except (driver.error, MemoryError) as error:
+        raise _cannot_be_opened(driver, error) from error
+    opened.push_async_callback(connection.close)
+    return connection
+
+
+class NearConnection:
+    """A connection in the event loop's thread, if the database is near: few rows are read faster than threads switch.
+
+    A read that takes long, or fails, is left to a reader's thread, which begins anew.
+    """
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver, self._until = driver, 0.0
+        self._conn: StoreConnection | None = None
+
+    def open(self) -> None:
+        """Opens it; BootError if that fails."""
+        try:
+            self._conn = self._driver.near(lambda: time.monotonic() > self._until)
+        except (self._driver.error, MemoryError) as error:
+            raise _cannot_be_opened(self._driver, error) from error
+
+    def close(self) -> None:
+        """Closes it; further reads are left to the threads, too."""
+        if self._conn is not None:
+            self._conn.close()
+            self._conn = None
+
+    def read(self, work: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+        """The result of work, of one snapshot; nothing if a thread is to read it."""
+        conn = self._conn
+        if conn is None:
+            return ()
+        self._until = time.monotonic() + NEAR_SECONDS
+        try:
+            return (reading(self._driver, work, args, kwargs, conn),)
+        except (self._driver.error, MemoryError):  # what it means is found out where it happens again
+            return ()
+        finally:
+            self._driver.roll_back(conn)
+
+
+def _cannot_be_opened(driver: Driver, error: BaseException) -> BootError:
+    return BootError(f"{driver.place} cannot be opened: {str(error) or 'there is not enough memory'}")
