@@ -16,7 +16,7 @@ WORKERS := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHON
 
-.PHONY: help run test test-postgres test-peers test-shipped test-faults test-faults-all test-fuzz chaos cluster check fix docs recording pictures vendored lock bench binary dist stale
+.PHONY: help run test test-postgres test-peers test-shipped test-faults test-faults-all test-fuzz chaos cluster soak check fix docs recording pictures vendored lock bench binary dist stale
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /	/' | sort
@@ -65,6 +65,9 @@ chaos: $(VENV)/.dev ## Run a hostile world by chance against an engine: SEED=17 
 
 cluster: $(VENV)/.postgres ## Disturb nodes behind a balancer by chance: SEED=17 MINUTES=10 NODES=3 SESSIONS=200
 	$(BIN)/python -m tests.cluster $(SEED:%=--seed %) $(MINUTES:%=--minutes %) $(NODES:%=--nodes %) $(SESSIONS:%=--sessions %)
+
+soak: $(VENV)/.dev ## Run mixed traffic with slow, vanishing and hostile clients for an hour: SEED=17 MINUTES=60 REPORT=soak.jsonl
+	$(BIN)/python -m tests.soak $(SEED:%=--seed %) $(MINUTES:%=--minutes %) $(REPORT:%=--report %)
 
 check: $(VENV)/.dev ## Report what lint, format and types find; changes nothing
 	$(BIN)/ruff check .

@@ -94,7 +94,8 @@ async def _soon(client: Client, schedule: dict[str, Any], until: float) -> None:
     """A schedule of each minute fires soon, or within the hour by which the clock was ahead: none fires twice."""
     path = f"/schedules/{schedule['name']}"
     while schedule["enabled"]:
-        most = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + MOST_AHEAD))
+        now = time.time() + client.process.offset
+        most = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now + MOST_AHEAD))
         if schedule["next_at"] is not None and schedule["next_at"] <= most:
             return
         if time.monotonic() > until:

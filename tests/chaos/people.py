@@ -12,10 +12,11 @@ from tests.disturbed import people
 async def person(client: Client) -> None:
     """Answers all questions until the task is cancelled."""
     LABEL.set("the person")
-    await people.person(client, client.model, partial(_choice, client.model))
+    await people.person(client, client.model, partial(choice, client.model))
 
 
-def _choice(model: Model, question: people.Question, dice: random.Random) -> dict[str, Any]:
+def choice(model: Model, question: people.Question, dice: random.Random) -> dict[str, Any]:
+    """An answer by dice."""
     if question["kind"] == "unknown_outcome":
         word = dice.choice(("retry", "mark_done", "fail"))
         if word == "retry" and question["tool"] == "pay":

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,7 +25,7 @@ STOP_SECONDS = 40.0
 class Process:
     """One engine after the other on one data folder; `up` is set while one serves and is not paused."""
 
-    def __init__(self, folder: Path, model: Model) -> None:
+    def __init__(self, folder: Path, model: Model, more: Mapping[str, str] | None = None) -> None:
         self.folder = folder
         self.data = folder / "data"
         self.ledger = ledger.Ledger(folder / "ledger")
@@ -50,6 +51,7 @@ class Process:
                 "BYTEBREW_PROVIDER_FIRST_BYTE_TIMEOUT": "3",
                 "BYTEBREW_PROVIDER_SILENCE_TIMEOUT": "2",
                 "BYTEBREW_PROVIDER_RETRIES": "1",
+                **(more or {}),
             }
         )
         self.disk = layer.Control(folder / "faults")
@@ -60,6 +62,17 @@ class Process:
     def alive(self) -> bool:
         """Whether an engine runs."""
         return self._process is not None and self._process.returncode is None
+
+    @property
+    def pid(self) -> int:
+        """The process id of the engine that was started last."""
+        assert self._process is not None
+        return self._process.pid
+
+    def disturbed_by(self) -> dict[str, str]:
+        """What the engine needs in its environment so that its clock and its disk can be disturbed."""
+        preloaded = f"{self._clock.environment['LD_PRELOAD']}:{self._layered['LD_PRELOAD']}"
+        return self._layered | self._clock.environment | {"LD_PRELOAD": preloaded}
 
     def set_clock(self, seconds: float) -> None:
         """Sets how far the engine's wall clock is off."""
@@ -73,14 +86,12 @@ class Process:
 
     async def spawn(self) -> asyncio.subprocess.Process:
         """An engine of which it is not known yet whether it will serve."""
-        preloaded = f"{self._clock.environment['LD_PRELOAD']}:{self._layered['LD_PRELOAD']}"
-        disturbed = self._layered | self._clock.environment | {"LD_PRELOAD": preloaded}
         self.note("start")
         with self._log.open("ab") as log:
             return await asyncio.create_subprocess_exec(
                 *BYTEBREW,
                 "serve",
-                env={**self.environment, **disturbed},
+                env={**self.environment, **self.disturbed_by()},
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
             )

@@ -74,7 +74,7 @@ async def _run(process: Process, model: Model, seconds: float, pace: float) -> N
         for client in clients:
             stack.push_async_callback(client.aclose)
         await world.start()
-        await _configure(clients[0], upstream.url)
+        await configure(clients[0], upstream.url)
         until = time.monotonic() + seconds
         async with asyncio.TaskGroup() as around:
             background = [around.create_task(person(clients[0])), around.create_task(world.watch())]
@@ -114,7 +114,7 @@ async def _act(client: Client, until: float, pace: float) -> None:
         await asyncio.sleep(client.dice.uniform(0, 2 * pace))
 
 
-async def _configure(client: Client, vendor_url: str) -> None:
+async def configure(client: Client, vendor_url: str) -> None:
     """Schemas `parallel` and `sequential` of scripted agents, `weak` of a vendor that fails, and the agent of tasks."""
     tools = ["pay", "look", "sign"]
     wanted: list[tuple[str, dict[str, object]]] = [

@@ -25,9 +25,14 @@ class Sender(Protocol):
         """The answer; None where none came."""
 
 
-async def person(client: Sender, record: Record, choose: Callable[[Question, random.Random], dict[str, Any]]) -> None:
-    """Answers all questions until the task is cancelled; `choose` makes an answer, by dice of the question's own."""
-    chosen: dict[str, tuple[dict[str, Any], random.Random]] = {}
+Choice = dict[str, Any]
+Choose = Callable[[Question, random.Random], Choice | None]
+"""Makes an answer, by dice of the question's own; None leaves the question for now."""
+
+
+async def person(client: Sender, record: Record, choose: Choose) -> None:
+    """Answers all questions until the task is cancelled."""
+    chosen: dict[str, tuple[Choice, random.Random]] = {}
     alike: Counter[str] = Counter()
     while True:
         await asyncio.sleep(PAUSE)
@@ -35,18 +40,21 @@ async def person(client: Sender, record: Record, choose: Callable[[Question, ran
         if inbox is None or inbox.status != 200:
             continue
         async with asyncio.TaskGroup() as group:
-            for question in inbox.json["data"][:AT_ONCE]:
+            answered = 0
+            for question in inbox.json["data"]:
                 if question["id"] not in chosen:
                     what = f"{question['kind']} {question['tool']} {json.dumps(question['input'], sort_keys=True)}"
+                    dice = random.Random(f"{record.seed} {what} {alike[what] + 1}")
+                    if (choice := choose(question, dice)) is None:
+                        continue
                     alike[what] += 1
-                    dice = random.Random(f"{record.seed} {what} {alike[what]}")
-                    chosen[question["id"]] = choose(question, dice), dice
+                    chosen[question["id"]] = choice, dice
                 group.create_task(_answer(client, record, question, *chosen[question["id"]]))
+                if (answered := answered + 1) == AT_ONCE:
+                    break
 
 
-async def _answer(
-    client: Sender, record: Record, question: Question, choice: dict[str, Any], dice: random.Random
-) -> None:
+async def _answer(client: Sender, record: Record, question: Question, choice: Choice, dice: random.Random) -> None:
     first = None
     for _ in range(2 if dice.random() < 0.3 else 1):
         if dice.random() < 0.5:

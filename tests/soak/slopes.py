@@ -1,0 +1,127 @@
+"""Whether figures grow: slopes within the life of each process, with their confidence intervals."""
+
+import math
+import statistics
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from tests.soak.samples import Sample
+
+WARM = 0.25
+"""The part of the life of a process, at most `MOST_WARM` seconds, in which its caches fill."""
+MOST_WARM = 180.0
+BIN = 6
+"""Samples that are taken together: neighbours are alike, and would make the intervals too narrow."""
+FEWEST = 5
+"""Bins of a process that have a slope."""
+
+
+class Figure(NamedTuple):
+    """A figure, how those of a bin become one, how much it may grow in an hour, and why it may."""
+
+    name: str
+    of_bin: str
+    most: float
+    relative: bool
+    reason: str
+
+
+FIGURES = (
+    Figure("rss_mb", "median", 48.0, False, "caches fill: pages of SQLite as the file grows, prepared statements"),
+    Figure("descriptors", "min", 6.0, False, "connections of the moment"),
+    Figure("tasks", "min", 6.0, False, "requests of the moment"),
+    Figure("p50_ms", "median", 0.25, True, "the file and the sessions grow"),
+    Figure("p99_ms", "median", 0.5, True, "the file and the sessions grow"),
+)
+"""For those that go up and down with the work of the moment, the least of a bin: what leaks is never less."""
+
+
+class Slope(NamedTuple):
+    """How much a figure grows in an hour, the half of its 95 % interval, and its mean."""
+
+    hour: float
+    half: float
+    mean: float
+    bins: int
+
+
+def slopes(samples: Sequence[Sample], name: str, of_bin: str) -> list[Slope]:
+    """A slope for each process that lived for long enough, and the one that all have in common."""
+    lives = [
+        life for number in sorted({one.engine for one in samples}) if (life := _bins(samples, number, name, of_bin))
+    ]
+    made = [_slope([life]) for life in lives]
+    return [*made, _slope(lives)] if lives else []
+
+
+def _bins(samples: Sequence[Sample], number: int, name: str, of_bin: str) -> list[tuple[float, float]]:
+    """Hours and values."""
+    own = [one for one in samples if one.engine == number]
+    begun, ended = own[0].at, own[-1].at
+    warm = begun + min(MOST_WARM, WARM * (ended - begun))
+    own = [one for one in own if one.at >= warm]
+    combine = statistics.median if of_bin == "median" else min
+    found = [own[at : at + BIN] for at in range(0, len(own) - BIN + 1, BIN)]
+    values = [
+        (statistics.mean(x.at for x in one) / 3600, combine([float(getattr(x, name)) for x in one])) for one in found
+    ]
+    return values if len(values) >= FEWEST else []
+
+
+def _slope(lives: Sequence[Sequence[tuple[float, float]]]) -> Slope:
+    """Least squares, with one slope for all and a level for each life."""
+    sxx = sxy = 0.0
+    centred: list[tuple[float, float]] = []
+    for life in lives:
+        mx, my = (statistics.mean(one[n] for one in life) for n in (0, 1))
+        centred += [(x - mx, y - my) for x, y in life]
+    sxx = sum(x * x for x, _ in centred)
+    sxy = sum(x * y for x, y in centred)
+    slope, freedom = sxy / sxx, len(centred) - len(lives) - 1
+    rest = sum((y - slope * x) ** 2 for x, y in centred)
+    half = _student(freedom) * math.sqrt(rest / freedom / sxx)
+    return Slope(slope, half, statistics.mean(y for life in lives for _, y in life), len(centred))
+
+
+def _student(freedom: int) -> float:
+    """The 97.5 % quantile of Student's distribution (Abramowitz and Stegun 26.7.5)."""
+    z = statistics.NormalDist().inv_cdf(0.975)
+    return (
+        z
+        + (z**3 + z) / (4 * freedom)
+        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
+        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * freedom**3)
+    )
+
+
+def verdicts(samples: Sequence[Sample]) -> Iterator[tuple[str, bool]]:
+    """Lines about each figure, and whether it grows more than it may."""
+    if not any(slopes(samples, one.name, one.of_bin) for one in FIGURES):
+        yield "too few samples for slopes", False
+        return
+    yield f"{'growth an hour, 95 %':<22}{'each process, then all':<60}", False
+    for figure in FIGURES:
+        *each, common = slopes(samples, figure.name, figure.of_bin)
+        most = figure.most * common.mean if figure.relative else figure.most
+        grows = common.hour - common.half > most
+        words = (
+            f"{figure.name:<14}" + "".join(f"{_interval(one):>20}" for one in each) + f"  all{_interval(common):>20}"
+        )
+        yield f"{words} of {common.mean:.2f}: {_words(figure, common, most, grows=grows)}", grows
+
+
+def _words(figure: Figure, slope: Slope, most: float, *, grows: bool) -> str:
+    if grows:
+        return f"GROWS by more than {most:.3g} an hour"
+    if abs(slope.hour) <= slope.half:
+        return "indistinguishable from 0"
+    return "falls" if slope.hour < 0 else f"small, at most {most:.3g}: {figure.reason}"
+
+
+def _interval(slope: Slope) -> str:
+    return f"{slope.hour:+.2f} ± {slope.half:.2f}"
+
+
+def counted(title: str, counts: Iterable[tuple[str, int]]) -> str:
+    """A line of counts."""
+    return f"{title}: {', '.join(f'{name} {count:,}' for name, count in counts)}"
