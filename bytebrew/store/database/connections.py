@@ -1,5 +1,6 @@
 """The connections of a database: those with threads of their own, and one for reads in the event loop."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
@@ -53,12 +54,17 @@ class NearConnection:
         conn = self._conn
         if conn is None:
             return ()
+        if conn.in_transaction:  # the rollback of the one before failed
+            self._driver.roll_back(conn)
+            if conn.in_transaction:
+                return ()
         self._until = time.monotonic() + NEAR_SECONDS
         try:
             return (reading(self._driver, work, args, kwargs, conn),)
         except (self._driver.error, MemoryError):  # what it means is found out where it happens again
             return ()
         finally:
+            self._until = math.inf  # a rollback has no time limit
             self._driver.roll_back(conn)
 
 

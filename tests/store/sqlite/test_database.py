@@ -17,6 +17,7 @@ from bytebrew.base.errors import BootError, StorageError, TooSlow
 from bytebrew.contract.connection import Connection
 from bytebrew.store.backups.copies import copy_database, make_file
 from bytebrew.store.database.checkpoints import COMMITS
+from bytebrew.store.database import connections
 from bytebrew.store.database.database import GATHER_SECONDS, Database
 from bytebrew.store.database.scans import SCANNERS
 from bytebrew.store.database.write_queue import Rows
@@ -447,6 +448,11 @@ async def test_a_checkpoint_that_waits_at_the_end_of_the_database_is_forgotten(t
             await scan
 
 
+def newest(conn: Connection) -> int:
+    found: int = conn.execute("select max(n) from t").fetchone()[0]
+    return found
+
+
 def slow_here(conn: Connection, here: int) -> tuple[int, int]:
     """The number of rows, and the thread that counts them; the thread `here` would never end."""
     if (thread := threading.get_ident()) == here:
@@ -475,6 +481,15 @@ async def test_a_read_in_the_event_loop_sees_each_commit_and_keeps_none_open(db:
         assert await db.peek(count) == await db.glance(count) == n
     await db.between(lambda conn: conn.execute("insert into t values (100)"))
     assert await db.glance(count) == 4
+
+
+async def test_a_read_that_is_too_late_keeps_no_later_one_at_what_it_saw(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "NEAR_SECONDS", -1)
+    for n in range(1000):  # SQLite looks at the clock at each thousandth step of a statement
+        await db.write(insert, n)
+        assert await db.glance(newest) == n
 
 
 async def test_a_read_that_meets_a_lock_in_the_event_loop_waits_in_a_thread(tmp_path: Path) -> None:
