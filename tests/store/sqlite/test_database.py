@@ -16,8 +16,8 @@ import pytest
 from bytebrew.base.errors import BootError, StorageError, TooSlow
 from bytebrew.contract.connection import Connection
 from bytebrew.store.backups.copies import copy_database, make_file
-from bytebrew.store.database.checkpoints import COMMITS
 from bytebrew.store.database import connections
+from bytebrew.store.database.checkpoints import COMMITS
 from bytebrew.store.database.database import GATHER_SECONDS, Database
 from bytebrew.store.database.scans import SCANNERS
 from bytebrew.store.database.write_queue import Rows
