@@ -6,7 +6,7 @@ import platform
 import signal
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from packaging.utils import canonicalize_name
 
 from tests.bench import faces, forks, large, measures, overload, stores
 from tests.bench.data import configure, copied, interrupt, multiply
+from tests.bench.goals import run as goals
 from tests.bench.measures import Effort
 from tests.bench.servers import LOAD_CORE, SERVER_CORE, Server, running, running_engine
 
@@ -109,14 +110,35 @@ def main() -> None:
     parser.add_argument(
         "part",
         nargs="?",
-        choices=["faces", "large", "overload", "stores"],
-        help="faces or PostgreSQL alone, lists of a file of 10,000,000 events, or turns past what can be done as SVG",
+        choices=["faces", "goals", "large", "overload", "stores"],
+        help="one part alone: faces, goals, lists of 10,000,000 events, turns past what can be done, PostgreSQL",
     )
+    parser.add_argument(
+        "--before", type=Path, metavar="TREE", help="goals: another checkout, measured in the same rounds"
+    )
+    parser.add_argument("--only", choices=[*goals.GROUPS], help="goals: one group of rows")
+    parser.add_argument("--turns", type=int, help="goals: over how many turns memory and latency are looked at")
     chosen = parser.parse_args()
     effort = Effort(2, 1, 50) if chosen.quick else Effort(5, 2, 200)
-    measure = {"faces": faces_alone, "large": large_lists, "overload": overload.run, "stores": stores_alone}.get(
-        chosen.part, run
-    )
+    amounts = goals.QUICK if chosen.quick else goals.ALL
+    if chosen.turns:
+        amounts = amounts._replace(turns=chosen.turns)
+
+    def all_goals(folder: Path, effort: Effort) -> Iterable[object]:
+        return goals.goals(folder, effort, amounts, chosen.before, chosen.only)
+
+    def everything(folder: Path, effort: Effort) -> Iterable[object]:
+        yield from run(folder, effort)
+        yield from all_goals(folder, effort)
+
+    parts: dict[str | None, Callable[[Path, Effort], Iterable[object]]] = {
+        None: everything,
+        "faces": faces_alone,
+        "goals": all_goals,
+        "large": large_lists,
+        "overload": overload.run,
+        "stores": stores_alone,
+    }
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # SIGINT ends the loop in order
     where = f"ByteBrew {importlib.metadata.version('bytebrew')}, Python {platform.python_version()}"
     if SERVER_CORE is None:
@@ -126,12 +148,13 @@ def main() -> None:
     print(f"{where}; medians of {effort.rounds} rounds")
     with tempfile.TemporaryDirectory(prefix="bytebrew-bench-") as folder:
         try:
-            for line in measure(Path(folder), effort):
+            for line in parts[chosen.part](Path(folder), effort):
                 print(line, flush=True)
         except KeyboardInterrupt:
             sys.exit("stopped")
         except Exception:
-            print((Path(folder) / "errors.log").read_text()[-4000:], file=sys.stderr)
+            for log in sorted(Path(folder).rglob("errors.log")):
+                print(log.read_text()[-4000:], file=sys.stderr)
             raise
 
 

@@ -25,22 +25,33 @@ MESSAGE = "Tell me about words. " * 67
 
 def configure(engine: Server, vendor: Server) -> str:
     """Schemas `burst` and `paced` on the double's models of these names; the id of a session with one turn."""
-    url = f"http://127.0.0.1:{engine.port}/api/v1"
-    with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {ADMIN}"}, timeout=30) as api:
+    for name in ("burst", "paced"):
+        add_schema(engine, vendor, name)
+    with admin(engine) as api:
+        answer = api.post("/schemas/burst/chat", json={"message": MESSAGE, "stream": False})
+        session_id: str = answer.raise_for_status().json()["session_id"]
+        return session_id
 
-        def post(path: str, **body: object) -> httpx.Response:
-            answer = api.post(path, json=body)
+
+def admin(engine: Server) -> httpx.Client:
+    """The admin's client of the engine's API."""
+    url = f"http://127.0.0.1:{engine.port}/api/v1"
+    return httpx.Client(base_url=url, headers={"Authorization": f"Bearer {ADMIN}"}, timeout=60)
+
+
+def add_schema(engine: Server, vendor: Server, name: str, **agent: object) -> None:
+    """A model of the double, an agent with more fields and a schema, all of that name."""
+    base_url = f"http://127.0.0.1:{vendor.port}/v1"
+    model = {"type": "openai_compatible", "model_name": name, "base_url": base_url, "api_key": "sk-bench"}
+    with admin(engine) as api:
+        for path, body in (
+            ("/models", model),
+            ("/agents", {"model": name, "system": "You talk about words.", "max_context_size": CONTEXT, **agent}),
+            ("/schemas", {"entry_agent": name, "chat_enabled": True}),
+        ):
+            answer = api.post(path, json={"name": name, **body})
             if answer.is_error:
                 raise SystemExit(f"the engine refuses {path}: {answer.text}")
-            return answer
-
-        base_url = f"http://127.0.0.1:{vendor.port}/v1"
-        for name in ("burst", "paced"):
-            post("/models", name=name, type="openai_compatible", model_name=name, base_url=base_url, api_key="sk-bench")
-            post("/agents", name=name, model=name, system="You talk about words.", max_context_size=CONTEXT)
-            post("/schemas", name=name, entry_agent=name, chat_enabled=True)
-        session_id: str = post("/schemas/burst/chat", message=MESSAGE, stream=False).json()["session_id"]
-        return session_id
 
 
 def copied(folder: Path, name: str) -> Path:
@@ -96,13 +107,12 @@ def open_turns(data: Path) -> int:
         return count
 
 
-def know(engine: Server, base: str, chunks: int) -> None:
+def know(engine: Server, base: str, chunks: int, **more: object) -> None:
     """A knowledge base of that name with so many chunks, whose words are as frequent as in a language."""
     dice = random.Random(chunks)
-    url = f"http://127.0.0.1:{engine.port}/api/v1"
     path = f"/knowledge-bases/{base}"
-    with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {ADMIN}"}, timeout=60) as api:
-        api.post("/knowledge-bases", json={"name": base}).raise_for_status()
+    with admin(engine) as api:
+        api.post("/knowledge-bases", json={"name": base, **more}).raise_for_status()
         for start in range(0, chunks, 200):
             parts = range(start, min(start + 200, chunks))
             text = "\n\n".join(f"# Part {n}\n\n{' '.join(dice.choices(WORDS, FREQUENCY, k=150))}." for n in parts)

@@ -40,7 +40,7 @@ def measured(fresh: Path, effort: Effort) -> Iterator[object]:
         own = Side(engine, [engine_wire(engine, "burst")] * CLIENTS)
         for name, (path, body, delta, end) in FACES.items():
             wire = Wire(engine.port, post(path, body), delta, end)
-            base, ours = rates(own, Side(engine, [wire] * CLIENTS), effort)
+            base, ours = rates([own, Side(engine, [wire] * CLIENTS)], effort)
             met = ours.per_second >= LEAST * base.per_second
             yield Line(f"{name}: turns/s", base.per_second, ours.per_second, Target(f"ratio >= {LEAST}", met))
             yield Line(f"{name}: CPU ms a turn", base.cpu_ms, ours.cpu_ms)

@@ -112,7 +112,7 @@ def token(engine: Server) -> tuple[str, str]:
     return answer.json()["token"], f"token:{answer.json()['id']}"
 
 
-_LISTS = {
+LISTS = {
     "sessions": "/sessions",
     "of a status": "/sessions?status=failed",
     "of a caller with half of them": "/sessions?limit=20&mine",
@@ -164,11 +164,11 @@ def measured(fresh: Path, sizes: tuple[str, str], seconds: float) -> Iterator[ob
 
 
 def _lists(small: Server, large: Server, own: Sequence[str]) -> Iterator[object]:
-    for paths, bound in ((_LISTS, 20.0), (_SUMS, 50.0)):
+    for paths, bound in ((LISTS, 20.0), (_SUMS, 50.0)):
         for name, path in paths.items():
             bearers = own if path.endswith("&mine") else (ADMIN, ADMIN)
             few, many = (
-                _times(server, path.removesuffix("&mine"), bearer)
+                times(server, path.removesuffix("&mine"), bearer)
                 for server, bearer in zip((small, large), bearers, strict=True)
             )
             p99 = percentile(many, 99)
@@ -176,7 +176,7 @@ def _lists(small: Server, large: Server, own: Sequence[str]) -> Iterator[object]
             yield Line(f"p99 ms: {name}", percentile(few, 99), p99, Target(f"< {bound:g} ms", p99 < bound))
 
 
-def _times(server: Server, path: str, bearer: str) -> list[float]:
+def times(server: Server, path: str, bearer: str) -> list[float]:
     """Milliseconds of each answer, as many as come in a few seconds."""
     found: list[float] = []
     url, until = f"http://127.0.0.1:{server.port}/api/v1{path}", time.perf_counter() + LONGEST
@@ -222,7 +222,7 @@ async def _among_lists(server: Server, own: str, seconds: float) -> tuple[list[l
                 await asyncio.sleep(PAUSE)
 
     async with asyncio.TaskGroup() as group:
-        readers = [group.create_task(read(path)) for path in list(_LISTS.values())[:LISTERS]]
+        readers = [group.create_task(read(path)) for path in list(LISTS.values())[:LISTERS]]
         turns, _ = await load.turn_after_turn([engine_wire(server, "burst")] * CHATTERS, seconds)
         for reader in readers:
             reader.cancel()

@@ -13,8 +13,8 @@ from tests.bench.double import DELTAS
 END = b"\r\n0\r\n\r\n"
 LONGEST = 60
 """Seconds after which a measurement is given up: a turn hangs."""
-
-
+RETRY_AFTER = 1.0
+"""Seconds for which a refusal asks."""
 NEW = "01890000-0000-7000-8000-000000000000"
 """Stands in a request for an id that is another one in each turn."""
 
@@ -29,10 +29,11 @@ class Wire(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """Seconds from the request to the first delta and to the last byte."""
+    """Seconds from the request to the first delta and to the last byte, and how often it was refused before."""
 
     first: float
     total: float
+    refused: int = 0
 
 
 class Refused(Exception):
@@ -68,6 +69,21 @@ class Client(asyncio.Protocol):
         self._check(b"".join(self._received))
         return Turn(self._first - started, ended - started)
 
+    async def patient_turn(self) -> Turn:
+        """One turn, for which it asks again as long as it is refused; the time counts from the first request."""
+        started, refused = time.perf_counter(), 0
+        while True:
+            try:
+                if not self.connected:
+                    await self._loop.create_connection(lambda: self, "127.0.0.1", self._wire.port)
+                turn = await self.turn()
+            except Refused:
+                refused += 1
+                await asyncio.sleep(RETRY_AFTER)
+            else:
+                waited = time.perf_counter() - started - turn.total
+                return Turn(waited + turn.first, waited + turn.total, refused)
+
     def data_received(self, data: bytes) -> None:
         self._received.append(data)
         if not self._first and self._wire.delta in data:
@@ -95,14 +111,14 @@ class Client(asyncio.Protocol):
 
 
 @asynccontextmanager
-async def _connected(wires: Sequence[Wire]) -> AsyncIterator[list[Client]]:
+async def _connected(wires: Sequence[Wire], longest: float = LONGEST) -> AsyncIterator[list[Client]]:
     loop = asyncio.get_running_loop()
     clients: list[Client] = []
     try:
         for wire in wires:
             _, client = await loop.create_connection(lambda wire=wire: Client(wire), "127.0.0.1", wire.port)  # type: ignore[misc]
             clients.append(client)
-        async with asyncio.timeout(LONGEST):
+        async with asyncio.timeout(longest):
             yield clients
     finally:
         for client in clients:
@@ -136,17 +152,26 @@ async def in_turns(wires: Sequence[Wire], count: int) -> list[list[Turn]]:
 
 
 async def side_by_side(
-    wire: Wire, clients: int, apart: float, turns: int, watch: Callable[[], None]
+    wire: Wire,
+    clients: int,
+    apart: float,
+    turns: int,
+    watch: Callable[[], None],
+    longest: float = LONGEST,
+    patient: bool = False,
 ) -> list[Turn | BaseException]:
-    """So many turns of each client, who begin some seconds apart; calls `watch` ten times a second meanwhile."""
-    async with _connected([wire] * clients) as connected:
+    """So many turns of each client, who begin some seconds apart; calls `watch` ten times a second meanwhile.
+
+    A patient client asks again when it is refused.
+    """
+    async with _connected([wire] * clients, longest) as connected:
 
         async def run(client: Client, wait: float) -> list[Turn | BaseException]:
             await asyncio.sleep(wait)
             found: list[Turn | BaseException] = []
             try:
                 while len(found) < turns:
-                    found.append(await client.turn())
+                    found.append(await (client.patient_turn() if patient else client.turn()))
             except (OSError, ValueError, Refused) as error:
                 found += [error] * (turns - len(found))
             return found

@@ -59,6 +59,7 @@ class Flow(NamedTuple):
     p99: float
     cpu_us: float
     memory: float
+    refused: float
 
 
 def floor_wire(floor: Server, model: str) -> Wire:
@@ -80,11 +81,11 @@ def post(path: str, body: object, header: str = f"Authorization: Bearer {ADMIN}\
     return f"{head}Content-Length: {len(raw)}\r\n\r\n".encode() + raw
 
 
-def rates(base: Side, engine: Side, effort: Effort) -> list[Rate]:
-    """The medians of both sides over rounds in which they take turns."""
-    rounds: list[list[Rate]] = [[], []]
+def rates(sides: Sequence[Side], effort: Effort) -> list[Rate]:
+    """The medians of all sides over rounds in which they take turns."""
+    rounds: list[list[Rate]] = [[] for _ in sides]
     for _ in range(effort.rounds):
-        for side, found in zip((base, engine), rounds, strict=True):
+        for side, found in zip(sides, rounds, strict=True):
             before = side.server.cpu_seconds
             turns, seconds = uvloop.run(load.turn_after_turn(side.wires, effort.seconds))
             spent = side.server.cpu_seconds - before
@@ -98,11 +99,11 @@ def rates(base: Side, engine: Side, effort: Effort) -> list[Rate]:
 def burst(floor: Server, engine: Server, effort: Effort) -> Iterator[object]:
     """New sessions from clients that never pause."""
     yield Heading(f"{CLIENTS} clients, {DELTAS} deltas at once")
-    base, ours = rates(
+    sides = [
         Side(floor, [floor_wire(floor, "burst")] * CLIENTS),
         Side(engine, [engine_wire(engine, "burst")] * CLIENTS),
-        effort,
-    )
+    ]
+    base, ours = rates(sides, effort)
     yield Line(
         "turns/s", base.per_second, ours.per_second, Target("ratio >= 0.45", ours.per_second >= 0.45 * base.per_second)
     )
@@ -145,10 +146,15 @@ def paced(floor: Server, engine: Server, effort: Effort) -> Iterator[object]:
     yield Line("all begun in one instant: p99 s", base.p99, ours.p99)
 
 
-def flow(server: Server, wire: Wire, apart: float, turns: int) -> Flow:
+def flow(server: Server, wire: Wire, apart: float, turns: int, streams: int = STREAMS, patient: bool = False) -> Flow:
     """What becomes of slow streams of clients that begin some seconds apart, with so many turns each."""
     idle, before, seen = server.rss_kb, server.cpu_seconds, [0.0]
-    found = uvloop.run(load.side_by_side(wire, STREAMS, apart, turns, lambda: seen.append(server.rss_kb)))
+    longest = max(load.LONGEST, streams * IDEAL / 4)
+
+    def watch() -> None:
+        seen.append(server.rss_kb)
+
+    found = uvloop.run(load.side_by_side(wire, streams, apart, turns, watch, longest, patient))
     spent = server.cpu_seconds - before
     totals = [turn.total for turn in found if isinstance(turn, Turn)]
     faults = [fault for fault in found if isinstance(fault, BaseException)]
@@ -159,7 +165,8 @@ def flow(server: Server, wire: Wire, apart: float, turns: int) -> Flow:
         percentile(totals, 50) if totals else float("inf"),
         percentile(totals, 99) if totals else float("inf"),
         spent * 1_000_000 / len(found) / DELTAS,
-        (max(seen) - idle) / STREAMS,
+        (max(seen) - idle) / streams,
+        sum(turn.refused for turn in found if isinstance(turn, Turn)),
     )
 
 
@@ -171,6 +178,7 @@ def over(flows: Sequence[Flow]) -> Flow:
         median(flow.p99 for flow in flows),
         median(flow.cpu_us for flow in flows),
         flows[0].memory,
+        sum(flow.refused for flow in flows),
     )
 
 
@@ -178,7 +186,7 @@ def big_file(empty: Server, full: Server, effort: Effort) -> Iterator[object]:
     """New sessions in a file that holds nothing, and in one with a long past."""
     yield Heading("20,000 sessions, 1,000,000 events", "none", "as many")
     wires = [[engine_wire(server, "burst")] * CLIENTS for server in (empty, full)]
-    yield from _past(*rates(Side(empty, wires[0]), Side(full, wires[1]), effort))
+    yield from _past(*rates([Side(empty, wires[0]), Side(full, wires[1])], effort))
 
 
 def long_session(engine: Server, short: Sequence[str], long: Sequence[str], effort: Effort) -> Iterator[object]:
@@ -187,7 +195,7 @@ def long_session(engine: Server, short: Sequence[str], long: Sequence[str], effo
     wires = [[engine_wire(engine, "burst", one) for one in ids] for ids in (short, long)]
     for some in wires:
         uvloop.run(load.turn_after_turn(some, 0))
-    yield from _past(*rates(Side(engine, wires[0]), Side(engine, wires[1]), effort))
+    yield from _past(*rates([Side(engine, one) for one in wires], effort))
 
 
 def _past(without: Rate, with_it: Rate) -> Iterator[object]:
