@@ -22,17 +22,25 @@ SCOPE = """knowledge_indexes i join knowledge_files f on f.id = i.file_id
   and not exists (select 1 from json_each(:metadata) w where not exists (
     select 1 from json_each(f.metadata) h where h.key = w.key and h.value = w.value))"""
 """The searched indexes: part of a statement with the parameters `bases`, `file` and `metadata`."""
-MATCHES = f"""knowledge_words w join knowledge_chunks c on c.id = w.rowid
-  where w.knowledge_words match {{words}} and c.index_id in (select i.id from {SCOPE})"""  # noqa: S608
-RANKED = f"""with found as materialized (
-    select w.rowid as id, json_extract(p.value, '$[1]') * bm25(knowledge_words, 0.0, 1.5, 1.0) as score
-    from json_each(:weights) p cross join {MATCHES.format(words="json_extract(p.value, '$[0]')")})
-  select sum(score) as score, id from found group by id order by score, id limit :limit"""  # noqa: S608
+LIVE = f"""select c.id from knowledge_chunks c where c.id in ({numbers(":ids")})
+  and exists (select 1 from {SCOPE} and i.id = c.index_id)"""  # noqa: S608
+"""Those of some chunks that are searched."""
+RANKED = """with found as materialized (
+    select w.rowid as id, json_extract(p.value, '$[1]') as weight, json_extract(p.value, '$[2]') as leading,
+      bm25(knowledge_words, 0.0, 1.5, 1.0) as score
+    from json_each(:matches) p cross join knowledge_words w
+    where w.knowledge_words match json_extract(p.value, '$[0]'))
+  select round(sum(weight * score) - sum(leading * score) * sum((not leading) * weight), 9) as score, id
+  from found group by id order by score, id"""
+"""All chunks with a leading word, best first. Other words are matched with any leading one, whose scores are thus
+in theirs."""
 MARKED = """select w.rowid as id, highlight(knowledge_words, 1, char(2), char(3)) as heading,
   highlight(knowledge_words, 2, char(2), char(3)) as text from json_each(:ids) p
   cross join knowledge_words w on w.rowid = p.value where w.knowledge_words match :words"""
 """Chunks whose words that match are between the characters 2 and 3."""
-OTHERS = f"select w.rowid as id from {MATCHES.format(words=':words')} limit :limit"  # noqa: S608
+OTHERS = f"""select w.rowid as id from knowledge_words w join knowledge_chunks c on c.id = w.rowid
+  where w.knowledge_words match :words and exists (select 1 from {SCOPE} and i.id = c.index_id)
+  limit :limit"""  # noqa: S608
 COUNT = "select count(*) from knowledge_words where knowledge_words match ?"
 PERSONS = """select id, blob from knowledge_files
   where metadata <> '{{}}' and json_extract(metadata, '$.user_sub') in ({})"""
