@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
@@ -14,6 +14,8 @@ from bytebrew.store.database.transactions import reading
 
 NEAR_SECONDS = 0.002
 """Time limit of a read in the event loop."""
+STALL_SECONDS = 0.25
+"""Time of one write after which the disk may hang, so that the event loop reads nothing from it."""
 
 
 async def open_in_thread(opened: AsyncExitStack, driver: Driver, *, read_only: bool = False) -> WorkConnection:
@@ -29,11 +31,12 @@ async def open_in_thread(opened: AsyncExitStack, driver: Driver, *, read_only: b
 class NearConnection:
     """A connection in the event loop's thread, if the database is near: few rows are read faster than threads switch.
 
-    A read that takes long, or fails, is left to a reader's thread, which begins anew.
+    A read that takes long, or fails, is left to a reader's thread, which begins anew. So are all while a write hangs;
+    `since` has the time at which the writer has begun its current one.
     """
 
-    def __init__(self, driver: Driver) -> None:
-        self._driver, self._until = driver, 0.0
+    def __init__(self, driver: Driver, since: Mapping[str, float]) -> None:
+        self._driver, self._since, self._until = driver, since, 0.0
         self._conn: StoreConnection | None = None
 
     def open(self) -> None:
@@ -51,14 +54,14 @@ class NearConnection:
 
     def read(self, work: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, ...]:
         """The result of work, of one snapshot; nothing if a thread is to read it."""
-        conn = self._conn
-        if conn is None:
+        conn, now = self._conn, time.monotonic()
+        if conn is None or now - self._since.get("writer", now) > STALL_SECONDS:
             return ()
         if conn.in_transaction:  # the rollback of the one before failed
             self._driver.roll_back(conn)
             if conn.in_transaction:
                 return ()
-        self._until = time.monotonic() + NEAR_SECONDS
+        self._until = now + NEAR_SECONDS
         try:
             return (reading(self._driver, work, args, kwargs, conn),)
         except (self._driver.error, MemoryError):  # what it means is found out where it happens again

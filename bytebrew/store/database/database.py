@@ -45,7 +45,8 @@ class Database:
         self._scan_seconds = scan_seconds
         self._works, self._running = list[Pending](), list[Pending]()
         self._looks, self._scans = asyncio.Queue[Pending](), asyncio.Queue[Pending]()
-        self._near, self._checkpoints = NearConnection(driver), Checkpoints(driver, self._scans)
+        self._since: dict[str, float] = {}
+        self._near, self._checkpoints = NearConnection(driver, self._since), Checkpoints(driver, self._scans)
         self._waiting_since = deque[float]()  # enqueue times of the waiting reads
         self._reading: list[asyncio.Task[None]] = []
         self._source: RowSource | None = None
@@ -54,7 +55,6 @@ class Database:
         self._examining: asyncio.Task[None] | None = None
         self.fault: StorageError | None = None
         self.outage = Outage()
-        self._since: dict[str, float] = {}
         self.lost = asyncio.Event()
         """Set if a thread of the database has died: no more reads or writes."""
         self.commits = self.committed_works = self.committed_rows = 0

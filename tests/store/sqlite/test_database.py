@@ -469,6 +469,19 @@ async def test_few_rows_are_read_in_the_event_loop_and_what_takes_long_in_a_thre
     assert await db.read(lambda conn: threading.get_ident()) != here
 
 
+async def test_the_event_loop_reads_nothing_while_a_write_hangs(db: Database) -> None:
+    here, release = threading.get_ident(), threading.Event()
+    hanging = asyncio.create_task(db.write(lambda conn: release.wait(10)))
+    try:
+        while await db.glance(lambda conn: threading.get_ident()) == here:
+            assert not hanging.done()
+            await asyncio.sleep(0.01)
+    finally:
+        release.set()
+    await hanging
+    assert await db.glance(lambda conn: threading.get_ident()) == here
+
+
 async def test_a_read_in_the_event_loop_sees_each_commit_and_keeps_none_open(db: Database) -> None:
     def broken(conn: Connection) -> None:
         conn.execute("select n from t").fetchone()
