@@ -81,7 +81,7 @@ class AgentLoop:
         """Runs a turn to the model's final answer; raises EngineError if there is none."""
         kit = await self._tool_calls.toolkit(turn)
         if turn.has_history or turn.resume_point is not None:
-            turn.has_long_results = await self._db.read(messages.has_results, turn.session_id)
+            turn.has_long_results = await self._db.glance(messages.has_results, turn.session_id)
         specs = tuple(tool.spec() for tool in kit.offered)
         history = await self._recall(self._db, self._models, turn, specs) if turn.has_history else None
         recalled = history.messages if history else []

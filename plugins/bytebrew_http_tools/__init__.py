@@ -35,7 +35,7 @@ class HttpTools(Toolset):
 
     async def tools(self, agent: Agent) -> Sequence[Tool]:
         wanted = [name for name in agent.tools if not self._engine.reserves(name)]
-        return self._declared(await self._engine.db.read(store.named, wanted)) if wanted else ()
+        return self._declared(await self._engine.db.glance(store.named, wanted)) if wanted else ()
 
     def knows(self, conn: Connection, agent: Agent, gate: str) -> bool:
         name = gate.removeprefix(f"{DeclaredTool.source}/")

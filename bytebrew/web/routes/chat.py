@@ -119,7 +119,7 @@ async def chat(engine: Engine, models: OwnModels, request: Request[ChatRequest])
         body = replace(body, session_id=canonical_id(body.session_id))
     if request.key is not None and request.key.turn_id is not None:
         return await again(engine, request, request.key.turn_id, arrived)
-    entrance, owner = await engine.db.read(_entrance, request.path["name"], body.session_id)
+    entrance, owner = await engine.db.peek(_entrance, request.path["name"], body.session_id)
     if owner is not None:
         sessions.check_owner(request.actor, owner, body.session_id or "")
     request.body = body
