@@ -280,7 +280,7 @@ class Runner:
                     await self._run(lane.current)
                 if not lane.waiting:
                     return
-                lane.current = lane.waiting.popleft()
+                lane.current = lane.waiting.pop(0)
         finally:
             del self.lanes[session_id]
             lane.empty.set_result(None)

@@ -3,7 +3,6 @@
 import asyncio
 import math
 import time
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager, nullcontext
 from functools import partial
@@ -306,7 +305,7 @@ class Lane:
     def __init__(self, first: Turn) -> None:
         self.owner = first.new.owner
         self.current = first
-        self.waiting: deque[Turn] = deque()
+        self.waiting: list[Turn] = []  # a deque takes 760 bytes, and each session that runs has a lane
         self.empty: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def position(self, turn: Turn) -> int:
