@@ -14,10 +14,10 @@ from bytebrew.contract.connection import Connection, Cursor
 from bytebrew.contract.storage.store import Driver
 from bytebrew.store.database.aiosqlite_fixes import WorkConnection
 from bytebrew.store.database.checkpoints import Checkpoints
-from bytebrew.store.database.connections import NearConnection, open_in_thread
+from bytebrew.store.database.connections import open_in_thread
 from bytebrew.store.database.outage import PAUSE, Outage, patient
 from bytebrew.store.database.scans import SCAN_SECONDS, SCANNERS, scan_forever
-from bytebrew.store.database.transactions import Unsettled, again_if_may_pass, each_of, reading, transact
+from bytebrew.store.database.transactions import NearReader, Unsettled, again_if_may_pass, each_of, reading, transact
 from bytebrew.store.database.write_queue import Owner, Pending, Rows, RowSource
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class Database:
         self._works, self._running = list[Pending](), list[Pending]()
         self._looks, self._scans = asyncio.Queue[Pending](), asyncio.Queue[Pending]()
         self._since: dict[str, float] = {}
-        self._near, self._checkpoints = NearConnection(driver, self._since), Checkpoints(driver, self._scans)
+        self._near, self._checkpoints = NearReader(driver, self._since), Checkpoints(driver, self._scans)
         self._waiting_since = deque[float]()  # enqueue times of the waiting reads
         self._reading: list[asyncio.Task[None]] = []
         self._source: RowSource | None = None

@@ -1,5 +1,7 @@
 """Transactions of a connection: those of the writer, each with the works of many callers, and of readers."""
 
+import math
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -7,11 +9,16 @@ from traceback import clear_frames
 from typing import Any, TypeVar, cast
 
 from bytebrew.contract.connection import Connection, Cursor
-from bytebrew.contract.storage.store import Driver
+from bytebrew.contract.storage.store import Driver, StoreConnection
+from bytebrew.store.database.connections import open_near
 from bytebrew.store.database.failed_commit import each_apart
 from bytebrew.store.database.write_queue import Pending, Rows, RowSource
 
 T = TypeVar("T")
+NEAR_SECONDS = 0.002
+"""Time limit of a read in the event loop."""
+STALL_SECONDS = 0.25
+"""Time of one write after which the disk may hang, so that the event loop reads nothing from it."""
 
 
 class Unsettled(Exception):
@@ -72,6 +79,46 @@ def reading(driver: Driver, work: Callable[..., T], args: Sequence[Any], kwargs:
     if not conn.in_transaction:
         driver.begin_read(conn)
     return work(conn, *args, **kwargs)
+
+
+class NearReader:
+    """A connection in the event loop's thread, if the database is near: few rows are read faster than threads switch.
+
+    A read that takes long, or fails, is left to a reader's thread, which begins anew. So are all while a write hangs;
+    `since` has the time at which the writer has begun its current one.
+    """
+
+    def __init__(self, driver: Driver, since: Mapping[str, float]) -> None:
+        self._driver, self._since, self._until = driver, since, 0.0
+        self._conn: StoreConnection | None = None
+
+    def open(self) -> None:
+        """Opens it; BootError if that fails."""
+        self._conn = open_near(self._driver, lambda: time.monotonic() > self._until)
+
+    def close(self) -> None:
+        """Closes it; further reads are left to the threads, too."""
+        if self._conn is not None:
+            self._conn.close()
+            self._conn = None
+
+    def read(self, work: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+        """The result of work, of one snapshot; nothing if a thread is to read it."""
+        conn, now = self._conn, time.monotonic()
+        if conn is None or now - self._since.get("writer", now) > STALL_SECONDS:
+            return ()
+        if conn.in_transaction:  # the rollback of the one before failed
+            self._driver.roll_back(conn)
+            if conn.in_transaction:
+                return ()
+        self._until = now + NEAR_SECONDS
+        try:
+            return (reading(self._driver, work, args, kwargs, conn),)
+        except (self._driver.error, MemoryError):  # what it means is found out where it happens again
+            return ()
+        finally:
+            self._until = math.inf  # a rollback has no time limit
+            self._driver.roll_back(conn)
 
 
 def transact(

@@ -16,7 +16,7 @@ import pytest
 from bytebrew.base.errors import BootError, StorageError, TooSlow
 from bytebrew.contract.connection import Connection
 from bytebrew.store.backups.copies import copy_database, make_file
-from bytebrew.store.database import connections
+from bytebrew.store.database import transactions
 from bytebrew.store.database.checkpoints import COMMITS
 from bytebrew.store.database.database import GATHER_SECONDS, Database
 from bytebrew.store.database.scans import SCANNERS
@@ -499,7 +499,7 @@ async def test_a_read_in_the_event_loop_sees_each_commit_and_keeps_none_open(db:
 async def test_a_read_that_is_too_late_keeps_no_later_one_at_what_it_saw(
     db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "NEAR_SECONDS", -1)
+    monkeypatch.setattr(transactions, "NEAR_SECONDS", -1)
     for n in range(1000):  # SQLite looks at the clock at each thousandth step of a statement
         await db.write(insert, n)
         assert await db.glance(newest) == n
