@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,7 +24,7 @@ STOP_SECONDS = 40.0
 class Process:
     """One engine after the other on one data folder; `up` is set while one serves and is not paused."""
 
-    def __init__(self, folder: Path, model: Model, more: Mapping[str, str] | None = None) -> None:
+    def __init__(self, folder: Path, model: Model) -> None:
         self.folder = folder
         self.data = folder / "data"
         self.ledger = ledger.Ledger(folder / "ledger")
@@ -51,7 +50,6 @@ class Process:
                 "BYTEBREW_PROVIDER_FIRST_BYTE_TIMEOUT": "3",
                 "BYTEBREW_PROVIDER_SILENCE_TIMEOUT": "2",
                 "BYTEBREW_PROVIDER_RETRIES": "1",
-                **(more or {}),
             }
         )
         self.disk = layer.Control(folder / "faults")

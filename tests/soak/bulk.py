@@ -30,6 +30,8 @@ SILENCE = 40.0
 LONGEST = 90.0
 """Seconds after which a turn must have ended, whatever happened to its engine."""
 REFUSALS = (429, 503)
+RETRY = 0.5
+"""Seconds after which a client comes again."""
 
 
 @dataclass(slots=True)
@@ -133,7 +135,10 @@ class Bulk:
             connection.close(at_once=True)
             if turn is None and not self._again(head, bool(headers)):
                 return
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(RETRY)
+        if turn is None:
+            self.counts["given up"] += 1
+            return
         self._model.violation(f"a turn of session {session.id} has not ended after {LONGEST:g} s: {turn}")
 
     async def _connected(self) -> Raw | None:

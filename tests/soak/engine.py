@@ -3,7 +3,7 @@
 import os
 import re
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,9 +20,11 @@ _SECRET = re.compile("|".join((ADMIN, *SECRETS.values(), r"bb_[0-9a-f]{64}", "sk
 class Engine(Process):
     """One engine after the other on one data folder."""
 
-    def __init__(self, folder: Path, model: Model, more: Mapping[str, str] | None = None) -> None:
-        super().__init__(folder, model, {"BYTEBREW_LOG_LEVEL": "info", **(more or {})})
+    def __init__(self, folder: Path, model: Model, planted: str = "") -> None:
+        super().__init__(folder, model)
         install(folder / "plugins", "soak", Path(__file__).with_name("plugin.py").read_text())
+        if planted:
+            install(folder / "plugins", "planted", planted)
         self.number = 0
         """How many engines were started before this one."""
         self._read = 0

@@ -28,7 +28,7 @@ from tests.soak.samples import Sample, Sampler
 from tests.soak.slopes import counted, verdicts
 from tests.soak.upstreams import KINDS, Upstream
 from tests.soak.visitors import Act, Leaving, SlowClient
-from tests.soak.world import Disturber
+from tests.soak.world import RESTARTS, Disturber
 from tests.stored import opened
 
 GRACE_SECONDS = 900.0
@@ -54,7 +54,9 @@ class Plan:
     gap: float = 40.0
     """Mean seconds between two disturbances outside of the engine."""
     every: float = 10.0
-    settings: Mapping[str, str] = field(default_factory=dict)
+    restarts: Sequence[tuple[float, str]] = RESTARTS
+    planted: str = ""
+    """A plugin that does something wrong."""
 
 
 @dataclass
@@ -75,7 +77,7 @@ class Soak:
 async def run(plan: Plan, report: Callable[[str], None]) -> Soak:
     """Runs it; its folder and the log stay if there are violations."""
     model = Model(plan.seed)
-    engine = Engine(Path(tempfile.mkdtemp(prefix=f"soak-{plan.seed}-")), model, plan.settings)
+    engine = Engine(Path(tempfile.mkdtemp(prefix=f"soak-{plan.seed}-")), model, plan.planted)
     soak = Soak(plan, model, Bulk(engine, model, plan.rate), Sampler(engine, report, plan.every))
     try:
         async with asyncio.timeout(plan.seconds + GRACE_SECONDS):
@@ -117,7 +119,7 @@ async def _run(engine: Engine, soak: Soak) -> None:
                 around.create_task(soak.sampler.run(lambda: len(soak.bulk.turns) + len(model.chats), soak.bulk.took)),
             ]
             async with asyncio.TaskGroup() as group:
-                group.create_task(world.restarts(until))
+                group.create_task(world.restarts(until, plan.restarts))
                 group.create_task(world.outside(until, plan.gap))
                 group.create_task(soak.bulk.run(until))
                 for client in clients[1:]:

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from tests.chaos.model import Model
 from tests.chaos.world import DAY, World
@@ -24,10 +24,10 @@ class Disturber(World):
         self.engine, self._upstreams = engine, upstreams
         self.dice = random.Random(f"{model.seed} soak")
 
-    async def restarts(self, until: float) -> None:
-        """The restarts of the plan."""
+    async def restarts(self, until: float, planned: Sequence[tuple[float, str]]) -> None:
+        """Those of a plan: parts of the time, and whether the engine is killed or stopped."""
         began = time.monotonic()
-        for part, how in RESTARTS:
+        for part, how in planned:
             await asyncio.sleep(max(0.0, began + part * (until - began) - time.monotonic()))
             async with self._lock:
                 self.engine.note(how)
