@@ -5,6 +5,9 @@ import re
 from msgspec import Struct
 
 _LINE_END = re.compile(rb"\r\n|\r|\n")
+_EVENT = re.compile(r"(?:event: (.*)\n)?data: (.*)\n\n")
+_EVENTS = re.compile(r"(?:(?:event: .*\n)?data: .*\n\n)*+")
+"""What most chunks are: whole events in their shortest form."""
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -45,6 +48,10 @@ class Parser:
         if self._after_cr:
             chunk = chunk.removeprefix(b"\n")  # the second half of a CRLF
         self._after_cr = chunk.endswith(b"\r")
+        if chunk.endswith(b"\n\n") and len(chunk) <= self._limit and b"\r" not in chunk and self._between_events():
+            text = chunk.decode("utf-8", "replace")
+            if _EVENTS.fullmatch(text):
+                return [ServerSentEvent(name or "message", data, self._id) for name, data in _EVENT.findall(text)]
         lines = _LINE_END.split(chunk) if b"\r" in chunk else chunk.split(b"\n")
         self._rest += lines[0]  # in place: a long line may come in many chunks
         if len(lines) > 1:
@@ -62,6 +69,9 @@ class Parser:
                 events.append(ServerSentEvent(self._event or "message", data, self._id))
             self._event, self._data, self._size = "", [], 0
         return events
+
+    def _between_events(self) -> bool:
+        return not (self._rest or self._data or self._event)
 
     def _field(self, line: bytes) -> None:
         field, _, value = line.partition(b":")

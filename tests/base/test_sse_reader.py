@@ -74,6 +74,19 @@ def test_any_bytes_can_be_read_in_pieces_of_any_size(raw: bytes, size: int) -> N
     assert parsed(*(raw[at : at + size] for at in range(0, len(raw), size))) == parsed(raw)
 
 
+@given(
+    st.lists(
+        st.sampled_from(["event: e\n", "data: d\n", "data: \n", "id: 1\n", ": c\n", "data:\r", "\ufeff", "\n", "\n\n"])
+    ),
+    st.data(),
+)
+def test_whole_events_in_a_chunk_are_those_that_come_byte_by_byte(lines: list[str], data: st.DataObject) -> None:
+    raw = "".join(lines).encode()
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(raw)), max_size=4)))
+    chunks = [raw[start:end] for start, end in zip([0, *cuts], [*cuts, len(raw)], strict=True)]
+    assert parsed(*chunks) == parsed(*(bytes([byte]) for byte in raw))
+
+
 def test_an_event_without_data_is_none_and_empty_data_is_one() -> None:
     assert parsed(b"event: x\nid: 1\n\n: heartbeat\n\ndata\n\ndata:\n\n") == [ServerSentEvent("message", "", "1")] * 2
 
