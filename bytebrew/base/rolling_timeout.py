@@ -41,6 +41,10 @@ class Deadline:
         self._looks = self._cancelling = 0
         self.over = False
 
+    def now(self) -> float:
+        """The loop's clock."""
+        return self._loop.time()
+
     def at(self, moment: float | None) -> "Deadline":
         """Sets the deadline of the next or the current wait, on the loop's clock; None for none."""
         self._moment, self._looks = math.inf if moment is None else moment, 0

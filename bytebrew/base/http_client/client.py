@@ -1,11 +1,10 @@
 """HTTP clients, one per origin, with timeouts, address policy and streamed responses."""
 
 import asyncio
-import math
 import re
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager, closing, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from copy import copy
 from email.utils import parsedate_to_datetime
 from functools import cached_property, lru_cache
@@ -21,9 +20,10 @@ from bytebrew.base.errors import ProviderError
 from bytebrew.base.http_client.addresses import listed, sockets
 from bytebrew.base.http_client.answer_limits import Bounds
 from bytebrew.base.http_client.decompression import unpacked
-from bytebrew.base.http_client.network_errors import broken_off, no_http, unreachable
-from bytebrew.base.http_client.pools import Body, Client, Idle, Pool
-from bytebrew.base.rolling_timeout import Deadline, until, within
+from bytebrew.base.http_client.network_errors import no_http, unreachable
+from bytebrew.base.http_client.pools import Client, Idle, Pool
+from bytebrew.base.http_client.replies import Reply, late
+from bytebrew.base.rolling_timeout import Deadline, within
 from bytebrew.base.settings import Core
 from bytebrew.base.sse_reader import Parser, ServerSentEvent
 
@@ -31,11 +31,8 @@ MAX_ERROR_BYTES = 65536
 MAX_BODY_BYTES = 64 * 1024 * 1024
 MAX_EVENT_BYTES = 8 * 1024 * 1024
 ERROR_BODY_SECONDS = 5.0
-DRAIN_SECONDS = 0.05
 WHOLE = 4
 """Limit of a whole body, as a multiple of the answer limit: numbers are longer as digits than decoded."""
-FRAMING = 32
-"""Limit of a streamed body, as a multiple of the answer limit: vendors send 300 bytes of JSON per short word."""
 MOST_IDLE = 64
 """Limit of idle clients; a client takes 50 KB."""
 _HEADERS = {
@@ -172,8 +169,8 @@ class Http:
         Raises UpstreamError for an error status, and ProviderError (model_unavailable, model_timeout,
         model_bad_request) if the vendor cannot be reached, times out, disconnects, or redirects.
         """
-        async with self._answer(method, url, headers or {}, json) as (_, chunks):
-            yield chunks
+        async with await self._reply(method, url, headers or {}, json) as reply:
+            yield reply
 
     @asynccontextmanager
     async def stream_events(
@@ -181,20 +178,20 @@ class Http:
     ) -> AsyncIterator[AsyncIterator[ServerSentEvent]]:
         """As `stream`, parsed as Server-Sent Events."""
         accept = {"Accept": "text/event-stream"}
-        async with self._answer(method, url, accept | dict(headers or {}), json) as (response, chunks):
-            kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        async with await self._reply(method, url, accept | dict(headers or {}), json) as reply:
+            kind = reply.headers.get("content-type", "").partition(";")[0].strip().lower()
             if kind in ("application/json", "text/html"):
-                raise UpstreamError(response.status_code, await _beginning(chunks), None)
-            async with aclosing(_events(chunks, self.bounds.answer_bytes)) as events:
+                raise UpstreamError(reply.status, await _beginning(reply), None)
+            async with aclosing(_events(reply, self.bounds.answer_bytes)) as events:
                 yield events
 
     async def fetch(
         self, method: str, url: str, *, headers: Mapping[str, str] | None = None, json: Any = None
     ) -> bytes:
         """The complete body of a response, at most four times BYTEBREW_ANSWER_BYTES; raises as `stream`."""
-        async with self._answer(method, url, headers or {}, json) as (_, chunks):
+        async with await self._reply(method, url, headers or {}, json) as reply:
             body = bytearray()
-            async for chunk in chunks:
+            async for chunk in reply:
                 body += chunk
                 if len(body) > WHOLE * self.bounds.answer_bytes:
                     raise self.bounds.too_long()
@@ -205,8 +202,8 @@ class Http:
         self, method: str, url: str, *, headers: Mapping[str, str] | None = None, json: Any = None
     ) -> AsyncIterator[Answer]:
         """As `stream`, with the status and headers of the response, and without read timeouts."""
-        async with self._answer(method, url, headers or {}, json, patient=True) as (response, chunks):
-            yield Answer(response.status_code, dict(response.headers), chunks)
+        async with await self._reply(method, url, headers or {}, json, patient=True) as reply:
+            yield Answer(reply.status, dict(reply.headers), reply)
 
     async def ask(
         self,
@@ -227,41 +224,32 @@ class Http:
         """
         scheme = "https" if url[:6].lower() == "https:" else "http"
         origin = self._named(f"{scheme}:{'public' if public_only else 'any'}", public_only=public_only)
-        response = await self._send(method, url, headers or {}, json, None, origin, content)
-        chunks = self._chunks(_pieces(response), None)
-        try:
+        async with await self._send(method, url, headers or {}, json, None, origin, content) as reply:
             body = bytearray()
-            async with aclosing(unpacked(chunks, response.headers.get("content-encoding", ""))) as pieces:
+            async with aclosing(unpacked(reply, reply.headers.get("content-encoding", ""))) as pieces:
                 async for piece in pieces:
                     body += piece
                     if len(body) > limit:
                         break
-            return Exchange(response.status_code, dict(response.headers), bytes(body[:limit]), len(body) > limit)
-        finally:
-            await _end(response, chunks)
+            return Exchange(reply.status, dict(reply.headers), bytes(body[:limit]), len(body) > limit)
 
-    @asynccontextmanager
-    async def _answer(
+    async def _reply(
         self, method: str, url: str, headers: Mapping[str, str], json: Any, *, patient: bool = False
-    ) -> AsyncIterator[tuple[httpx.Response, AsyncGenerator[bytes, None]]]:
+    ) -> Reply:
+        """A response that is neither an error nor a redirect."""
         latest = None if patient else asyncio.get_running_loop().time() + self._settings.provider_first_byte_timeout
-        response = await self._send(method, url, headers, json, latest)
+        reply = (await self._send(method, url, headers, json, latest)).decoded()
         if self._answered is not None:
             self._answered()
-        chunks = self._chunks(_decoded(response), latest)
-        try:
-            if response.is_redirect:
-                where = response.headers.get("location", "nowhere")
+        if reply.status < 300:
+            return reply
+        async with reply:
+            if reply.status < 400:
+                where = reply.headers.get("location", "nowhere")
                 message = f"{_shown(url)} redirects to {where}; the base URL must be the final one"
                 raise ProviderError(message, code="model_bad_request")
-            if response.is_error:
-                wait, headers = _retry_after(response.headers), dict(response.headers)
-                raise UpstreamError(response.status_code, await _beginning(chunks), wait, headers)
-            yield response, chunks
-            if not (isinstance(response.stream, Body) and response.stream.whole):
-                await _drain(chunks)
-        finally:
-            await _end(response, chunks)
+            wait, given = _retry_after(reply.headers), dict(reply.headers)
+            raise UpstreamError(reply.status, await _beginning(reply), wait, given)
 
     async def _send(
         self,
@@ -272,12 +260,13 @@ class Http:
         latest: float | None,
         origin: _Origin | None = None,
         content: bytes | None = None,
-    ) -> httpx.Response:
+    ) -> Reply:
         fields = _HEADERS | {name.lower(): value for name, value in headers.items()} | _OURS
         body = content if json is None else encode(json)
         if body is not None:
             fields.setdefault("content-type", "application/json")
         connect = self._settings.provider_connect_timeout
+        deadline, response = Deadline(), None
         try:
             transport = (origin or self._origin(url)).transport
             request = httpx.Request(
@@ -287,10 +276,11 @@ class Http:
                 stream=httpx.ByteStream(body or b""),
                 extensions={"timeout": {"connect": connect}},
             )
-            with until(latest):
-                return await transport.handle_async_request(request)
+            with deadline.at(latest):
+                response = await transport.handle_async_request(request)
+            return Reply(response, deadline, latest, self._settings, self.bounds)
         except TimeoutError as error:
-            raise self._late() from error
+            raise late(self._settings) from error
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, ValueError) as error:
             shown = re.sub("//[^/]*@", "//***@", url)
             raise ProviderError(f"{shown!r} cannot be called: {error}", code="model_bad_request") from error
@@ -298,59 +288,13 @@ class Http:
             raise no_http(_shown(url), error) from error
         except httpx.RequestError as error:
             raise unreachable(_shown(url), error, connect) from error
-
-    async def _chunks(self, pieces: AsyncIterator[bytes], latest: float | None) -> AsyncGenerator[bytes, None]:
-        """The body in chunks; the first must arrive before `latest`, each further one within the read timeout.
-
-        Without `latest` there are no limits on time and size.
-        """
-        now, silence = asyncio.get_running_loop().time, self._settings.provider_silence_timeout
-        most = math.inf if latest is None else FRAMING * self.bounds.answer_bytes
-        taken, begun = 0, False
-        with closing(Deadline()) as deadline:
-            while True:
-                try:
-                    with deadline.at(latest):
-                        piece = await anext(pieces, b"")
-                except TimeoutError as error:
-                    if not begun:
-                        raise self._late() from error
-                    message = f"The vendor's stream fell silent for {silence:g} s"
-                    raise ProviderError(message, code="model_timeout", retry=True) from error
-                except httpx.RequestError as error:
-                    raise broken_off(error) from error
-                if not piece:
-                    return
-                taken += len(piece)
-                if taken > most:
-                    raise self.bounds.too_long()
-                yield piece
-                begun, latest = True, None if latest is None else now() + silence
-
-    def _late(self) -> ProviderError:
-        wait = self._settings.provider_first_byte_timeout
-        return ProviderError(f"No answer within {wait:g} s", code="model_timeout", retry=True)
+        finally:
+            if response is None:
+                deadline.close()
 
 
 async def _signed(request: httpx.Request) -> None:
     request.headers.update(_OURS)
-
-
-async def _end(response: httpx.Response, chunks: AsyncGenerator[bytes, None]) -> None:
-    await chunks.aclose()
-    await response.aclose()
-
-
-def _pieces(response: httpx.Response) -> AsyncIterator[bytes]:
-    """The body's chunks as they were sent."""
-    assert isinstance(response.stream, httpx.AsyncByteStream)
-    return aiter(response.stream)
-
-
-def _decoded(response: httpx.Response) -> AsyncIterator[bytes]:
-    """The body's chunks, decompressed."""
-    encoding = response.headers.get("content-encoding", "")
-    return unpacked(_pieces(response), encoding) if encoding else _pieces(response)
 
 
 @lru_cache(256)
@@ -378,13 +322,6 @@ async def _beginning(chunks: AsyncIterator[bytes]) -> bytes:
             if len(body) >= MAX_ERROR_BYTES:
                 break
     return body[:MAX_ERROR_BYTES]
-
-
-async def _drain(chunks: AsyncIterator[bytes]) -> None:
-    """Reads the rest of a body for a short time, so that the connection can be reused."""
-    with suppress(ProviderError, TimeoutError), within(DRAIN_SECONDS):
-        async for _ in chunks:
-            pass
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

@@ -64,10 +64,18 @@ class _Connector(TCPConnector):
         self._idle = idle
 
     async def connect(self, req: ClientRequest, traces: list[Trace], timeout: ClientTimeout) -> Connection:  # noqa: ASYNC109 - aiohttp names it
-        with within(timeout.sock_connect):
-            connection = await super().connect(req, traces, _UNLIMITED)
+        connection = await super().connect(req, traces, timeout)
         self._idle.take(connection)
         return connection
+
+    async def _create_connection(
+        self,
+        req: ClientRequest,
+        traces: list[Trace],
+        timeout: ClientTimeout,  # noqa: ASYNC109 - aiohttp names it
+    ) -> ResponseHandler:
+        with within(timeout.sock_connect):
+            return await super()._create_connection(req, traces, _UNLIMITED)
 
 
 class Pool(httpx.AsyncBaseTransport):

@@ -11,7 +11,8 @@ from bytebrew_chat_completions.chunks import CallPiece, Calls, Function, joined
 
 from bytebrew.base.errors import ProviderError
 from bytebrew.base.http_client.answer_limits import Bounds, Intake
-from bytebrew.base.http_client.client import FRAMING, WHOLE, Http
+from bytebrew.base.http_client.client import WHOLE, Http
+from bytebrew.base.http_client.replies import FRAMING
 from bytebrew.base.settings import Core
 from bytebrew.testing import chat, served_engine
 from tests.hostile_vendor import Hostile, hostile_vendor
