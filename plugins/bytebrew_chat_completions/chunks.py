@@ -11,25 +11,25 @@ from bytebrew import Intake, ProviderError, ToolCall, Usage
 from .vendor_errors import broken_off
 
 
-class Function(Struct):
+class Function(Struct, gc=False):
     name: str | None = None
     arguments: str | dict[str, Any] | None = None
 
 
-class CallPiece(Struct):
+class CallPiece(Struct, gc=False):
     index: int | None = None
     id: str | None = None
     function: Function | None = None
 
 
-class Part(Struct):
+class Part(Struct, gc=False):
     """A part of structured content: text, or thinking."""
 
     text: str | None = None
     thinking: "list[Part] | None" = None
 
 
-class Delta(Struct):
+class Delta(Struct, gc=False):
     content: str | list[Part] | None = None
     refusal: str | None = None
     reasoning_content: str | None = None
@@ -46,7 +46,7 @@ class Delta(Struct):
         return thought, content or self.refusal or ""
 
 
-class Choice(Struct):
+class Choice(Struct, gc=False):
     delta: Delta | None = None
     finish_reason: str | None = None
     error: Any = None
@@ -81,7 +81,7 @@ class Counts(Struct):
         return Usage(prompt, completion, cached, thinking, written)
 
 
-class Chunk(Struct):
+class Chunk(Struct, gc=False):
     """A chunk, or an error in its place: in `error`, or with vLLM in the chunk itself."""
 
     choices: list[Choice] | None = None

@@ -211,6 +211,49 @@ async def test_a_connection_that_ends_before_the_answer_may_be_tried_again(act: 
     assert (error.code, error.retry) == ("model_unavailable", True)
 
 
+CLOSED = "http://127.0.0.1:1"
+
+
+@pytest.mark.parametrize(
+    ("url", "answer", "kind"),
+    [
+        (CLOSED, [], httpx.ConnectError),
+        ("", [Act.CLOSE], httpx.ReadError),
+        ("", broken(data("1"), 0.01, Act.CLOSE), httpx.ReadError),
+        ("", [Act.HANG], httpx.ReadTimeout),
+        ("", broken(data("1"), Act.HANG), httpx.ReadTimeout),
+        ("", [b"SSH-2.0-OpenSSH_9.2\r\n\r\n"], httpx.RemoteProtocolError),
+        ("ftp://vendor.test", [], httpx.UnsupportedProtocol),
+        ("http://ada:lovelace@vendor.test", [], httpx.UnsupportedProtocol),
+    ],
+)
+async def test_a_plugins_client_fails_with_the_errors_of_httpx(
+    url: str, answer: list[Step], kind: type[Exception]
+) -> None:
+    async with upstream(answer) as double, client(silence=0.2) as http:
+        with pytest.raises(kind) as raised:
+            await http.client(url or double.url).post(url or double.url, json={"a": 1})
+    assert raised.type is kind
+
+
+async def test_a_plugins_client_sends_a_body_of_any_kind() -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"a"
+        yield b"b"
+
+    async with upstream(refused(200, {})) as double, client() as http:
+        own = http.client(double.url)
+        assert (await own.get(double.url, params={"q": "é"})).json() == {}
+        await own.post(double.url, content=b"whole")
+        await own.post(double.url, files={"f": b"x"})
+        await own.post(double.url, content=pieces())
+    get, whole, parts, streamed_ = double.requests
+    assert (get.path, get.body, whole.body) == ("/?q=%C3%A9", b"", b"whole")
+    assert (streamed_.headers["transfer-encoding"], "content-length" in streamed_.headers) == ("chunked", False)
+    assert parts.headers["content-type"].startswith("multipart/form-data; boundary=")
+    assert parts.body.startswith(b"--")
+
+
 async def test_a_server_that_is_not_there_is_named_without_its_path() -> None:
     async with upstream() as double:
         pass
