@@ -33,7 +33,6 @@ THIRD_PARTY = {
     "ruamel": ("config.yaml_tree",),
     "starlette": ("web", "testing"),
     "hypercorn": ("web.server",),
-    "h11": ("web.server",),
     "h2": ("web.server",),
     "jsonschema_rs": ("base.json_schema.schemas",),
     "click": ("cli", "contract.hookspecs"),  # a plugin's commands are added to a click Group

@@ -1,1 +1,1 @@
-"""The HTTP server: hypercorn, with patches."""
+"""The HTTP server: HTTP/1.1 of its own, and hypercorn's HTTP/2 with patches."""

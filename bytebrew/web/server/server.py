@@ -1,17 +1,14 @@
-"""Serves an engine with hypercorn, in this process, until a stop event is set."""
+"""Serves an engine, in this process, until a stop event is set."""
 
 import asyncio
 import logging
-import math
 import os
 import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from copy import copy
 from functools import partial
 
-from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
 
 from bytebrew.base.errors import BootError
@@ -19,10 +16,11 @@ from bytebrew.base.machine import descriptors
 from bytebrew.base.machine.memory import memory
 from bytebrew.base.settings import Core
 from bytebrew.engine import Engine
-from bytebrew.web.app import CROWDED, SECURITY, Application
+from bytebrew.web.app import SECURITY, Application
 from bytebrew.web.http_state import http_state
-from bytebrew.web.server.acceptor import Acceptor
-from bytebrew.web.server.hypercorn_fixes import ClientStreams, Connection, ServerState
+from bytebrew.web.server.connections import Connections, Limit
+from bytebrew.web.server.http1 import Http1
+from bytebrew.web.server.http1_parser import HEAD_BYTES
 from bytebrew.web.server.shedding import Refusal
 
 log = logging.getLogger(__name__)
@@ -31,15 +29,8 @@ BACKLOG = 1024
 """Connections that wait to be accepted."""
 KEEP_ALIVE_SECONDS = 75.0
 """Keep-alive timeout of an idle connection."""
-CROWDED_SECONDS = 2.0
-"""Keep-alive timeout of a connection above the limit."""
-REAP_SECONDS = 0.5
-FREE = 0.9
-"""Fraction of the limit below which connections count as normal again."""
-OVER_SECONDS = 60.0
-"""The limit is logged again after this time without a connection above it."""
 CONNECTION_BYTES = 65_536
-"""Memory to reserve per connection; one with half-sent headers takes 32 KB."""
+"""Memory to reserve per connection; one with half-sent headers takes 36 KB."""
 UNREAD_SECONDS = 60.0
 """Time limit of a client that reads nothing (TCP_USER_TIMEOUT, if the system has it)."""
 CLOSING_SECONDS = 2.0
@@ -100,78 +91,24 @@ async def serve(engine: Engine, sock: socket.socket, stop: asyncio.Event) -> Non
     config.errorlog = logging.getLogger("hypercorn")
     config.keep_alive_timeout = KEEP_ALIVE_SECONDS
     config.keep_alive_max_requests = sys.maxsize  # over HTTP/2 the last request would abort all others
-    config.max_app_queue_size = 3
+    config.max_app_queue_size = 3  # for HTTP/2, as are the following
     config.h2_max_concurrent_streams = 1000
-    config.h2_max_header_list_size = 32_768  # per request; HTTP/1.1 takes half of that
+    config.h2_max_header_list_size = HEAD_BYTES
     admission, core = http_state(engine).admission, engine.settings.core
     application = Application(engine)
-    served = ASGIWrapper(application)  # type: ignore[arg-type]
-    shared = ServerState(admission, Refusal(admission, engine.runner, application.routes, SECURITY), core.workers)
-    loop = asyncio.get_running_loop()
-    connections: dict[asyncio.Task[None], Connection] = {}
-    brief = copy(config)
-    brief.keep_alive_timeout = CROWDED_SECONDS
-    share = descriptors.share()
-    last_full, reaping = -math.inf, False
-    most, full = _most(share, core)
-
-    def connect(crowded: bool, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal last_full, reaping
-        if crowded:
-            if loop.time() - last_full > OVER_SECONDS:
-                log.warning(full)
-            if not reaping:
-                loop.call_later(REAP_SECONDS, reap)
-            reaping = True
-            admission.crowd, last_full = full, loop.time()
-        state, times = ({CROWDED: full}, brief) if crowded else ({}, config)
-        connection = Connection(served, loop, times, shared, state, reader, writer)
-        running = loop.create_task(connection.run())
-        connections[running] = connection
-        running.add_done_callback(end)
-
-    def reap() -> None:
-        """Closes idle connections, the oldest first, while clients wait for a connection."""
-        nonlocal reaping
-        if reaping := bool(admission.crowd):
-            before = loop.time() - CROWDED_SECONDS
-            idle = [connection for connection in connections.values() if connection.idle_since < before]
-            for connection in sorted(idle, key=lambda connection: connection.idle_since)[:further]:
-                connection.writer.close()
-            loop.call_later(REAP_SECONDS, reap)
-
-    def end(running: asyncio.Task[None]) -> None:
-        del connections[running]
-        acceptor.left()
-        if acceptor.open < most * FREE:
-            admission.crowd = ""
-        if not running.cancelled() and (error := running.exception()):
-            log.error("a connection failed", exc_info=error)
-
-    further = max(4, most // 4)  # above the limit: enough to answer with the reason
-    acceptor = Acceptor(
-        sock, lambda crowded: ClientStreams(asyncio.StreamReader(), partial(connect, crowded)), most, further
-    )
+    refusal = Refusal(admission, engine.runner, application.routes, SECURITY)
+    connections = Connections(application, config, admission, refusal, _limit(core), core.workers)
+    connections.accept(sock, partial(Http1, connections))
     await stop.wait()
-    seconds = core.drain_seconds
-    log.info("draining for up to %g s", seconds)
-    await engine.drain(seconds)
+    log.info("draining for up to %g s", core.drain_seconds)
+    await engine.drain(core.drain_seconds)
     admission.close()
-    await shared.terminated.set()
-    acceptor.close()
-    if connections:
-        await asyncio.wait(connections, timeout=CLOSING_SECONDS)
-    for connection in connections.values():
-        connection.writer.transport.abort()  # does not wait for clients that do not read
-    if connections:
-        await asyncio.wait(connections, timeout=0.1)
-    for running in connections:
-        running.cancel()
-    await asyncio.gather(*connections, return_exceptions=True)
+    await connections.close(CLOSING_SECONDS)
 
 
-def _most(share: descriptors.Share, core: Core) -> tuple[int, str]:
-    """The limit of connections, and the error message above it."""
+def _limit(core: Core) -> Limit:
+    """The limit of connections."""
+    share = descriptors.share()
     bounds = [(share.clients, f"its limit of {share.all} descriptors", "the limit (ulimit -n, LimitNOFILE of systemd)")]
     if core.max_connections:
         bounds.append((core.max_connections, "BYTEBREW_MAX_CONNECTIONS", "it"))
@@ -179,7 +116,7 @@ def _most(share: descriptors.Share, core: Core) -> tuple[int, str]:
         room = memory(core.workers) // 4 // CONNECTION_BYTES
         bounds.append((room, "a quarter of its memory", "BYTEBREW_MAX_CONNECTIONS"))
     most, source, cure = min(bounds)
-    return (
-        most,
-        f"The engine has {most} connections, all that {source} has room for; try again in a moment, or raise {cure}",
+    reason = (
+        f"The engine has {most} connections, all that {source} has room for; try again in a moment, or raise {cure}"
     )
+    return Limit(most, max(4, most // 4), reason)

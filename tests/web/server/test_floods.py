@@ -182,7 +182,7 @@ async def test_answers_that_nobody_reads_are_held_up_to_a_bound() -> None:
 
 
 async def test_where_all_clients_together_leave_too_much_each_may_leave_little(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bytebrew.web.server.hypercorn_fixes.memory", lambda processes: 8 * 1_000_000)
+    monkeypatch.setattr("bytebrew.web.server.connections.memory", lambda processes: 8 * 1_000_000)
     async with serving() as served:
         size, port = len((await served.client.get(OPENAPI.decode())).content), served.client.base_url.port
         sent = await asyncio.gather(*(flood(port, floods.unread(OPENAPI, 20)) for _ in range(10)))
@@ -249,7 +249,7 @@ async def test_the_streams_of_all_connections_have_a_bound_and_each_connection_m
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(http2, "LEAST_STREAMS", 30)
-    monkeypatch.setattr("bytebrew.web.server.hypercorn_fixes.memory", lambda processes: 8 * 1_000_000)
+    monkeypatch.setattr("bytebrew.web.server.connections.memory", lambda processes: 8 * 1_000_000)
     async with serving() as served:
         first, second = await served.http2(), await served.http2()
         streams = [first.ask(EVENTS) for _ in range(40)]
