@@ -16,7 +16,7 @@ WORKERS := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHON
 
-.PHONY: help run test test-postgres test-peers test-shipped test-faults test-faults-all test-fuzz chaos cluster soak check fix docs recording pictures vendored lock bench binary dist stale
+.PHONY: help run test test-postgres test-peers test-shipped test-faults test-faults-all test-fuzz chaos cluster soak check fix docs recording pictures vendored lock bench bench-peers binary dist stale
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /	/' | sort
@@ -103,8 +103,12 @@ vendored: $(VENV)/.dev ## Fetch the libraries that the page ships, as their pins
 lock: ## Pin what pyproject.toml needs in packaging/requirements.lock: ARGS=--upgrade takes the newest of all
 	scripts/lock.sh $(ARGS)
 
-bench: $(VENV)/.dev ## Measure the engine against a bare pass-through, as ratios in one run
-	$(BIN)/python -m tests.bench
+bench: $(VENV)/.dev ## Measure the engine against a bare pass-through, as ratios in one run; BEFORE=TREE adds another checkout
+	$(BIN)/python -m tests.bench $(BEFORE:%=--before %)
+
+bench-peers: $(VENV)/.dev ## Measure what people would pick instead beside it, which this sets up under .cache/
+	tests/bench/peers/setup.sh
+	$(BIN)/python -m tests.bench peers
 
 binary: $(VENV)/.dev ## Build the executable that needs no Python, as one file and as a folder, into dist/; takes Go
 	rm -rf .cache/binary/wheel

@@ -17,6 +17,7 @@ from tests.bench import faces, forks, large, measures, overload, stores
 from tests.bench.data import configure, copied, interrupt, multiply
 from tests.bench.goals import run as goals
 from tests.bench.measures import Effort
+from tests.bench.peers import measured as peers
 from tests.bench.servers import LOAD_CORE, SERVER_CORE, Server, running, running_engine
 
 
@@ -110,8 +111,8 @@ def main() -> None:
     parser.add_argument(
         "part",
         nargs="?",
-        choices=["faces", "goals", "large", "overload", "stores"],
-        help="one part alone: faces, goals, lists of 10,000,000 events, turns past what can be done, PostgreSQL",
+        choices=["faces", "goals", "large", "overload", "peers", "stores"],
+        help="one part alone: faces, goals, lists of 10,000,000 events, turns past what can be done, peers, PostgreSQL",
     )
     parser.add_argument(
         "--before", type=Path, metavar="TREE", help="goals: another checkout, measured in the same rounds"
@@ -137,6 +138,7 @@ def main() -> None:
         "goals": all_goals,
         "large": large_lists,
         "overload": overload.run,
+        "peers": peers.measured,
         "stores": stores_alone,
     }
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # SIGINT ends the loop in order

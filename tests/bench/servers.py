@@ -46,14 +46,16 @@ class Server:
 
 
 @contextmanager
-def running(*command: str, core: int | None, errors: Path, **environment: str) -> Iterator[Server]:
+def running(
+    *command: str, core: int | None, errors: Path, python: str = sys.executable, **environment: str
+) -> Iterator[Server]:
     """A Python module that prints a line ending in its URL once it listens; gone afterwards."""
     pin = None if core is None else partial(os.sched_setaffinity, 0, {core})
     # its own session, so that Ctrl-C reaches the bench alone, which then ends its servers in order
     with (
         errors.open("ab") as log,
         subprocess.Popen(
-            [sys.executable, "-m", *command],
+            [python, "-m", *command],
             env={name: value for name, value in os.environ.items() if not name.startswith("BYTEBREW_")} | environment,
             stdout=subprocess.PIPE,
             stderr=log,

@@ -31,7 +31,7 @@ def _searches(bench: Bench, tree: Tree, double: Server, words: str, more: Mappin
     with engine(bench, tree, words.replace(" ", "-")) as one:
         configure(one, double)
         with admin(one) as api:
-            model = {"type": "openai_compatible", "model_name": MODEL, "api_key": "sk-bench"}
+            model = {"type": "openai_compatible", "kind": "embedding", "model_name": MODEL, "api_key": "sk-bench"}
             base_url = f"http://127.0.0.1:{double.port}/v1"
             api.post("/models", json={"name": MODEL, "base_url": base_url, **model}).raise_for_status()
             know(one, "bench", bench.amounts.chunks, **more)
