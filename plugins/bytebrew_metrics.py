@@ -92,6 +92,7 @@ class Metrics:
             ("method", "path"),
             registry=registry,
         )
+        self._answered: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}  # to look their labels up once
         self._tool_calls = Counter(
             "bytebrew_tool_calls_total",
             "Tool calls that ended, well (completed) or not (failed).",
@@ -169,9 +170,14 @@ class Metrics:
 
     def request_ended(self, method: str, path: str, status: int, seconds: float) -> None:
         """Counts a request."""
-        labels = method if method in METHODS else "other", path or "other"
-        self._requests.labels(*labels, str(status)).inc()
-        self._request_seconds.labels(*labels).observe(seconds)
+        if (found := self._answered.get((method, path, status))) is None:
+            labels = method if method in METHODS else "other", path or "other"
+            found = self._requests.labels(*labels, str(status)), self._request_seconds.labels(*labels)
+            if method in METHODS:
+                self._answered[method, path, status] = found
+        count, times = found
+        count.inc()
+        times.observe(seconds)
 
     def tool_ended(self, call: ToolCall, result: Outcome) -> None:
         """Counts a tool call; unknown tools count as "other", because a model may invent names."""

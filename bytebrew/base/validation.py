@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
-from bytebrew.base.errors import Detail, InvalidRequest
+from bytebrew.base.errors import Detail, InvalidRequest, PayloadTooLarge
 
 _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
@@ -18,6 +18,10 @@ _MARKS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 _STEPS = re.compile(r"\.(\w+)|\[[^]]*\]")
 """The steps of a path; the group is a field's name, or empty for an item."""
 _FIRST = re.compile(r"^\$\.(\w+)")
+MAX_DEPTH = 100
+"""Nesting limit of a JSON body, which must fit into an answer; msgspec's own limit is near 1000."""
+MAX_VALUES = 1 << 20
+"""Limit of brackets and commas in a JSON body: a parsed value takes 30 times its bytes."""
 ESCAPED_NUL = rb"\u0000"
 """How a JSON text has the character U+0000, unless a backslash stands before it; unescaped, it is no JSON."""
 NUL = "has the character U+0000, which no text may have"
@@ -39,6 +43,16 @@ def did_you_mean(name: str, known: Collection[str]) -> str:
     """`; did you mean 'x'?` with the nearest of the known names, or nothing."""
     nearest = difflib.get_close_matches(name[:100], known, 1, 0.5)
     return f"; did you mean '{nearest[0]}'?" if nearest else ""
+
+
+def check_shape(raw: bytes) -> None:
+    """Raises PayloadTooLarge or InvalidRequest for a JSON body with more values or levels than the limits."""
+    brackets = raw.count(b"[") + raw.count(b"{")
+    if len(raw) > MAX_VALUES and brackets + raw.count(b",") > MAX_VALUES:
+        message = f"The body has more than {MAX_VALUES} brackets and commas; send fewer values in one"
+        raise PayloadTooLarge(message, details=[Detail("$", "too many values")])
+    if brackets > MAX_DEPTH and depth(raw) > MAX_DEPTH:
+        raise InvalidRequest(f"The body has more than {MAX_DEPTH} levels", details=[Detail("$", "too deep")])
 
 
 def check_text(raw: bytes) -> None:

@@ -3,32 +3,28 @@
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, Mapping
 from contextlib import aclosing, closing
 from functools import partial
 from typing import Any
 
 import msgspec
-from starlette.routing import Route as PathRoute
-from starlette.routing import Router
+from starlette.routing import Router, compile_path
 from starlette.types import Message, Receive, Scope, Send
 
 from bytebrew.base.errors import (
-    Detail,
     Draining,
     EngineError,
     Forbidden,
-    InvalidRequest,
     MethodNotAllowed,
     NotFound,
     Overloaded,
-    PayloadTooLarge,
     Unauthorized,
     UnsupportedMediaType,
 )
 from bytebrew.base.formats import canonical_id, new_id
 from bytebrew.base.logs import trace_id
-from bytebrew.base.validation import ESCAPED_NUL, check_text, depth
+from bytebrew.base.validation import ESCAPED_NUL, MAX_DEPTH, check_shape, check_text
 from bytebrew.contract.face import CONVERSATIONS
 from bytebrew.contract.route import ANYONE, Face, Reply, Request, Route, Stream, check_name, routes_by_path, taken_names
 from bytebrew.engine import Engine
@@ -47,10 +43,6 @@ log = logging.getLogger(__name__)
 CROWDED = "crowded"
 """Key in the state of a connection above the limit, which gets only the health check."""
 HEALTH = "/api/v1/health"
-MAX_DEPTH = 100
-"""Nesting limit of a JSON body, which must fit into an answer; msgspec's own limit is near 1000."""
-MAX_VALUES = 1 << 20
-"""Limit of brackets and commas in a JSON body: a parsed value takes 30 times its bytes."""
 SECURITY = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"strict-origin-when-cross-origin"),
@@ -81,9 +73,13 @@ class Application:
             endpoints[path].section = section_of(engine, path)
         self._plain = {path: endpoint for path, endpoint in endpoints.items() if "{" not in path}
         streaming = {path for path, methods in by_path.items() if any(route.streams for route in methods.values())}
-        ordered = sorted(endpoints.items(), key=lambda item: item[0] not in streaming)
-        by_pattern = [PathRoute(path, endpoint=endpoint) for path, endpoint in ordered if "{" in path]
-        self._router = Router(by_pattern, redirect_slashes=False, default=_no_such_path)
+        ordered = sorted(endpoints, key=lambda path: path not in streaming)
+        patterns = [(_step(path), compile_path(path)[0], endpoints[path]) for path in ordered if "{" in path]
+        self._patterns = {
+            step: [(pattern, endpoint) for own, pattern, endpoint in patterns if own == step or "{" in own]
+            for step in {"", *(own for own, _, _ in patterns)}
+        }
+        self._lifespan = Router()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -91,7 +87,7 @@ class Application:
             await _answer(early_answer.denial(send), error.status, error.body(), {})
             return
         if scope["type"] != "http":
-            await self._router(scope, receive, send)
+            await self._lifespan(scope, receive, send)
             return
         if self._state.proxies:
             self._state.proxies.apply(scope)
@@ -116,11 +112,8 @@ class Application:
         """Routes the request, and converts every error into an answer."""
         try:
             self._check_crowd(scope)
-            if (endpoint := self._plain.get(scope["path"])) is not None:
-                scope["endpoint"], scope["path_params"] = endpoint, {}
-                await endpoint(scope, exchange.receive, exchange.send)
-            else:
-                await self._router(scope, exchange.receive, exchange.send)
+            scope["endpoint"], scope["path_params"] = endpoint, _ = self._find(scope["path"])
+            await endpoint(scope, exchange.receive, exchange.send)
         except EngineError as error:
             await _refuse(exchange.send, scope, error)
         except Exception:
@@ -128,6 +121,15 @@ class Application:
             if exchange.status:
                 raise
             await _refuse(exchange.send, scope, EngineError(_FAILED))
+
+    def _find(self, path: str) -> "tuple[Endpoint, dict[str, str]]":
+        """The endpoint at a path, with the parameters in it; raises NotFound."""
+        if (endpoint := self._plain.get(path)) is not None:
+            return endpoint, {}
+        for pattern, endpoint in self._patterns.get(_step(path), self._patterns[""]):
+            if match := pattern.match(path):
+                return endpoint, match.groupdict()
+        raise NotFound(f"There is nothing at {path[:500]}; the API is at /api/v1, and /docs describes it")
 
     def _check_crowd(self, scope: Scope) -> None:
         """Raises Overloaded for a connection above the limit, except for the health check."""
@@ -293,9 +295,11 @@ class Endpoint:
             request.records += (change.record,)
         if self.section and route.method != "GET" and not route.streams:
             request.records += (partial(keep_versions, request, self.section),)
-        run = partial(recorded_changes.perform, request, route, change)
-        first = idempotency.answer(request, route, run, digest) if digest else run() if change else route.run(request)
-        answer = await first
+        if digest or change:
+            run = partial(recorded_changes.perform, request, route, change)
+            answer = await (idempotency.answer(request, route, run, digest) if digest else run())
+        else:
+            answer = await route.run(request)
         if request.query:
             answer = query.paged(answer, request.query, route)
         if change and change.action:  # no action for a repeat, which is answered from the database
@@ -306,12 +310,8 @@ class Endpoint:
         kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
         if kind != "application/json" and not kind.endswith("+json"):
             raise UnsupportedMediaType("Send the body with Content-Type: application/json")
-        brackets = raw.count(b"[") + raw.count(b"{")
-        if len(raw) > MAX_VALUES and brackets + raw.count(b",") > MAX_VALUES:
-            message = f"The body has more than {MAX_VALUES} brackets and commas; send fewer values in one"
-            raise PayloadTooLarge(message, details=[Detail("$", "too many values")])
-        if brackets > MAX_DEPTH and depth(raw) > MAX_DEPTH:
-            raise InvalidRequest(f"The body has more than {MAX_DEPTH} levels", details=[Detail("$", "too deep")])
+        if len(raw) > MAX_DEPTH:
+            check_shape(raw)
         if ESCAPED_NUL in raw:
             check_text(raw)
         body = self._bodies[route.method]
@@ -323,9 +323,15 @@ class Endpoint:
             raise unfit(error, route.body) from error
 
 
+def _step(path: str) -> str:
+    """The first segment of a path, of the API the first after its version: few patterns share it."""
+    return path.removeprefix("/api/v1")[1:].partition("/")[0]
+
+
 def _joined(lines: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     headers: dict[str, str] = {}
-    for name, value in ((name.decode("latin-1"), value.decode("latin-1")) for name, value in lines):
+    for raw_name, raw_value in lines:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return headers
 
@@ -392,9 +398,3 @@ def _complete(scope: Scope, headers: Iterable[tuple[bytes, bytes]], request_id: 
     if scope["scheme"] == "https":
         lines.append((b"strict-transport-security", b"max-age=31536000"))
     return lines
-
-
-async def _no_such_path(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-    if scope["type"] != "http":
-        return
-    raise NotFound(f"There is nothing at {scope['path'][:500]}; the API is at /api/v1, and /docs describes it")
