@@ -126,8 +126,8 @@ def struct_of(row: Named, kind: type[S], rest: str = "") -> S:
         more = {name: values.pop(name) for name in sorted(values.keys() - kind.__struct_fields__)}
         values[rest] = {name: msgspec.json.decode(text) for name, text in more.items() if str(text)[:1] == "["}
     for name in _json_fields(kind):
-        if name != rest and values[name] is not None:
-            values[name] = msgspec.json.decode(values[name])
+        if name != rest and (text := values[name]) is not None:
+            values[name] = () if text == "[]" else msgspec.json.decode(text)
     return msgspec.convert(values, kind, strict=False)
 
 

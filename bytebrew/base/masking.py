@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -134,6 +135,7 @@ def _header(arg: str) -> tuple[str, list[str]]:
 # JSON values: by the names of their fields.
 
 
+@lru_cache(1024)
 def is_secret_field(name: str) -> bool:
     """Whether a field of the API with this name holds a secret."""
     return _SECRET_FIELD.search(name) is not None

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -36,6 +37,7 @@ from bytebrew.store.configuration.agents import AgentLists
 from bytebrew.store.configuration.capabilities import CapabilityTypes
 
 
+@cache
 def _fields(kind: type[Struct], *left_out: str) -> str:
     return ", ".join(field.name for field in msgspec.structs.fields(kind) if field.name not in left_out)
 

@@ -107,7 +107,7 @@ def get(conn: Connection, key: str) -> Base:
 
 def identify(conn: Connection, key: str) -> str:
     """The id of a base by id, or else by name; NotFound otherwise."""
-    sql = "select id from knowledge_bases where ?1 in (id, name) order by id <> ?1 limit 1"
+    sql = "select id from knowledge_bases where id = ?1 or name = ?1 order by id <> ?1 limit 1"
     row = conn.execute(sql, (key,)).fetchone()
     if row is None:
         raise NotFound(f"There is no knowledge base '{key[:255]}'")

@@ -135,9 +135,8 @@ class Knowledge(Toolset):
 
     def missing(self, conn: Connection, agent: Agent) -> Iterable[str]:
         on = agent.capability("knowledge") is not None
-        linked = bool(bases.linked(conn, agent.id))
         how = f"POST /api/v1/knowledge-bases/{{id}}/agents/{agent.name}"
-        if on and not linked:
+        if on and not bases.linked(conn, agent.id):
             yield f"capabilities: no knowledge base is linked yet: link one with {how}"
         elif KnowledgeSearch.name in agent.tools and not on:
             yield f"tools: '{KnowledgeSearch.name}' is there once a knowledge base is linked, with {how}"
