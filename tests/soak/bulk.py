@@ -23,6 +23,8 @@ PACED, VANISHES, OLD, KEYED = 0.02, 0.03, 0.5, 0.1
 """How many turns have deltas 20 ms apart, lose their client, go on in an old session, and have an Idempotency-Key."""
 IDLE = 300
 """Sessions that may go on."""
+LATE = 5.0
+"""Seconds of turns that are made up for behind a restart."""
 MOST = 400
 """Turns that are under way at a time; more wait, as they do while no engine serves."""
 SILENCE = 40.0
@@ -74,8 +76,9 @@ class Bulk:
     async def run(self, until: float) -> None:
         """Begins turns at the rate until a moment of the monotonic clock; returns once all have ended."""
         due = time.monotonic()
-        while (due := due + self._dice.expovariate(self._rate)) < until:
-            await asyncio.sleep(max(0.0, due - time.monotonic()))
+        while (now := time.monotonic()) < until:
+            due = max(due + self._dice.expovariate(self._rate), now - LATE)
+            await asyncio.sleep(max(0.0, min(due, until) - now))
             while len(self._under_way) >= MOST:
                 await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED)
             self._under_way.add(task := asyncio.create_task(self._turn()))

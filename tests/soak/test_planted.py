@@ -36,9 +36,9 @@ class Planted(NamedTuple):
 
 
 TABLE = (
-    Planted("descriptors leak", KEEP.format("open('/dev/null')"), "^descriptors .*GROWS"),
-    Planted("tasks leak", "import asyncio" + KEEP.format("asyncio.create_task(asyncio.sleep(9999))"), "^tasks .*GROWS"),
-    Planted("memory leaks", KEEP.format("bytearray(50_000)"), "^rss_mb .*GROWS"),
+    Planted("descriptors leak", KEEP.format("open('/dev/null')"), "descriptors .*GROWS"),
+    Planted("tasks leak", "import asyncio" + KEEP.format("asyncio.create_task(asyncio.sleep(9999))"), "tasks .*GROWS"),
+    Planted("memory leaks", KEEP.format("bytearray(50_000)"), "rss_mb .*GROWS"),
     Planted(
         "an event is lost",
         LOSE.format("delete from events where session_id = ? and n = 3", "turn.session_id"),
@@ -64,5 +64,4 @@ async def test_a_planted_fault_is_found(one: Planted) -> None:
     plan = Plan(seed=5, seconds=20, rate=40, clients=2, slow=0, every=0.4, restarts=(), planted=one.plugin)
     soak = await run(plan, lambda line: None)
     lines = [*summary(soak)]
-    assert any(re.search(one.seen, words, re.MULTILINE) for words in lines), lines
-    assert soak.model.violations
+    assert any(re.search(one.seen, words) for words in soak.model.violations), lines
