@@ -18,6 +18,7 @@ from tests.bench.data import configure, copied, interrupt, multiply
 from tests.bench.goals import run as goals
 from tests.bench.measures import Effort
 from tests.bench.peers import measured as peers
+from tests.bench.plots import run as plots
 from tests.bench.servers import LOAD_CORE, SERVER_CORE, Server, running, running_engine
 
 
@@ -111,7 +112,7 @@ def main() -> None:
     parser.add_argument(
         "part",
         nargs="?",
-        choices=["faces", "goals", "large", "overload", "peers", "stores"],
+        choices=["faces", "goals", "large", "overload", "peers", "plots", "stores"],
         help="one part alone: faces, goals, lists of 10,000,000 events, turns past what can be done, peers, PostgreSQL",
     )
     parser.add_argument(
@@ -119,6 +120,7 @@ def main() -> None:
     )
     parser.add_argument("--only", choices=[*goals.GROUPS], help="goals: one group of rows")
     parser.add_argument("--turns", type=int, help="goals: over how many turns memory and latency are looked at")
+    parser.add_argument("--soak", type=Path, metavar="REPORT", help="plots: the JSON lines of a soak, to be drawn too")
     chosen = parser.parse_args()
     effort = Effort(2, 1, 50) if chosen.quick else Effort(5, 2, 200)
     amounts = goals.QUICK if chosen.quick else goals.ALL
@@ -127,6 +129,9 @@ def main() -> None:
 
     def all_goals(folder: Path, effort: Effort) -> Iterable[object]:
         return goals.goals(folder, effort, amounts, chosen.before, chosen.only)
+
+    def all_plots(folder: Path, effort: Effort) -> Iterable[object]:
+        return plots.plots(folder, effort, chosen.soak)
 
     def everything(folder: Path, effort: Effort) -> Iterable[object]:
         yield from run(folder, effort)
@@ -139,6 +144,7 @@ def main() -> None:
         "large": large_lists,
         "overload": overload.run,
         "peers": peers.measured,
+        "plots": all_plots,
         "stores": stores_alone,
     }
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # SIGINT ends the loop in order

@@ -130,15 +130,19 @@ async def _connected(wires: Sequence[Wire], longest: float = LONGEST) -> AsyncIt
             client.transport.close()
 
 
-async def turn_after_turn(wires: Sequence[Wire], seconds: float) -> tuple[list[Turn], float]:
-    """The turns of one client a wire, each one after the other for so many seconds, and how long it really took."""
+async def turn_after_turn(wires: Sequence[Wire], seconds: float, patient: bool = False) -> tuple[list[Turn], float]:
+    """The turns of one client a wire, each one after the other for so many seconds, and how long it really took.
+
+    A patient client asks again when it is refused.
+    """
     async with _connected(wires) as clients:
         started = time.perf_counter()
 
         async def run(client: Client) -> list[Turn]:
-            turns = [await client.turn()]
+            turn = client.patient_turn if patient else client.turn
+            turns = [await turn()]
             while time.perf_counter() - started < seconds:
-                turns.append(await client.turn())
+                turns.append(await turn())
             return turns
 
         async with asyncio.TaskGroup() as group:
