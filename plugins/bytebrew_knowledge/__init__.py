@@ -24,6 +24,7 @@ from .documents import KnowledgeDocuments
 from .knowledge import KNOWLEDGE, Knowledge, Limits
 from .routes import ROUTES
 from .section import KnowledgeSection
+from .signs import SIGNS, Signs
 from .tables import MIGRATIONS
 
 
@@ -46,6 +47,7 @@ def register_capabilities(register: Register[CapabilityType]) -> None:
 @hookimpl
 def register_toolsets(register: Register[Toolset], engine: Engine) -> None:
     engine.state[KNOWLEDGE] = knowledge = Knowledge(engine)
+    engine.state[SIGNS] = Signs()
     engine.state[DOCUMENTS] = KnowledgeDocuments(engine)
     register(knowledge)
 

@@ -248,6 +248,12 @@ def own(conn: Connection, agent: str) -> str:
     return found
 
 
+def have_vectors(conn: Connection) -> bool:
+    """Whether any base has an embedding model."""
+    sql = "select 1 from knowledge_bases where embedding_model is not null limit 1"
+    return conn.execute(sql).fetchone() is not None
+
+
 def target(conn: Connection, model: str | None) -> Target | None:
     """The target of an embedding model; None if it was deleted."""
     row = conn.execute(

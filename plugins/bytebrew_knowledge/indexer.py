@@ -18,6 +18,7 @@ from .blobs import Blobs
 from .embedding import embed
 from .indexing_progress import IndexingProgress
 from .reader import Reader, ReadFailed
+from .signs import SIGNS
 from .vectors import unit
 
 log = logging.getLogger(__name__)
@@ -94,7 +95,8 @@ class Indexer:
                         self._progress.end()
                         self._progress = None
                     await self._close()
-                    if await self._engine.db.write(indexes.sweep):
+                    if (last := await self._engine.db.write(indexes.sweep)) is not None:
+                        await self._engine.state[SIGNS].forget(last)
                         self.wake()
 
     async def _work(self, file: files.Waiting) -> None:

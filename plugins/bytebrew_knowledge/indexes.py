@@ -127,11 +127,11 @@ def refresh(conn: Connection, base_id: str = "", *, failed: bool = True) -> int:
     return found
 
 
-def sweep(conn: Connection) -> bool:
-    """Deletes a batch of obsolete chunks; returns whether there are more."""
+def sweep(conn: Connection) -> int | None:
+    """Deletes a batch of obsolete chunks; returns the last chunk that there is then, and None if none was obsolete."""
     row = conn.execute("select id from knowledge_indexes where state = 'dead' order by id limit 1").fetchone()
     if row is None:
-        return False
+        return None
     gone = conn.execute(
         """delete from knowledge_chunks
         where id in (select id from knowledge_chunks where index_id = ? order by position limit ?)""",
@@ -139,7 +139,8 @@ def sweep(conn: Connection) -> bool:
     )
     if gone.rowcount < SWEPT:
         conn.execute("delete from knowledge_indexes where id = ?", (row["id"],))
-    return True
+    last: int = conn.execute("select coalesce(max(id), 0) from knowledge_chunks").fetchone()[0]
+    return last
 
 
 def _wanted(conn: Connection, file: Waiting) -> bool:

@@ -32,6 +32,7 @@ from .folders import Folders
 from .indexer import Indexer
 from .reader import Reader
 from .search import Hit, Query, SearchResult, search
+from .signs import SIGNS
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +72,7 @@ class Knowledge(Toolset):
         self._folders = Folders(engine, self.blobs, self._indexer.wake)
         self.folder = self._folders.path
         self._starting: asyncio.Task[None] | None = None
+        self._loading: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Scans the folders and indexes while this node leads."""
@@ -78,6 +80,8 @@ class Knowledge(Toolset):
         await self._engine.db.write(search_terms.prepare)
         while await self._engine.db.write(search_terms.complete):
             pass
+        if await self._engine.db.read(bases.have_vectors):
+            self._loading = asyncio.create_task(self._load())
         self._engine.duties.add(DUTY, self._run, self._indexer.wake)
         if self._engine.node.leads:
             await self.blobs.clear(starting=True)
@@ -86,9 +90,9 @@ class Knowledge(Toolset):
 
     async def stop(self) -> None:
         """Stops the scans and the indexer."""
-        if self._starting is not None:
-            self._starting.cancel()
-            await asyncio.wait([self._starting])
+        for task in filter(None, (self._starting, self._loading)):
+            task.cancel()
+            await asyncio.wait([task])
         await self._indexer.stop()
 
     async def _run(self) -> None:
@@ -117,6 +121,13 @@ class Knowledge(Toolset):
             await self.follow()
         except Exception:
             log.exception("the folders of knowledge bases could not be followed")
+
+    async def _load(self) -> None:
+        """Reads vectors ahead of the first search, which does so otherwise."""
+        try:
+            await self._engine.state[SIGNS].load(self._engine)
+        except EngineError as error:
+            log.warning("the vectors of knowledge bases are read by the first search: %s", error.message)
 
     async def all(self) -> Sequence[Tool]:
         return [KnowledgeSearch(self, bases.KnowledgeConfig())]

@@ -2,7 +2,8 @@
 
 import math
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -14,15 +15,16 @@ from . import bases, search_terms
 from .dialect import SCOPE, numbers
 from .embedding import embed
 from .search_terms import CANDIDATES
-from .vectors import PositionRange, cosine_similarities, unit
+from .signs import SIGNS, Signs
+from .vectors import cosine_similarities, unit
 
 RANK_CONSTANT = 60
 """The constant of reciprocal rank fusion (Cormack, Clarke and Büttcher 2009)."""
 EMBED_SECONDS = 10.0
 TRIES = 3
 """Attempts of a search if indexes are replaced while it runs."""
-SLICE = 1000
-"""Vectors scored per read transaction, so that a large base does not block other readers."""
+MOST_ALIKE = 300
+"""Chunks of each base whose similarity is computed: those that are most alike by the signs of their vectors."""
 
 
 class Query(Struct, frozen=True, kw_only=True):
@@ -42,8 +44,8 @@ class Query(Struct, frozen=True, kw_only=True):
 class Hit(Struct, frozen=True, kw_only=True):
     """A chunk that was found; `position` is its place in the file, `similarity` is null where no vector tells it.
 
-    `score` sums up two ranks, from 1: `word_rank` among the 50 chunks whose words fit best, `vector_rank` by likeness;
-    each is null where the chunk is not ranked. `matched_terms` are words of the heading and
+    `score` sums up two ranks, from 1: `word_rank` among the 50 chunks whose words fit best, `vector_rank` among the 300
+    that are most alike; each is null where the chunk is not ranked. `matched_terms` are words of the heading and
     the text that match one of the query's, in lower case.
     """
 
@@ -85,7 +87,8 @@ class Space(NamedTuple):
 _SPACES = f"""select f.base_id, i.model, i.signature, (select b.embedding_model from knowledge_bases b
   where b.id = f.base_id), f.status = 'ready' as ready from {SCOPE}
   group by f.base_id, i.model, i.signature, ready"""  # noqa: S608
-_INDEXES = f"select i.id, i.done from {SCOPE} and i.model = :model and i.signature = :signature order by i.id"  # noqa: S608
+_MEMBERS = f"""select c.id from knowledge_chunks c where c.index_id in (
+  select i.id from {SCOPE} and i.model = :model and i.signature = :signature)"""  # noqa: S608
 _UNLIKE = f"""select 1 from {SCOPE} and i.model = :model and i.signature = :signature and :size <> (
   select length(c.vector) from knowledge_chunks c where c.index_id = i.id and c.vector is not null limit 1) limit 1"""  # noqa: S608
 _HITS = f"""select c.id, f.base_id, f.id as file_id, f.name as file_name, c.heading, c.position, c.text, f.metadata
@@ -130,13 +133,17 @@ async def _ranked(
 ) -> tuple[list[Hit], bool]:
     """The hits in order, and whether all of their chunks still existed."""
     params = _scope(query)
+    by_bm25 = await engine.db.read(search_terms.ranked, params, query.bases, query.text)
     like: dict[int, float] = {}
     for space in spaces:
         vector = vectors.get(space.signature)
         if isinstance(vector, array) and any(vector):
-            like |= await _similarities(engine, _scope(query, space), vector)
-    by_bm25 = await engine.db.read(search_terms.ranked, params, query.bases, query.text)
+            filtered = query.file or query.metadata or sum(one.base_id == space.base_id for one in spaces) > 1
+            work = partial(_alike, engine.state[SIGNS], _scope(query, space), space.base_id, vector, bool(filtered))
+            await engine.state[SIGNS].load(engine)
+            like |= await engine.db.read(work, [chunk for _, chunk in by_bm25])
     alike = sorted(((likeness, chunk) for chunk, likeness in like.items()), key=lambda scored: (-scored[0], scored[1]))
+    alike = alike[:MOST_ALIKE]
     by_words, by_likeness = _places(by_bm25), _places(alike)
     scores = {
         chunk: sum(1 / (RANK_CONSTANT + places[chunk]) for places in (by_words, by_likeness) if chunk in places)
@@ -199,28 +206,22 @@ def _has_other_dimension(conn: Connection, params: Mapping[str, str], vectors: "
     return conn.execute(_UNLIKE, {**params, "size": len(vectors) * vectors.itemsize}).fetchone() is not None
 
 
-async def _similarities(engine: Engine, params: Mapping[str, str], vectors: "array[float]") -> dict[int, float]:
-    """The cosine similarity of every chunk that has a vector."""
-    similarities: dict[int, float] = {}
-    for ranges in _slices(await engine.db.read(lambda conn: conn.execute(_INDEXES, params).fetchall())):
-        similarities |= await engine.db.read(cosine_similarities, ranges, vectors)
-    return similarities
-
-
-def _slices(indexes: Iterable[tuple[int, int]]) -> Iterator[list[PositionRange]]:
-    """Splits indexes into ranges of positions, batched into SLICE chunks per read."""
-    ranges: list[PositionRange] = []
-    size = 0
-    for index_id, done in indexes:
-        for start in range(0, done, SLICE):
-            until = min(start + SLICE, done)
-            if size + until - start > SLICE:
-                yield ranges
-                ranges, size = [], 0
-            ranges.append((index_id, start, until))
-            size += until - start
-    if ranges:
-        yield ranges
+def _alike(
+    signs: Signs,
+    params: Mapping[str, str],
+    base_id: str,
+    vector: "array[float]",
+    filtered: bool,
+    conn: Connection,
+    others: Sequence[int],
+) -> dict[int, float]:
+    """The cosine similarity of the most similar chunks of a base, and of others."""
+    within = {row["id"] for row in conn.execute(_MEMBERS, params)} if filtered else None
+    nearest = signs.nearest(search_terms.base_term(base_id), vector, MOST_ALIKE, within)
+    like = cosine_similarities(conn, params, [*nearest, *others], vector)
+    if within is None and len(like) < len(nearest) / 2:
+        signs.examine(conn, nearest)
+    return like
 
 
 def _rows(conn: Connection, params: Mapping[str, str], order: Sequence[int]) -> dict[int, Row]:

@@ -8,11 +8,14 @@ import math
 import sqlite3
 import struct
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
 from bytebrew import Connection, Row, dialect
+
+from .dialect import SCOPE, numbers
 
 try:
     import sqlite_vec
@@ -21,12 +24,10 @@ except ImportError:  # installed with the extra `vectors`
 
 log = logging.getLogger(__name__)
 
-PositionRange = tuple[int, int, int]
-"""An index id and a range of positions: from after the second to the third number."""
-
-_WITHIN = "from knowledge_chunks where index_id = ? and position > ? and position <= ? and length(vector) = ?"
-_VECTORS = f"select id, vector {_WITHIN}"
-_DISTANCES = f"select id, vec_distance_l2(vector, ?) as distance {_WITHIN}"
+_WITHIN = f"""from knowledge_chunks c where c.id in ({numbers(":ids")}) and length(c.vector) = :size
+  and exists (select 1 from {SCOPE} and i.id = c.index_id and i.model = :model and i.signature = :signature)"""  # noqa: S608
+_VECTORS = f"select c.id, c.vector {_WITHIN}"
+_DISTANCES = f"select c.id, vec_distance_l2(c.vector, :vector) as distance {_WITHIN}"
 _LOADED = "select 1 from pragma_function_list where name = 'vec_distance_l2'"
 
 _INSTALL = """do $$ begin
@@ -37,8 +38,8 @@ end $$"""
 _COLUMN = "alter table knowledge_chunks add column if not exists embedding vector"
 _HAS_COLUMN = """select 1 from pg_attribute where attrelid = to_regclass('knowledge_chunks') and attname = 'embedding'
   and not attisdropped"""
-_EMBEDDINGS = f"""select id, embedding <-> cast(? as vector) as distance, case when embedding is null then vector end
-  as vector {_WITHIN}"""
+_EMBEDDINGS = f"""select c.id, c.embedding <-> cast(:vector as vector) as distance,
+  case when c.embedding is null then c.vector end as vector {_WITHIN}"""
 _UNFILLED = "select id, vector from knowledge_chunks where vector is not null and embedding is null limit ?"
 _FILL = "update knowledge_chunks set embedding = cast(? as vector) where id = ?"
 FILLED = 200
@@ -51,14 +52,12 @@ def unit(vector: Sequence[float]) -> "array[float]":
     return array("f", [value / length for value in vector])
 
 
-def cosine_similarities(conn: Connection, ranges: Iterable[PositionRange], vector: "array[float]") -> dict[int, float]:
-    """The cosine similarity of every chunk that has a vector, computed from the distance of unit vectors."""
-    measured = _measure(conn)
-    return {
-        chunk: 1 - distance**2 / 2
-        for positions in ranges
-        for chunk, distance in measured(conn, (*positions, len(vector) * vector.itemsize), vector)
-    }
+def cosine_similarities(
+    conn: Connection, scope: Mapping[str, str], ids: Sequence[int], vector: "array[float]"
+) -> dict[int, float]:
+    """The cosine similarity of those of some chunks that are searched, computed from the distance of unit vectors."""
+    within = {**scope, "ids": msgspec.json.encode(ids).decode(), "size": len(vector) * vector.itemsize}
+    return {chunk: 1 - distance**2 / 2 for chunk, distance in _measure(conn)(conn, within, vector)}
 
 
 def _measure(conn: Connection) -> Callable[..., Iterator[Row] | Iterator[tuple[int, float]]]:
@@ -83,11 +82,11 @@ def _extended(conn: Connection) -> bool:
     return True
 
 
-def _by_extension(conn: Connection, within: tuple[int, ...], vector: "array[float]") -> Iterator[Row]:
-    return iter(conn.execute(_DISTANCES, (vector.tobytes(), *within)))
+def _by_extension(conn: Connection, within: dict[str, Any], vector: "array[float]") -> Iterator[Row]:
+    return iter(conn.execute(_DISTANCES, {**within, "vector": vector.tobytes()}))
 
 
-def _by_python(conn: Connection, within: tuple[int, ...], vector: "array[float]") -> Iterator[tuple[int, float]]:
+def _by_python(conn: Connection, within: dict[str, Any], vector: "array[float]") -> Iterator[tuple[int, float]]:
     unpack = struct.Struct(f"{len(vector)}f").unpack
     wanted = tuple(vector)
     return ((row["id"], math.dist(wanted, unpack(row["vector"]))) for row in conn.execute(_VECTORS, within))
@@ -127,8 +126,8 @@ def fill_pgvector(conn: Connection) -> bool:
     return len(rows) == FILLED
 
 
-def _by_pgvector(conn: Connection, within: tuple[int, ...], vector: "array[float]") -> Iterator[tuple[int, float]]:
+def _by_pgvector(conn: Connection, within: dict[str, Any], vector: "array[float]") -> Iterator[tuple[int, float]]:
     wanted = tuple(vector)
-    for row in conn.execute(_EMBEDDINGS, (pgvector(vector.tobytes()), *within)):
+    for row in conn.execute(_EMBEDDINGS, {**within, "vector": pgvector(vector.tobytes())}):
         own = row["vector"]
         yield row["id"], row["distance"] if own is None else math.dist(wanted, array("f", own))

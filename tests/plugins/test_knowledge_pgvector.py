@@ -11,11 +11,19 @@ import pytest
 from bytebrew_knowledge import vectors
 from bytebrew_knowledge.vectors import cosine_similarities, fill_pgvector, has_pgvector, install_pgvector, unit
 from bytebrew_postgres.connection import Options, PostgresConnection
+from bytebrew_postgres.functions import FUNCTIONS
 
 from bytebrew.testing.postgres import USER, shared_server
 
 SIZE = 48
-CHUNKS = "create table knowledge_chunks (id bigint primary key, index_id bigint, position bigint, vector bytea)"
+TABLES = (
+    "create table knowledge_files (id text primary key, base_id text, name text, metadata text)",
+    "create table knowledge_indexes (id bigint primary key, file_id text, state text, model text, signature text)",
+    "create table knowledge_chunks (id bigint primary key, index_id bigint, vector bytea)",
+    "insert into knowledge_files values ('1', 'base', 'a.md', '{}')",
+    "insert into knowledge_indexes values (1, '1', 'live', 'm', 's'), (2, '1', 'dead', 'm', 's')",
+)
+SCOPE = {"bases": '["base"]', "file": "", "metadata": "{}", "model": "m", "signature": "s"}
 
 
 @pytest.fixture
@@ -28,13 +36,14 @@ def database() -> Iterator[str]:
 
 @pytest.fixture
 def conn(database: str) -> Iterator[PostgresConnection]:
-    """An index of 50 chunks; of another, one chunk has no vector and one that of another model."""
+    """An index of 30 chunks, and 20 that are not searched; one has no vector and one that of another length."""
     with closing(PostgresConnection(Options(shared_server().local_url(database)))) as conn:
-        conn.execute(CHUNKS)
-        rows = [(n, 1, n, unit(direction(n)).tobytes()) for n in range(1, 51)]
-        other = [(51, 2, 1, None), (52, 2, 2, unit([1.0] * (SIZE + 1)).tobytes())]
+        for sql in (*FUNCTIONS, *TABLES):
+            conn.execute(sql)
+        rows = [(n, 1 if n <= 30 else 2, unit(direction(n)).tobytes()) for n in range(1, 51)]
+        other = [(51, 1, None), (52, 1, unit([1.0] * (SIZE + 1)).tobytes())]
         for row in (*rows, *other):
-            conn.execute("insert into knowledge_chunks values (?, ?, ?, ?)", row)
+            conn.execute("insert into knowledge_chunks values (?, ?, ?)", row)
         yield conn
 
 
@@ -45,7 +54,7 @@ def direction(n: int) -> list[float]:
 
 def check(conn: PostgresConnection) -> None:
     wanted = {n: cosine(n) for n in range(11, 31)}
-    found = cosine_similarities(conn, [(1, 10, 30), (2, 0, 2)], unit(direction(0)))
+    found = cosine_similarities(conn, SCOPE, [*range(11, 100)], unit(direction(0)))
     assert found == pytest.approx(wanted, abs=1e-5)
 
 

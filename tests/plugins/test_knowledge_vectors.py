@@ -14,7 +14,12 @@ from bytebrew_knowledge.vectors import cosine_similarities, unit
 pytestmark = pytest.mark.sqlite
 
 SIZE = 48
-CHUNKS = "create table knowledge_chunks (id integer primary key, index_id integer, position integer, vector blob)"
+TABLES = """create table knowledge_files (id integer primary key, base_id text, name text, metadata text);
+create table knowledge_indexes (id integer primary key, file_id integer, state text, model text, signature text);
+create table knowledge_chunks (id integer primary key, index_id integer, vector blob);
+insert into knowledge_files values (1, 'base', 'a.md', '{}');
+insert into knowledge_indexes values (1, 1, 'live', 'm', 's'), (2, 1, 'dead', 'm', 's'), (3, 1, 'live', 'm', 'other')"""
+SCOPE = {"bases": '["base"]', "file": "", "metadata": "{}", "model": "m", "signature": "s"}
 
 
 @pytest.fixture
@@ -26,21 +31,20 @@ def directions() -> list[list[float]]:
 
 @pytest.fixture
 def conn(directions: list[list[float]]) -> Iterator[sqlite3.Connection]:
-    """Two indexes of 50 chunks each; of a third, one chunk has no vector and one that of another model."""
+    """An index of 70 chunks, and 30 that are not searched; one has no vector and one that of another length."""
     with closing(sqlite3.connect(":memory:")) as conn:
         conn.row_factory = sqlite3.Row
-        conn.execute(CHUNKS)
-        rows = [(id, 1 + id // 51, (id - 1) % 50 + 1, unit(directions[id])) for id in range(1, 101)]
-        conn.executemany("insert into knowledge_chunks values (?, ?, ?, ?)", rows)
-        other = [(101, 3, 1, None), (102, 3, 2, unit([1.0] * (SIZE + 1)))]
-        conn.executemany("insert into knowledge_chunks values (?, ?, ?, ?)", other)
+        conn.executescript(TABLES)
+        rows = [(n, 1 if n <= 70 else 2 if n <= 90 else 3, unit(directions[n])) for n in range(1, 101)]
+        conn.executemany("insert into knowledge_chunks values (?, ?, ?)", rows)
+        other = [(101, 1, None), (102, 1, unit([1.0] * (SIZE + 1)))]
+        conn.executemany("insert into knowledge_chunks values (?, ?, ?)", other)
         yield conn
 
 
 def check(conn: sqlite3.Connection, directions: list[list[float]]) -> None:
-    asked, stretches = unit(directions[0]), [(1, 0, 50), (2, 10, 20), (3, 0, 2)]
-    found = cosine_similarities(conn, stretches, asked)
-    wanted = {id: cosine(directions[0], directions[id]) for id in (*range(1, 51), *range(61, 71))}
+    found = cosine_similarities(conn, SCOPE, [*range(11, 200)], unit(directions[0]))
+    wanted = {n: cosine(directions[0], directions[n]) for n in range(11, 71)}
     assert found == pytest.approx(wanted, abs=1e-5)
 
 

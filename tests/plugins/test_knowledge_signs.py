@@ -1,0 +1,141 @@
+"""What is most like a query is found by the signs of the vectors alone, as deletions and new chunks come."""
+
+import math
+import random
+import sqlite3
+from array import array
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+
+import anyio
+import pytest
+from bytebrew_knowledge import search, signs
+from bytebrew_knowledge.signs import Signs
+from bytebrew_knowledge.vectors import unit
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bytebrew import Connection
+from bytebrew.testing import providing, served_engine
+from tests.documents import BASES, create, found, put, settled
+from tests.plugins.test_knowledge import Meanings, chunks, embedding
+
+TABLE = "create table knowledge_chunks (id integer primary key, base text, vector blob)"
+SIZE = 384
+
+
+@pytest.fixture
+def conn() -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as conn:
+        conn.execute(TABLE)
+        yield conn
+
+
+def add(conn: Connection, base: str, vectors: Sequence[Sequence[float]]) -> None:
+    conn.executemany(
+        "insert into knowledge_chunks (base, vector) values (?, ?)", [(base, unit(one).tobytes()) for one in vectors]
+    )
+
+
+def load(conn: sqlite3.Connection, known: Signs) -> None:
+    while known.read(conn):
+        pass
+
+
+def clustered(chance: random.Random, count: int) -> list[list[float]]:
+    """Vectors in clusters, as those of texts are: the topics of texts differ more than texts of a topic."""
+    topics = [[random.Random(n).gauss(0, 1) for _ in range(SIZE)] for n in range(20)]
+    return [[value + chance.gauss(0, 0.8) for value in chance.choice(topics)] for _ in range(count)]
+
+
+def cosine(one: Sequence[float], other: Sequence[float]) -> float:
+    return sum(map(float.__mul__, one, other)) / math.hypot(*one) / math.hypot(*other)
+
+
+def test_of_thousands_the_ten_most_similar_are_among_the_300(conn: sqlite3.Connection) -> None:
+    chance, known = random.Random(1), Signs()
+    vectors = clustered(chance, 2000)
+    add(conn, "base", vectors)
+    load(conn, known)
+    hits = 0
+    for query in clustered(chance, 10):
+        best = sorted(range(2000), key=lambda n: -cosine(query, vectors[n]))[:10]
+        hits += len({n + 1 for n in best} & {*known.nearest("base", unit(query), 300)})
+    assert hits >= 95
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    counts=st.lists(st.integers(1, 40), min_size=1, max_size=6),
+    gone=st.lists(st.integers(1, 200), max_size=60),
+    limit=st.integers(1, 30),
+    slab=st.integers(1, 60),
+    batch=st.integers(1, 50),
+)
+def test_it_is_so_however_chunks_come_and_go(
+    counts: list[int], gone: list[int], limit: int, slab: int, batch: int
+) -> None:
+    """The sums are those that are computed chunk by chunk; the chunks of other bases have no part in it."""
+    chance, known = random.Random(sum(counts)), Signs()
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as conn, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(signs, "_SLAB", slab)
+        patch.setattr(signs, "_READ", batch)
+        conn.execute(TABLE)
+        for n, count in enumerate(counts):
+            add(conn, f"base-{n % 2}", [[chance.gauss(0, 1) for _ in range(16)] for _ in range(count)])
+            load(conn, known)
+        query = unit([chance.gauss(0, 1) for _ in range(16)])
+        rows = conn.execute("select id, vector from knowledge_chunks where base = 'base-0'").fetchall()
+        sums = {chunk: differing(query, array("f", vector)) for chunk, vector in rows}
+        nearest = known.nearest("base-0", query, limit)
+        assert sorted(sums[chunk] for chunk in nearest) == sorted(sums.values())[:limit]
+        assert len({*nearest}) == len(nearest)
+        assert {*known.nearest("base-0", query, limit, {*gone})} <= sums.keys() & {*gone}
+        assert len(known.nearest("base-0", query, 300, {*gone})) == len(sums.keys() & {*gone})
+
+
+def differing(query: "array[float]", vector: "array[float]") -> int:
+    return sum(
+        min(3, int(abs(value) * len(query) ** 0.5 + 0.5))
+        for value, own in zip(query, vector, strict=True)
+        if (value < 0) != (math.copysign(1, own) < 0)
+    )
+
+
+async def test_an_id_that_is_taken_again_is_that_of_the_new_chunk(conn: sqlite3.Connection) -> None:
+    known = Signs()
+    add(conn, "base", [[1.0, 1.0, 1.0], [-1.0, 1.0, 1.0]])
+    load(conn, known)
+    conn.execute("delete from knowledge_chunks where id = 2")
+    await known.forget(1)
+    add(conn, "base", [[-1.0, -1.0, -1.0], [1.0, 1.0, -1.0]])
+    load(conn, known)
+    queries = ([-1, -1, -1], [1, 1, -1], [1, 1, 1])
+    assert [known.nearest("base", unit(query), 1) for query in queries] == [[2], [3], [1]]
+
+
+class Opposites(Meanings):
+    """Makes vectors that differ in their signs."""
+
+    def _vector(self, text: str) -> list[float]:
+        return [value - 0.5 for value in super()._vector(text)]
+
+
+async def test_a_file_that_takes_the_place_of_a_deleted_one_is_found_by_its_meaning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(search, "MOST_ALIKE", 1)
+    async with served_engine(providing(Opposites())) as (engine, client):
+        await embedding(client)
+        await create(client, embedding_model="meanings")
+        await put(client, "a.md", "A car.")
+        await settled(client)
+        for name, text, query in (("b.md", "A dog.", "hound"), ("c.md", "A boat.", "vessel")):
+            await put(client, name, text)
+            await settled(client)
+            assert [hit["text"] for hit in await found(client, query)] == [text]
+            assert (await client.delete(f"{BASES}/docs/files/{name}")).status_code == 204
+            with anyio.fail_after(5):
+                while await chunks(engine) > 1:
+                    await anyio.sleep(0.02)
+            assert [hit["text"] for hit in await found(client, query)] == ["A car."]
