@@ -37,7 +37,7 @@ Planes = Sequence[int]
 
 
 class Slab(NamedTuple):
-    """The signs of some chunks, in the order of their ids: bit n of each plane is set if the n-th has a negative value."""
+    """The signs of some chunks in the order of their ids: bit n of a plane is set if the n-th has a negative value."""
 
     chunks: "array[int]"
     planes: Planes
