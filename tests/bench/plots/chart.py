@@ -6,6 +6,8 @@ from html import escape
 from typing import NamedTuple
 
 WIDTH, HEIGHT, LEFT, TOP, GAP = 380, 240, 64, 60, 96
+ROW = TOP + HEIGHT + 58
+"""The height of a row of panels."""
 LEGEND = 20
 """The height of a row of the legend."""
 COLOURS = (
@@ -70,24 +72,23 @@ def by_factors(label: str, values: Sequence[float], base: int = 10) -> Axis:
 
 
 def drawn(panels: Sequence[Panel], names: Sequence[str]) -> str:
-    """The document; the lines of each panel have these names."""
-    wide = 2 * LEFT + len(panels) * WIDTH + (len(panels) - 1) * GAP
+    """The document, two panels beside each other; the lines of each have these names."""
+    wide = 2 * (LEFT + WIDTH) + GAP + 32
+    below = -(-len(panels) // 2) * ROW
     rows = _rows(names, wide - 2 * LEFT)
-    high = TOP + HEIGHT + 58 + LEGEND * len(rows) + 12
+    high = below + LEGEND * len(rows) + 16
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide} {high}" width="{wide}" height="{high}">']
-    parts.append(
-        f"<style>{STYLE}{_coloured(0)}\n@media (prefers-color-scheme: dark) {{ {DARK} {_coloured(1)} }}</style>"
-    )
+    parts.append(f"<style>{STYLE}{_coloured(0)}")
+    parts.append(f"@media (prefers-color-scheme: dark) {{ {DARK} {_coloured(1)} }}</style>")
     for n, panel in enumerate(panels):
-        parts += _panel(panel, LEFT + n * (WIDTH + GAP))
+        parts += _panel(panel, LEFT + n % 2 * (WIDTH + GAP), n // 2 * ROW)
     for row, entries in enumerate(rows):
-        y = TOP + HEIGHT + 62 + row * LEGEND
+        y = below + 4 + row * LEGEND
         for number, x in entries:
-            parts.append(
-                f'<line class="line c{number}" x1="{LEFT + x}" y1="{y - 4}" x2="{LEFT + x + 24}" y2="{y - 4}"/>'
-            )
-            parts.append(_mark(number, LEFT + x + 12, y - 4))
-            parts.append(f'<text x="{LEFT + x + 32}" y="{y}">{escape(names[number])}</text>')
+            begin = LEFT + x
+            parts.append(f'<line class="line c{number}" x1="{begin}" y1="{y - 4}" x2="{begin + 24}" y2="{y - 4}"/>')
+            parts.append(_mark(number, begin + 12, y - 4))
+            parts.append(f'<text x="{begin + 32}" y="{y}">{escape(names[number])}</text>')
     return "\n".join([*parts, "</svg>", ""])
 
 
@@ -111,8 +112,8 @@ def _rows(names: Sequence[str], wide: int) -> list[list[tuple[int, int]]]:
     return rows
 
 
-def _panel(panel: Panel, x0: int) -> list[str]:
-    y0 = TOP + HEIGHT
+def _panel(panel: Panel, x0: int, top: int) -> list[str]:
+    y0 = top + TOP + HEIGHT
 
     def at(x: float, y: float) -> tuple[float, float]:
         return x0 + panel.x.at(x) * WIDTH, y0 - panel.y.at(y) * HEIGHT
@@ -120,8 +121,8 @@ def _panel(panel: Panel, x0: int) -> list[str]:
     def path(points: Points) -> str:
         return "M" + " L".join(f"{x:.1f},{y:.1f}" for x, y in (at(*point) for point in points))
 
-    parts = [f'<text class="title" x="{x0}" y="{TOP - 30}">{escape(panel.title)}</text>']
-    parts.append(f'<text x="{x0}" y="{TOP - 12}">{escape(panel.y.label)}</text>')
+    parts = [f'<text class="title" x="{x0}" y="{y0 - HEIGHT - 30}">{escape(panel.title)}</text>']
+    parts.append(f'<text x="{x0}" y="{y0 - HEIGHT - 12}">{escape(panel.y.label)}</text>')
     for tick in panel.y.ticks:
         y = y0 - panel.y.at(tick) * HEIGHT
         parts.append(f'<line class="grid" x1="{x0}" y1="{y:.1f}" x2="{x0 + WIDTH}" y2="{y:.1f}"/>')
@@ -129,7 +130,7 @@ def _panel(panel: Panel, x0: int) -> list[str]:
     for tick in panel.x.ticks:
         x = x0 + panel.x.at(tick) * WIDTH
         parts.append(f'<text x="{x:.1f}" y="{y0 + 18}" text-anchor="middle">{_number(tick)}</text>')
-    parts.append(f'<path class="axis" d="M{x0},{TOP} L{x0},{y0} L{x0 + WIDTH},{y0}"/>')
+    parts.append(f'<path class="axis" d="M{x0},{y0 - HEIGHT} L{x0},{y0} L{x0 + WIDTH},{y0}"/>')
     parts.append(f'<text x="{x0 + WIDTH}" y="{y0 + 38}" text-anchor="end">{escape(panel.x.label)}</text>')
     if panel.ideal:
         parts.append(f'<path class="ideal" d="{path(panel.ideal)}"/>')
