@@ -233,7 +233,7 @@ def bounded(rows: Iterable[Row]) -> Iterator[Row]:
     size = 0
     for row in rows:
         yield row
-        size += sum(len(value) for value in row if isinstance(value, str | bytes))
+        size += sum([len(value) for value in row if isinstance(value, (str, bytes))])
         if size >= PAGE_BYTES:
             return
 

@@ -15,7 +15,7 @@ from bytebrew.contract.storage.store import Driver
 from bytebrew.store.database.aiosqlite_fixes import WorkConnection
 from bytebrew.store.database.checkpoints import Checkpoints
 from bytebrew.store.database.connections import open_in_thread
-from bytebrew.store.database.outage import PAUSE, Outage, patient
+from bytebrew.store.database.outage import PAUSE, Outage, patient, unknown_fault
 from bytebrew.store.database.scans import SCAN_SECONDS, SCANNERS, scan_forever
 from bytebrew.store.database.transactions import NearReader, Unsettled, again_if_may_pass, each_of, reading, transact
 from bytebrew.store.database.write_queue import Owner, Pending, Rows, RowSource
@@ -121,6 +121,11 @@ class Database:
     async def scan(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """As `read`, for lists, sums and exports, on separate connections; TooSlow after 5 seconds."""
         return await self._look(self._scans, partial(reading, self.driver, work, args, kwargs))
+
+    async def browse(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `scan`, for a list that is mostly short: if it is, in the event loop like `peek`."""
+        seen = self._near.read(work, args, kwargs)
+        return seen[0] if seen else await self.scan(work, *args, **kwargs)
 
     @contextmanager
     def snapshot(self) -> Iterator[Connection]:
@@ -294,7 +299,7 @@ class Database:
                 level = logging.DEBUG if self.fault else logging.ERROR  # once per outage
                 log.log(level, "a transaction of %d works and %d rows failed: %r", len(works), len(rows), failure)
                 if not self.driver.away(failure):
-                    raise self._remember(self.driver.fault(failure) or _unknown(failure)) from failure
+                    raise self._remember(self.driver.fault(failure) or unknown_fault(failure)) from failure
                 await self._wait(failure, [] if unsettled else works)
             else:
                 wrote = self.driver.shared or self._writer.total_changes > changes
@@ -315,7 +320,7 @@ class Database:
 
     def _away(self, error: BaseException) -> StorageError:
         """The fault of a database that is away, which the writer tries to reach from now on."""
-        fault = self._remember((isinstance(error, Exception) and self.driver.fault(error)) or _unknown(error))
+        fault = self._remember((isinstance(error, Exception) and self.driver.fault(error)) or unknown_fault(error))
         self.outage.begin(fault)
         self._wake.set()
         return fault
@@ -388,12 +393,6 @@ def _settle(done: asyncio.Future[Any], outcome: Any) -> None:
         done.set_exception(outcome)
     else:
         done.set_result(outcome)
-
-
-def _unknown(error: BaseException) -> StorageError:
-    fault = StorageError(f"The database has failed: {error}")
-    fault.__cause__ = error
-    return fault
 
 
 def _future() -> asyncio.Future[Any]:

@@ -57,3 +57,10 @@ class Outage:
             if not patient.get():
                 raise self.fault
             await self._back.wait()
+
+
+def unknown_fault(error: BaseException) -> StorageError:
+    """The fault of a database that has failed in a way of which no more is known."""
+    fault = StorageError(f"The database has failed: {error}")
+    fault.__cause__ = error
+    return fault

@@ -15,8 +15,10 @@ from bytebrew.store.database.failed_commit import each_apart
 from bytebrew.store.database.write_queue import Pending, Rows, RowSource
 
 T = TypeVar("T")
-NEAR_SECONDS = 0.002
+NEAR_SECONDS = 0.001
 """Time limit of a read in the event loop."""
+FAR_SECONDS = 10.0
+"""Time for which work that took longer is left to the threads."""
 STALL_SECONDS = 0.25
 """Time of one write after which the disk may hang, so that the event loop reads nothing from it."""
 
@@ -84,13 +86,14 @@ def reading(driver: Driver, work: Callable[..., T], args: Sequence[Any], kwargs:
 class NearReader:
     """A connection in the event loop's thread, if the database is near: few rows are read faster than threads switch.
 
-    A read that takes long, or fails, is left to a reader's thread, which begins anew. So are all while a write hangs;
-    `since` has the time at which the writer has begun its current one.
+    A read that takes long, or fails, is left to a reader's thread, which begins anew. So is the same work for some
+    time, and all while a write hangs; `since` has the time at which the writer has begun its current one.
     """
 
     def __init__(self, driver: Driver, since: Mapping[str, float]) -> None:
         self._driver, self._since, self._until = driver, since, 0.0
         self._conn: StoreConnection | None = None
+        self._far: dict[object, float] = {}  # by the code of a work
 
     def open(self) -> None:
         """Opens it; BootError if that fails."""
@@ -107,6 +110,8 @@ class NearReader:
         conn, now = self._conn, time.monotonic()
         if conn is None or now - self._since.get("writer", now) > STALL_SECONDS:
             return ()
+        if now < self._far.get(code := getattr(work, "__code__", None), now):
+            return ()
         if conn.in_transaction:  # the rollback of the one before failed
             self._driver.roll_back(conn)
             if conn.in_transaction:
@@ -117,6 +122,8 @@ class NearReader:
         except (self._driver.error, MemoryError):  # what it means is found out where it happens again
             return ()
         finally:
+            if time.monotonic() > self._until:
+                self._far[code] = now + FAR_SECONDS
             self._until = math.inf  # a rollback has no time limit
             self._driver.roll_back(conn)
 

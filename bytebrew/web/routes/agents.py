@@ -74,7 +74,7 @@ class AgentAnswers:
 
 async def list_agents(engine: Engine, answers: AgentAnswers, request: Request[None]) -> list[AgentRow]:
     """Every agent by name."""
-    return await engine.db.scan(answers.rows_of, engine)
+    return await engine.db.browse(answers.rows_of, engine)
 
 
 async def get_agent(engine: Engine, answers: AgentAnswers, request: Request[None]) -> Struct:

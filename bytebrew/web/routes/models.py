@@ -107,7 +107,7 @@ async def list_models(db: Database, request: Request[None]) -> list[Model]:
     if kind not in ("", "chat", "embedding"):
         details = [Detail("$.kind", "chat or embedding")]
         raise InvalidRequest("kind is chat or embedding", details=details)
-    return await db.scan(lambda conn: _shown(conn, models.list_all(conn, kind)))
+    return await db.browse(lambda conn: _shown(conn, models.list_all(conn, kind)))
 
 
 async def get_model(db: Database, request: Request[None]) -> Model:

@@ -11,7 +11,7 @@ from bytebrew.store.database.database import Database
 
 async def list_schemas(db: Database, request: Request[None]) -> list[Schema]:
     """Every schema by name."""
-    return await db.scan(schemas.list_all)
+    return await db.browse(schemas.list_all)
 
 
 async def get_schema(db: Database, request: Request[None]) -> Schema:

@@ -132,7 +132,7 @@ async def list_sessions(db: Database, request: Request[None]) -> SessionPage:
         tool=query.get("tool", ""),
         sort=query.get("sort", ""),
     )
-    found = await db.scan(session_list.page, request.actor, wanted, offset, limit)
+    found = await db.browse(session_list.page, request.actor, wanted, offset, limit)
     numbers = page_numbers(found.total, limit, offset)
     return SessionPage(sessions=found.data, data=found.data, next=found.next, **numbers)
 

@@ -125,7 +125,7 @@ async def list_tasks(db: Database, request: Request[None]) -> TaskPage:
         session_id=query.get("session_id", ""),
         after=query.get("after", ""),
     )
-    found = await db.scan(tasks.page, request.actor, wanted, offset, limit)
+    found = await db.browse(tasks.page, request.actor, wanted, offset, limit)
     rows = [*map(shown, found.data)]
     return TaskPage(tasks=rows, data=rows, next=found.next, **page_numbers(found.total, limit, offset))
 

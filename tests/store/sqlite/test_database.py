@@ -462,7 +462,7 @@ def slow_here(conn: Connection, here: int) -> tuple[int, int]:
 
 async def test_few_rows_are_read_in_the_event_loop_and_what_takes_long_in_a_thread(db: Database) -> None:
     here = threading.get_ident()
-    for look in (db.glance, db.peek):
+    for look in (db.glance, db.peek, db.browse):
         assert await look(lambda conn: (count(conn), threading.get_ident())) == (0, here)
         seen, thread = await look(slow_here, here)
         assert (seen, thread != here) == (0, True)
@@ -480,6 +480,24 @@ async def test_the_event_loop_reads_nothing_while_a_write_hangs(db: Database) ->
         release.set()
     await hanging
     assert await db.glance(lambda conn: threading.get_ident()) == here
+
+
+async def test_work_that_takes_long_is_tried_in_the_event_loop_no_more_for_a_while(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, tried = threading.get_ident(), list[int]()
+
+    def slow(conn: Connection) -> None:
+        tried.append(threading.get_ident())
+        if tried[-1] == here:
+            endless(conn)
+
+    for seconds, expected in ((-1, [True, False] * 2), (transactions.FAR_SECONDS, [True, False, False])):
+        monkeypatch.setattr(transactions, "FAR_SECONDS", seconds)
+        tried.clear()
+        await db.browse(slow)
+        await db.browse(slow)
+        assert [thread == here for thread in tried] == expected
 
 
 async def test_a_read_in_the_event_loop_sees_each_commit_and_keeps_none_open(db: Database) -> None:
@@ -500,6 +518,7 @@ async def test_a_read_that_is_too_late_keeps_no_later_one_at_what_it_saw(
     db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transactions, "NEAR_SECONDS", -1)
+    monkeypatch.setattr(transactions, "FAR_SECONDS", -1)
     for n in range(1000):  # SQLite looks at the clock at each thousandth step of a statement
         await db.write(insert, n)
         assert await db.glance(newest) == n
