@@ -12,6 +12,7 @@ from typing import Any
 
 from bytebrew.contract.connection import Connection
 from bytebrew.engine import Engine
+from bytebrew.store.queries.event_rows import events_of
 from bytebrew.store.sqlite.pragmas import connect
 from bytebrew.testing import databases
 
@@ -137,3 +138,13 @@ def everything(data: Path) -> bytes:
         names = conn.execute("select tablename from pg_tables where schemaname = 'public'").fetchall()
         values = [value for row in names for found in conn.execute(f"select * from {row[0]}") for value in found]
     return b"\n".join(value if isinstance(value, bytes) else str(value).encode() for value in values)
+
+
+def event_numbers(conn: Any) -> dict[str, list[int]]:
+    """The numbers of the events of each session, in the order of their rows."""
+    names = ("session_id", "n", "type", "data", "at")
+    found: dict[str, list[int]] = {}
+    for row in conn.execute(f"select {', '.join(names)} from events order by session_id, n"):
+        stored: Any = dict(zip(names, row, strict=True))
+        found.setdefault(stored["session_id"], []).extend(n for n, _, _, _ in events_of(stored))
+    return found

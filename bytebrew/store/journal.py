@@ -19,16 +19,8 @@ from bytebrew.contract.events import Event
 from bytebrew.contract.governance.nodes import NodeFigures
 from bytebrew.store.database.database import Database, Work
 from bytebrew.store.database.write_queue import Rows
-from bytebrew.store.queries.events import (
-    FORKED,
-    INSERT,
-    NEWEST,
-    StoredEvent,
-    last_number,
-    last_numbers,
-    newer,
-    read_events,
-)
+from bytebrew.store.queries.event_rows import StoredEvent, grouped
+from bytebrew.store.queries.events import FORKED, INSERT, NEWEST, last_number, last_numbers, newer, read_events
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -278,13 +270,14 @@ class Journal:
                 _log.error("event %d of session %s cannot follow upon event %d", n, session_id, before)
                 raise StorageError("An event before this one is not in the file; send the message again")
             last[session_id] = n
+        stored = grouped(rows)
         if known is not None:
-            conn.executemany(_INSERTS[1], rows)
+            conn.executemany(_INSERTS[1], stored)
             return
         at = 0
         for size in _INSERTS:  # few statements: the event loop may take the GIL at each
-            while len(rows) - at >= size:
-                conn.execute(_INSERTS[size], [*chain.from_iterable(rows[at : at + size])])
+            while len(stored) - at >= size:
+                conn.execute(_INSERTS[size], [*chain.from_iterable(stored[at : at + size])])
                 at += size
 
     def settled(self, refused: Mapping[str, Exception]) -> None:

@@ -1,5 +1,6 @@
 """Turns that were open when the engine stopped, and their state at that time."""
 
+from itertools import chain
 from typing import Literal
 
 import msgspec
@@ -10,6 +11,7 @@ from bytebrew.base.formats import now, struct_of
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.messages import Message, ResponseFormat, ToolSpec, Usage
 from bytebrew.store import idempotency, messages, turns
+from bytebrew.store.queries.event_rows import DELTAS, events_of
 from bytebrew.store.queries.spawned_turns import COUNTS
 from bytebrew.store.turns import CLOSE_QUESTIONS
 
@@ -176,9 +178,10 @@ def _shown(conn: Connection, session_id: str, first_event: int) -> tuple[list[st
     deltas: list[str] = []
     partial: list[str] = []
     thought: list[str] = []
-    sql = """select type, data from events where session_id = ? and n >= ?
-      and type in ('thinking', 'message_delta', 'message_restart', 'tool_call', 'steered')"""
-    for kind, data in conn.execute(f"{sql} order by n", (session_id, first_event)):
+    sql = f"""select n, type, data, at from events where session_id = ? and n >= ? and type in
+      ('{DELTAS}', 'thinking', 'message_delta', 'message_restart', 'tool_call', 'steered') order by n"""
+    rows = conn.execute(sql, (session_id, first_event))
+    for _, kind, data, _ in chain.from_iterable(events_of(row, first_event - 1) for row in rows):
         if kind in ("tool_call", "steered"):  # the step before it is complete
             partial, thought = [], []
             continue

@@ -12,7 +12,8 @@ from bytebrew.contract.events import Event, FinishReason, form_of
 from bytebrew.contract.messages import Usage
 from bytebrew.store import forks, messages, sessions
 from bytebrew.store.open_turns import spent
-from bytebrew.store.queries.events import PACKED, last_number, read_events, unpacked
+from bytebrew.store.queries.event_rows import PACKED
+from bytebrew.store.queries.events import last_number, read_events, unpacked
 from bytebrew.store.queries.spawned_turns import COUNTS
 from bytebrew.store.turns import Status
 

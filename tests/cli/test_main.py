@@ -22,7 +22,7 @@ from bytebrew.testing import ADMIN, served_engine
 from tests.archives import database, unpacked
 from tests.commands import BYTEBREW, environment, install, run, start
 from tests.processes import plugins_folder, serving
-from tests.stored import ON_POSTGRESQL
+from tests.stored import ON_POSTGRESQL, event_numbers
 from tests.tables import SCOPES
 
 HEADERS = {"Authorization": f"Bearer {ADMIN}"}
@@ -375,9 +375,8 @@ def test_a_backup_is_whole_while_turns_are_written(tmp_path: Path) -> None:
             assert conn.execute("pragma foreign_key_check").fetchall() == []
             last = conn.execute("select max(n), type from events where session_id = ?", (before,)).fetchone()
             assert last[1] == "done"
-            counted = conn.execute("select session_id, count(*), max(n) from events group by session_id").fetchall()
-            assert len(counted) > 1
-            assert all(count == newest for _, count, newest in counted)
+            assert len(event_numbers(conn)) > 1
+            assert all(found == [*range(1, len(found) + 1)] for found in event_numbers(conn).values())
     assert not list(tmp_path.glob(".copy*"))
     assert not list(data.glob(".backup-*"))
 

@@ -22,6 +22,7 @@ from bytebrew.contract.events import MessageDelta
 from bytebrew.engine import Engine
 from bytebrew.nodes import members
 from bytebrew.nodes import node as node_module
+from bytebrew.store.queries.events import read_events
 from bytebrew.testing import ScriptedProvider, Step, chat, client, engine, providing, scripted_schema
 from bytebrew.testing.postgres import Server, server
 
@@ -112,7 +113,7 @@ async def completed(on: Engine, session_id: str) -> None:
 
 
 def _kinds(conn: Connection, session_id: str) -> list[str]:
-    return [row[0] for row in conn.execute("select type from events where session_id = ? order by n", (session_id,))]
+    return [name for _, name, _, _ in read_events(conn, session_id, 0, 2**62)]
 
 
 async def test_a_node_that_is_not_heard_of_is_ended_and_can_write_nothing_more(url: str, tmp_path: Path) -> None:

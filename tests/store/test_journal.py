@@ -70,6 +70,18 @@ async def test_events_are_numbered_without_gaps_and_replay_byte_for_byte(db: Dat
     assert await collect(journal, log, 690, 700) == seen[seen.index(b"id: 690\n") :]
 
 
+async def test_the_deltas_of_a_commit_are_one_row(db: Database) -> None:
+    journal = Journal(db)
+    log = await journal.log(await session(db))
+    for n in range(50):
+        journal.append(log, MessageDelta(content=f"{n}"))
+    journal.append(log, ErrorEvent(session_id="s", turn_id="t", code="c", message="m"))
+    await journal.flush(log)
+    sql = "select n, type from events order by n"
+    assert await db.read(lambda conn: [tuple(row) for row in conn.execute(sql)]) == [(50, "deltas"), (51, "error")]
+    assert db.committed_rows == 51
+
+
 async def test_nothing_is_sent_before_it_is_committed(db: Database) -> None:
     journal = Journal(db)
     log = await journal.log(await session(db))

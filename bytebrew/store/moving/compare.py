@@ -8,7 +8,8 @@ from bytebrew.contract.connection import Connection
 from bytebrew.contract.storage.store import Table
 from bytebrew.store.journal import frame
 from bytebrew.store.moving.pages import pages
-from bytebrew.store.queries.events import events_of, last_number, read_events
+from bytebrew.store.queries.event_rows import events_of
+from bytebrew.store.queries.events import last_number, read_events
 
 PAGE = 500
 MOST_NAMED = 20

@@ -1,37 +1,13 @@
-"""The rows of events: reads them, packed or not, and packs those of ended turns."""
+"""Reads events from their rows, and packs those of ended turns."""
 
-import zlib
 from collections.abc import Collection, Iterator, Mapping
 from itertools import chain
 
-import msgspec
-from msgspec import Struct
-from msgspec.structs import astuple
-
-from bytebrew.contract.connection import Connection, Row, placeholders
+from bytebrew.contract.connection import Connection, placeholders
 from bytebrew.store import forks
+from bytebrew.store.queries.event_rows import MOST_BYTES, MOST_EVENTS, PACKED, StoredEvent, events_of, packed
 
-StoredEvent = tuple[int, str, bytes, int | None]
-"""Number, name and JSON of an event, and when it happened in milliseconds since 1970; older engines kept no time."""
 INSERT = "insert into events (session_id, n, type, data, at) values"
-PACKED = "packed"
-"""The type of a row with compressed consecutive events; its number is that of the last one."""
-_PACK_EVENTS, _PACK_BYTES = 256, 256 * 1024
-
-
-class _Packed(Struct, array_like=True, frozen=True):
-    """An event in a packed row; rows that older engines have packed end before the time."""
-
-    n: int
-    name: str
-    data: bytes
-    at: int | None = None
-
-
-_pack = msgspec.msgpack.Encoder().encode
-_unpack = msgspec.msgpack.Decoder(list[_Packed]).decode
-
-
 NEWEST = "select max(n) from events where session_id = ?"
 FORKED = "select forked_after from sessions where id = ?"
 LAST = """select case when exists (select 1 from removals where session_id = ?1) then 0 else coalesce(
@@ -69,7 +45,7 @@ def read_events(conn: Connection, session_id: str, after: int, through: int, lim
     while first is not None:
         found.append(first)
         size += len(first[2])
-        if size > 256 * 1024 or len(found) == limit:
+        if size > MOST_BYTES or len(found) == limit:
             break
         first = next(events, None)
     return found
@@ -78,7 +54,7 @@ def read_events(conn: Connection, session_id: str, after: int, through: int, lim
 def newer(conn: Connection, seen: Mapping[str, int], limit: int = 500) -> dict[str, tuple[int, list[StoredEvent]]]:
     """Of each session that is not deleted the number of its last own event, and its own events above those seen.
 
-    At most `limit` rows are read, the oldest of each session first.
+    At most `limit` rows are read, the oldest of each session first, and no further one after as many events.
     """
     sql = f"""select s.id, (select max(e.n) from events e where e.session_id = s.id) from sessions s
       where s.id in ({placeholders(seen)}) and s.id not in (select session_id from removals)"""
@@ -88,24 +64,25 @@ def newer(conn: Connection, seen: Mapping[str, int], limit: int = 500) -> dict[s
         return found
     where = " or ".join(["session_id = ? and n > ?"] * len(behind))
     sql = f"select session_id, n, type, data, at from events where {where} order by session_id, n limit ?"
+    count = 0
     for row in conn.execute(sql, (*chain.from_iterable(behind), limit)):
-        found[row["session_id"]][1].extend(events_of(row, seen[row["session_id"]]))
+        events = [*events_of(row, seen[row["session_id"]])]
+        found[row["session_id"]][1].extend(events)
+        count += len(events)
+        if count >= limit:
+            break
     return found
 
 
 def unpacked(conn: Connection, session_id: str, after: int, through: int, limit: int) -> Iterator[StoredEvent]:
     """The events in a session's own rows, of which at most `limit` are read."""
-    sql = "select n, type, data, at from events where session_id = ? and n > ? and n <= ? order by n limit ?"
+    sql = """select n, type, data, at from events where session_id = ?1 and n > ?2
+      and n <= coalesce((select min(n) from events where session_id = ?1 and n >= ?3), ?3) order by n limit ?4"""
     for row in conn.execute(sql, (session_id, after, through, limit)):
-        yield from events_of(row, after)
-
-
-def events_of(row: Row, after: int = 0) -> Iterator[StoredEvent]:
-    """The events of a row, packed or not, above a number."""
-    if row["type"] == PACKED:
-        yield from (astuple(one) for one in _unpack(zlib.decompress(row["data"])) if one.n > after)
-    else:
-        yield row["n"], row["type"], row["data"], row["at"]
+        for event in events_of(row, after):
+            if event[0] > through:
+                return
+            yield event
 
 
 def pack(conn: Connection, session_id: str, first: int, last: int) -> int:
@@ -117,14 +94,16 @@ def pack(conn: Connection, session_id: str, first: int, last: int) -> int:
     size = 0
     sql = """select n, type, data, at from events where session_id = ? and n between ? and ? and type <> ?
       order by n limit ?"""
-    for n, name, data, at in conn.execute(sql, (session_id, first, last, PACKED, _PACK_EVENTS)):
-        found.append((n, name, data, at))
-        size += len(data)
-        if size > _PACK_BYTES:
+    for row in conn.execute(sql, (session_id, first, last, PACKED, MOST_EVENTS)):
+        events = [*events_of(row)]
+        if found and events[0][0] != found[-1][0] + 1:  # a packed row is between them
+            break
+        found += events
+        size += len(row["data"])
+        if len(found) >= MOST_EVENTS or size > MOST_BYTES:
             break
     if found:
         begin, end = found[0][0], found[-1][0]
         conn.execute("delete from events where session_id = ? and n between ? and ?", (session_id, begin, end))
-        packed = zlib.compress(_pack(found))
-        conn.execute(f"{INSERT} (?, ?, ?, ?, ?)", (session_id, end, PACKED, packed, found[-1][3]))
+        conn.execute(f"{INSERT} (?, ?, ?, ?, ?)", (session_id, end, PACKED, packed(found), found[-1][3]))
     return len(found)

@@ -329,6 +329,7 @@ create index tasks_node on tasks (node) where node is not null;
 
 # the request's headers for tools, sealed, of a message that waits for another node to begin its turn
 _HEADERS = "alter table turns add column headers blob;"
+_DELTAS = "-- rows of events with the type deltas, and packed ones by columns: engines from before cannot read them"
 
 CORE = tuple(
     enumerate(
@@ -370,6 +371,7 @@ CORE = tuple(
             _SENDERS,
             _NODES,
             _HEADERS,
+            _DELTAS,
         ),
         1,
     )

@@ -3,6 +3,7 @@
 import logging
 import sqlite3
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -20,6 +21,8 @@ CACHE = -512
 """Size of a connection's cache, in KiB if negative."""
 LATE_PAGES = 8192
 """Size of the log from which on commits checkpoint themselves."""
+CHECKPOINT_SECONDS = 1.0
+"""Longest wait for another checkpoint, which may be that of another process."""
 WAL_BYTES = 64 * 1024 * 1024
 """Size to which the log is truncated after a burst."""
 
@@ -83,8 +86,10 @@ def checkpoint_late(conn: Connection) -> None:
 
 
 def checkpoint(conn: Connection) -> None:
-    """Copies the log into the file as far as readers allow, without waiting."""
-    conn.execute("pragma wal_checkpoint(passive)").fetchall()
+    """Copies the log into the file as far as readers allow; waits for another checkpoint, not for readers."""
+    end = time.monotonic() + CHECKPOINT_SECONDS
+    while conn.execute("pragma wal_checkpoint(passive)").fetchone()[0] and time.monotonic() < end:
+        time.sleep(0.001)
 
 
 def truncate_log(conn: Connection) -> None:

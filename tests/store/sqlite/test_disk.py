@@ -19,6 +19,7 @@ from bytebrew.engine import Engine
 from bytebrew.testing import ADMIN, ScriptedProvider, plugin, providing, scripted_schema, served_engine
 from tests.commands import run
 from tests.processes import plugins_folder, serving
+from tests.stored import event_numbers
 
 pytestmark = pytest.mark.sqlite
 
@@ -338,8 +339,8 @@ async def test_a_disk_that_is_really_full_loses_nothing_and_recovers(small_disk:
         assert conn.execute("pragma integrity_check").fetchone() == ("ok",)
         stored = {row[0] for row in conn.execute("select data from events where type = 'message'")}
         assert all(Parser().feed(text.encode())[-2].data.encode() in stored for text in done)
-        counted = conn.execute("select count(*), max(n) from events group by session_id").fetchall()
-        assert all(count == last for count, last in counted)
+        assert event_numbers(conn)
+        assert all(found == [*range(1, len(found) + 1)] for found in event_numbers(conn).values())
 
 
 async def test_a_start_on_a_read_only_disk_is_refused_in_words(small_disk: Path) -> None:
