@@ -11,11 +11,11 @@ from typing import NamedTuple
 import uvloop
 
 from tests.bench import load
-from tests.bench.curves import Curve, drawn
 from tests.bench.data import configure
 from tests.bench.figures import percentile
 from tests.bench.load import Wire
 from tests.bench.measures import Effort, engine_wire
+from tests.bench.plots.overload import Curve, drawn
 from tests.bench.servers import LOAD_CORE, SERVER_CORE, Server, running, running_engine
 
 FACTORS = (0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 3, 4)

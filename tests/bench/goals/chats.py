@@ -29,7 +29,7 @@ def tool(bench: Bench) -> Iterator[object]:
     with vendor(bench) as double:
         stock = f"http://127.0.0.1:{double.port}/stock/"
         with (
-            bare(bench, "tests.bench.goals.two_calls", completions(double), stock) as floor,
+            bare(bench, "tests.bench.floors.two_calls", completions(double), stock) as floor,
             engines(bench, double) as ours,
         ):
             for one in ours:

@@ -36,7 +36,7 @@ CHANGE = b'{"system": "You help gladly.", "max_steps": 30}'
 
 def reads(bench: Bench) -> Iterator[object]:
     """Requests a second of clients that never pause; the changes make, change and delete an agent each."""
-    with vendor(bench) as double, bare(bench, "tests.bench.goals.json_route") as floor, engines(bench, double) as ours:
+    with vendor(bench) as double, bare(bench, "tests.bench.floors.json_route") as floor, engines(bench, double) as ours:
         asked = [_prepare(one, floor) for one in ours]
         for name in asked[0]:
             base, *rest = _rates(bench, floor, ours, [one[name] for one in asked])

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
-from tests.bench.goals.bare import serve_bare
+from tests.bench.floors.bare import serve_bare
 
 
 def called(answer: bytes) -> dict[str, str]:

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tests.bench.goals.bare import serve_bare
+from tests.bench.floors.bare import serve_bare
 
 
 async def main() -> None:
