@@ -5,7 +5,7 @@ import os
 import random
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Protocol, TypeVar, cast, get_args, get_origin
@@ -106,28 +106,33 @@ def parse_time(text: str) -> datetime:
     return moment.astimezone(UTC)
 
 
-class Named(Protocol):
-    """Values by name: a row of the database, or a mapping."""
+class Columns(Protocol):
+    """A row of the database."""
 
     def keys(self) -> Iterable[str]:
-        """The names."""
+        """The names of its columns, in order."""
 
-    def __getitem__(self, name: str, /) -> Any:
-        """The value of a name."""
+    def __iter__(self) -> Iterator[Any]:
+        """Their values."""
 
 
-def struct_of(row: Named, kind: type[S], rest: str = "") -> S:
+def columns_of(row: Columns) -> dict[str, Any]:
+    """The columns of a row by name, sooner than `dict`, which looks each up; the first of equal names counts."""
+    return dict(zip(reversed([*row.keys()]), reversed([*row]), strict=True))
+
+
+def struct_of(row: Columns | dict[str, Any], kind: type[S], rest: str = "") -> S:
     """A row as a struct with the same names; its lists and objects are stored as JSON text.
 
     `rest` is the field for columns that are no fields and hold lists: an object by their names.
     """
-    values = dict(row)
+    values = {**row} if isinstance(row, dict) else columns_of(row)
     if rest:
         more = {name: values.pop(name) for name in sorted(values.keys() - kind.__struct_fields__)}
         values[rest] = {name: msgspec.json.decode(text) for name, text in more.items() if str(text)[:1] == "["}
     for name in _json_fields(kind):
         if name != rest and (text := values[name]) is not None:
-            values[name] = () if text == "[]" else msgspec.json.decode(text)
+            values[name] = msgspec.json.decode(text)
     return msgspec.convert(values, kind, strict=False)
 
 

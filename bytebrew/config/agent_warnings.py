@@ -46,6 +46,8 @@ def _agents(conn: Connection, agent: Agent) -> Iterator[str]:
 
 
 def _gates(conn: Connection, engine: Engine, agent: Agent) -> Iterator[str]:
+    if not agent.confirm_before:
+        return
     own = {name for tool in agent.tools if tool in engine.tools for name in engine.tools[tool].names}
     foreign = [one.foreign for one in engine.toolsets if one.foreign and any(agent.lists.get(key) for key in one.lists)]
     message = f"until it has, a person is asked about every tool of {' and '.join(foreign)}"

@@ -231,7 +231,10 @@ class Agent(Struct, frozen=True, kw_only=True):
 
     def capability(self, type: str) -> Capability | None:
         """Its capability of a type, if enabled."""
-        return next((one for one in self.capabilities if one.type == type and one.enabled), None)
+        for one in self.capabilities:
+            if one.type == type and one.enabled:
+                return one
+        return None
 
 
 _AGENT_FIELDS = {*Agent.__struct_fields__, "system_prompt", "tools_count", "warnings", "model_id", "model_name"}

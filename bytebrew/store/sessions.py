@@ -5,7 +5,7 @@ from typing import Literal
 from msgspec import Struct
 
 from bytebrew.base.errors import NotFound
-from bytebrew.base.formats import now
+from bytebrew.base.formats import columns_of, now
 from bytebrew.contract.auth import Actor
 from bytebrew.contract.connection import Connection, Row
 from bytebrew.contract.entities import Live
@@ -98,7 +98,7 @@ SELECT = """select s.id, s.agent, s.schema, s.title, s.status, s.user_sub, s.cre
 
 def session_of(row: Row) -> Session:
     """The session of a row with the columns of SELECT."""
-    columns = dict(row)
+    columns = columns_of(row)
     after = columns.pop("forked_after")
     origin = columns.pop("forked_from")
     return Session(**columns, forked_from=ForkedFrom(session_id=origin, after=after) if origin else None)
