@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from copy import copy
 from email.utils import formatdate
+from operator import methodcaller
 from typing import Any, NamedTuple, Protocol
 
 from hypercorn.asyncio.worker_context import WorkerContext
@@ -19,6 +20,7 @@ from bytebrew.base.machine.memory import memory
 from bytebrew.web.admission import Admission
 from bytebrew.web.app import CROWDED
 from bytebrew.web.server.acceptor import Acceptor
+from bytebrew.web.server.deadlines import Deadlines
 from bytebrew.web.server.http2 import Answers
 from bytebrew.web.server.shedding import Refusal
 
@@ -26,6 +28,8 @@ log = logging.getLogger(__name__)
 
 CROWDED_SECONDS = 2.0
 """Keep-alive timeout of a connection above the limit."""
+HEAD_SECONDS = 15.0
+"""Time limit for a request's headers, from the first byte."""
 REAP_SECONDS = 0.5
 FREE = 0.9
 """Fraction of the limit below which connections count as normal again."""
@@ -58,6 +62,14 @@ class Limit(NamedTuple):
     reason: str
 
 
+class Terms(NamedTuple):
+    """What applies to a connection: settings, the state of its requests, and the time that it may be idle."""
+
+    config: Config
+    state: dict[str, Any]
+    idle: Deadlines[Connection]
+
+
 class Connections(WorkerContext):
     """The open connections of a server, with what they share: application, settings, limits.
 
@@ -74,15 +86,17 @@ class Connections(WorkerContext):
         processes: int,
     ) -> None:
         super().__init__(None)
-        self.application, self.config, self.admission, self.refusal = application, config, admission, refusal
+        self.application, self.admission, self.refusal = application, admission, refusal
         self.loop = asyncio.get_running_loop()
         self.answers = Answers(memory(processes) // 8)
         self.tasks: set[asyncio.Task[None]] = set()
         self._open: set[Connection] = set()
         self._left = asyncio.Event()
         self._limit = limit
-        self._brief = copy(config)
-        self._brief.keep_alive_timeout = CROWDED_SECONDS
+        brief = copy(config)
+        brief.keep_alive_timeout = CROWDED_SECONDS
+        self._normal, self._brief = self._terms(config, {}), self._terms(brief, {CROWDED: limit.reason})
+        self.heads = Deadlines[Connection](self.loop, HEAD_SECONDS, methodcaller("close"))
         self._last_full, self._reaping = -math.inf, False
         self._second, self._date = 0, b""
 
@@ -90,11 +104,11 @@ class Connections(WorkerContext):
         """Accepts connections on a socket until `close`; `protocol` gets whether one is above the limit."""
         self._acceptor = Acceptor(sock, protocol, self._limit.most, self._limit.further)
 
-    def add(self, connection: Connection, *, crowded: bool) -> tuple[Config, dict[str, str]]:
-        """Registers a connection; returns its settings, and the state of its requests."""
+    def add(self, connection: Connection, *, crowded: bool) -> Terms:
+        """Registers a connection."""
         self._open.add(connection)
         if not crowded:
-            return self.config, {}
+            return self._normal
         now, reason = self.loop.time(), self._limit.reason
         if now - self._last_full > OVER_SECONDS:
             log.warning(reason)
@@ -102,7 +116,7 @@ class Connections(WorkerContext):
         if not self._reaping:
             self._reaping = True
             self.loop.call_later(REAP_SECONDS, self._reap)
-        return self._brief, {CROWDED: reason}
+        return self._brief
 
     def replace(self, connection: Connection, successor: Connection) -> None:
         """Registers the connection's successor in another protocol."""
@@ -116,6 +130,9 @@ class Connections(WorkerContext):
         self._acceptor.left()
         if self._acceptor.open < self._limit.most * FREE:
             self.admission.crowd = ""
+
+    def _terms(self, config: Config, state: dict[str, Any]) -> Terms:
+        return Terms(config, state, Deadlines(self.loop, config.keep_alive_timeout, methodcaller("close")))
 
     def date(self) -> bytes:
         """The header Date of an answer now."""

@@ -4,18 +4,15 @@ import asyncio
 import logging
 import math
 from functools import partial
-from typing import Any
 
 from bytebrew.web.admission import PLACES, Place
-from bytebrew.web.server.connections import Connections
+from bytebrew.web.server.connections import Connections, Terms
 from bytebrew.web.server.http1_parser import PREFACE, ChunkedBody, Head, Malformed, SizedBody, read_head
 from bytebrew.web.server.http1_stream import Ends, Http1Stream, scope
 from bytebrew.web.server.hypercorn_fixes import Http2Connection, Upgrade
 
 log = logging.getLogger(__name__)
 
-HEAD_SECONDS = 15.0
-"""Time limit for a request's headers, from the first byte."""
 UNREAD_BYTES = 65_536
 """Bytes of a body that nobody takes, or of the next requests, above which nothing more is read."""
 
@@ -26,12 +23,28 @@ class Http1(asyncio.Protocol):
     It has no task of its own: each request is a task of the application, and requests are answered one by one.
     """
 
+    __slots__ = (
+        *(
+            "idle_since",
+            "_shared",
+            "_crowded",
+            "_transport",
+            "_ends",
+            "_terms",
+            "_unread",
+            "_skip",
+            "_place",
+            "_stream",
+        ),
+        *("_body", "_running", "_eof", "_lost", "_paused", "_writable"),
+    )
+
     def __init__(self, shared: Connections, crowded: bool) -> None:
         self.idle_since = math.inf
         self._shared, self._crowded = shared, crowded
         self._transport: asyncio.Transport
         self._ends: Ends
-        self._state: dict[str, Any]
+        self._terms: Terms
         self._unread: bytes | bytearray = b""
         self._skip = 0  # bytes of the body of a request that was rejected before parsing
         self._place: Place | None = None  # of a request that was admitted before parsing
@@ -40,14 +53,12 @@ class Http1(asyncio.Protocol):
         self._running = 0
         self._eof = self._lost = self._paused = False
         self._writable: asyncio.Event | None = None
-        self._idle_timer: asyncio.TimerHandle | None = None
-        self._head_timer: asyncio.TimerHandle | None = None
 
     # The transport's calls.
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._transport = transport
-        self._config, self._state = self._shared.add(self, crowded=self._crowded)
+        self._terms = self._shared.add(self, crowded=self._crowded)
         client, server = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
         if client and server:
             self._ends = client[:2], server[:2]
@@ -159,7 +170,10 @@ class Http1(asyncio.Protocol):
             del data[:at]
         else:
             self._unread = bytearray(memoryview(data)[at:])
-        self._watch_head()
+        if self._stream is not None or not self._unread:
+            self._shared.heads.discard(self)
+        elif self not in self._shared.heads:  # further bytes do not extend it
+            self._shared.heads.add(self)
         self.balance()
 
     def _consume(self, data: bytes | bytearray) -> int:
@@ -195,9 +209,10 @@ class Http1(asyncio.Protocol):
 
     def _start(self, head: Head) -> None:
         self.idle_since = math.inf
+        self._terms.idle.discard(self)
         self._body = head.body()
         places, self._place = [self._place] if self._place is not None else [], None
-        state = {**self._state, PLACES: places} if places else self._state
+        state = {**self._terms.state, PLACES: places} if places else self._terms.state
         self._stream = stream = Http1Stream(self, head, places)
         if self._body is None:
             stream.feed(b"", whole=True)
@@ -255,40 +270,18 @@ class Http1(asyncio.Protocol):
         self._give_back()
         if self._paused:
             self._transport.resume_reading()
-        settings = self._config, self._state
-        self._shared.replace(self, Http2Connection(self._shared, settings, self._transport, data, upgrade))
+        self._shared.replace(self, Http2Connection(self._shared, self._terms, self._transport, data, upgrade))
 
     # Time.
 
     def _rest(self) -> None:
         """Begins the time without a request."""
         self.idle_since = self._shared.loop.time()
-        if self._idle_timer is None:
-            self._idle_timer = self._shared.loop.call_later(self._config.keep_alive_timeout, self._end_idle)
-
-    def _end_idle(self) -> None:
-        """Closes the connection if it is idle for long; moving the timer with each request would cost more."""
-        self._idle_timer = None
-        if self.idle_since < math.inf:
-            end = self.idle_since + self._config.keep_alive_timeout
-            if end <= self._shared.loop.time():
-                self._transport.close()
-            else:
-                self._idle_timer = self._shared.loop.call_at(end, self._end_idle)
-
-    def _watch_head(self) -> None:
-        """Starts the time limit for incomplete headers; further bytes do not extend it."""
-        half = self._stream is None and len(self._unread) > 0
-        if half and self._head_timer is None:
-            self._head_timer = self._shared.loop.call_later(HEAD_SECONDS, self._transport.close)
-        elif self._head_timer is not None and not half:
-            self._head_timer.cancel()
-            self._head_timer = None
+        self._terms.idle.add(self)
 
     def _stop_timers(self) -> None:
-        for timer in (self._idle_timer, self._head_timer):
-            if timer is not None:
-                timer.cancel()
+        self._terms.idle.discard(self)
+        self._shared.heads.discard(self)
 
 
 def _upgrade(head: Head) -> Upgrade:

@@ -12,11 +12,10 @@ from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.asyncio.task_group import TaskGroup
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.asyncio.worker_context import AsyncioSingleTask
-from hypercorn.config import Config
 from hypercorn.events import Closed
 from hypercorn.typing import ConnectionState
 
-from bytebrew.web.server.connections import Connections
+from bytebrew.web.server.connections import Connections, Terms
 from bytebrew.web.server.http2 import Http2
 
 log = logging.getLogger(__name__)
@@ -55,7 +54,7 @@ class Http2Connection(TCPServer):
     def __init__(
         self,
         shared: Connections,
-        settings: tuple[Config, dict[str, Any]],
+        terms: Terms,
         transport: asyncio.Transport,
         data: bytes,
         upgrade: Upgrade | None,
@@ -66,10 +65,9 @@ class Http2Connection(TCPServer):
         streams.connection_made(transport)
         if data:
             reader.feed_data(data)
-        config, state = settings
         writer = asyncio.StreamWriter(transport, streams, reader, shared.loop)
         application = ASGIWrapper(shared.application)  # type: ignore[arg-type]
-        super().__init__(application, shared.loop, config, shared, ConnectionState(state), reader, writer)
+        super().__init__(application, shared.loop, terms.config, shared, ConnectionState(terms.state), reader, writer)
         self.idle_task: _Idle = _Idle()
         self._shared, self._upgrade = shared, upgrade
         running = shared.loop.create_task(self.run())

@@ -21,7 +21,7 @@ from bytebrew.engine import Engine
 from bytebrew.testing import ADMIN, plugin, scripted_schema, served_engine
 from bytebrew.web import admission
 from bytebrew.web.http_state import http_state
-from bytebrew.web.server import http1
+from bytebrew.web.server import connections
 from tests.web.test_streamed_bodies import Sink
 
 SECRET = "a-secret-of-some-length"
@@ -200,7 +200,7 @@ async def test_an_upload_keeps_a_least_pace(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 async def test_a_head_that_has_begun_has_less_time_than_one_that_has_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http1, "HEAD_SECONDS", 0.3)
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.3)
     async with served_engine() as (_, client):
         head = b"GET /api/v1/health HTTP/1.1\r\nHost: a\r\n"
         idle, half = [await asyncio.open_connection("127.0.0.1", client.base_url.port) for _ in range(2)]
