@@ -1,6 +1,5 @@
 """The ASGI application: routing, headers, errors, and the steps of one request."""
 
-import asyncio
 import logging
 import time
 from collections.abc import Iterable, Mapping
@@ -37,6 +36,7 @@ from bytebrew.web.idempotency import HEADER, digest_of, repeats
 from bytebrew.web.public_view import PublicView
 from bytebrew.web.routes import every
 from bytebrew.web.routes.versions import keep_versions, section_of
+from bytebrew.web.server.presence import Presence
 
 log = logging.getLogger(__name__)
 
@@ -247,7 +247,7 @@ class Endpoint:
             self._state.streams += 1
             answer.frames = self._state.access.while_live(request, route, answer.frames)
             try:
-                await _stream(answer, headers, receive, send, route.face)
+                await _stream(answer, headers, scope, receive, send, route.face)
             finally:
                 self._state.streams -= 1
         elif isinstance(answer, Reply):
@@ -353,19 +353,18 @@ async def _refuse(send: Send, scope: Scope, error: EngineError) -> None:
     await _answer(send, reply.status, reply.body, reply.headers)
 
 
-async def _stream(stream: Stream, headers: dict[str, str], receive: Receive, send: Send, face: Face | None) -> None:
+async def _stream(
+    stream: Stream, headers: dict[str, str], scope: Scope, receive: Receive, send: Send, face: Face | None
+) -> None:
     """Sends frames until they end or the client disconnects."""
     headers = STREAM_HEADERS | headers | stream.headers
     events = headers["content-type"] == STREAM_HEADERS["content-type"]
     lines = [(name.encode(), value.encode()) for name, value in headers.items()]
-    presence = asyncio.timeout(None)
-    watch = None
-    try:
-        async with presence, aclosing(stream.frames) as frames:
-            await send({"type": "http.response.start", "status": 200, "headers": lines})
-            if events:
-                await send({"type": "http.response.body", "body": b": ok\n\n", "more_body": True})
-            watch = asyncio.create_task(_until_gone(receive, presence))
+    async with aclosing(stream.frames) as frames:
+        await send({"type": "http.response.start", "status": 200, "headers": lines})
+        if events:
+            await send({"type": "http.response.body", "body": b": ok\n\n", "more_body": True})
+        async with Presence(scope, receive):
             try:
                 async for chunk in frames:
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
@@ -374,20 +373,7 @@ async def _stream(stream: Stream, headers: dict[str, str], receive: Receive, sen
             except Exception:
                 log.exception("a stream failed")
                 await send(early_answer.ending(headers, EngineError(_FAILED), face))
-    except TimeoutError:
-        if not presence.expired():
-            raise
-    finally:
-        if watch is not None:
-            watch.cancel()
     await send({"type": "http.response.body", "body": b""})
-
-
-async def _until_gone(receive: Receive, presence: asyncio.Timeout) -> None:
-    """Ends the timeout once the client has disconnected; cheaper than a task group for each stream."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    presence.reschedule(asyncio.get_running_loop().time())
 
 
 def _complete(scope: Scope, headers: Iterable[tuple[bytes, bytes]], request_id: str) -> list[tuple[bytes, bytes]]:

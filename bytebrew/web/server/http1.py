@@ -3,12 +3,11 @@
 import asyncio
 import logging
 import math
-from functools import partial
 
 from bytebrew.web.admission import PLACES, Place
 from bytebrew.web.server.connections import Connections, Terms
 from bytebrew.web.server.http1_parser import PREFACE, ChunkedBody, Head, Malformed, SizedBody, read_head
-from bytebrew.web.server.http1_stream import Ends, Http1Stream, scope
+from bytebrew.web.server.http1_stream import Ends, Http1Stream
 from bytebrew.web.server.hypercorn_fixes import Http2Connection, Upgrade
 
 log = logging.getLogger(__name__)
@@ -24,19 +23,8 @@ class Http1(asyncio.Protocol):
     """
 
     __slots__ = (
-        *(
-            "idle_since",
-            "_shared",
-            "_crowded",
-            "_transport",
-            "_ends",
-            "_terms",
-            "_unread",
-            "_skip",
-            "_place",
-            "_stream",
-        ),
-        *("_body", "_running", "_eof", "_lost", "_paused", "_writable"),
+        *("idle_since", "_shared", "_crowded", "_terms", "_transport", "_ends", "_unread", "_skip", "_place"),
+        *("_stream", "_body", "_running", "_eof", "_lost", "_paused", "_writable"),
     )
 
     def __init__(self, shared: Connections, crowded: bool) -> None:
@@ -218,11 +206,12 @@ class Http1(asyncio.Protocol):
             stream.feed(b"", whole=True)
         elif head.expects_continue:
             self._transport.write(b"HTTP/1.1 100 \r\n\r\n")
-        answering = self._shared.application(scope(head, self._ends, state), stream.receive, stream.send)
+        scope = stream.scope(head, self._ends, state)
+        answering = self._shared.application(scope, stream.receive, stream.send)
         running = self._shared.loop.create_task(answering)
         self._running += 1
         self._shared.tasks.add(running)
-        running.add_done_callback(partial(self._ended, stream))
+        running.add_done_callback(stream.ended)
 
     def _rejects(self, data: bytes) -> bool:
         """Whether the request is rejected before parsing."""
@@ -246,7 +235,8 @@ class Http1(asyncio.Protocol):
             self._stream.disconnect()
         self._transport.close()
 
-    def _ended(self, stream: Http1Stream, running: asyncio.Task[None]) -> None:
+    def ended(self, stream: Http1Stream, running: asyncio.Task[None]) -> None:
+        """Ends the connection if the application has ended without a whole answer."""
         self._shared.tasks.discard(running)
         self._running -= 1
         if not running.cancelled() and (error := running.exception()):
@@ -269,8 +259,11 @@ class Http1(asyncio.Protocol):
         self._stop_timers()
         self._give_back()
         if self._paused:
+            self._paused = False
             self._transport.resume_reading()
         self._shared.replace(self, Http2Connection(self._shared, self._terms, self._transport, data, upgrade))
+        if self._writable is not None:
+            self._transport.get_protocol().pause_writing()
 
     # Time.
 

@@ -1,6 +1,7 @@
 """One HTTP/1.1 request and its answer, as an ASGI call."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Protocol
 from urllib.parse import unquote
 
@@ -8,6 +9,7 @@ from starlette.types import Message, Scope
 
 from bytebrew.web.admission import Place
 from bytebrew.web.server.http1_parser import Head
+from bytebrew.web.server.presence import ON_DISCONNECT
 
 _ASGI = {"version": "3.0", "spec_version": "2.1"}
 Ends = tuple[tuple[str, int], tuple[str, int]]
@@ -36,13 +38,16 @@ class Connection(Protocol):
     def answered(self, *, keeps_alive: bool) -> None:
         """Begins the next request, or ends the connection."""
 
+    def ended(self, stream: "Http1Stream", running: asyncio.Task[None]) -> None:
+        """Ends the connection if the answer is incomplete."""
+
 
 class Http1Stream:
     """One request and its answer, as the two callables of an ASGI application."""
 
     __slots__ = (
         *("held", "is_sent", "_connection", "_without_body", "_newer", "_keeps_alive", "_places"),
-        *("_pieces", "_whole", "_taken", "_gone", "_waiting", "_head", "_left", "_finished"),
+        *("_pieces", "_whole", "_taken", "_gone", "_waiting", "_head", "_left", "_finished", "_on_disconnect"),
     )
 
     def __init__(self, connection: Connection, head: Head, places: list[Place]) -> None:
@@ -55,7 +60,29 @@ class Http1Stream:
         self._whole = self._taken = self._gone = self._finished = False
         self._waiting: asyncio.Future[None] | None = None
         self._head = b""  # goes out with the first bytes of the body
+        self._on_disconnect: Callable[[], object] | None = None
         self._left: int | None = None  # of an answer with Content-Length
+
+    def scope(self, head: Head, ends: Ends, state: dict[str, Any]) -> Scope:
+        """The ASGI scope of a request."""
+        path, _, query = head.target.partition(b"?")
+        client, server = ends
+        return {
+            "type": "websocket" if head.opens_websocket else "http",
+            "asgi": _ASGI,
+            "http_version": head.version,
+            "method": head.method,
+            "scheme": "http",
+            "path": unquote(path.decode()),
+            "raw_path": path,
+            "query_string": query,
+            "root_path": "",
+            "headers": head.headers,
+            "client": client,
+            "server": server,
+            "state": state,
+            "extensions": {ON_DISCONNECT: self.on_disconnect},
+        }
 
     def feed(self, piece: bytes, *, whole: bool) -> None:
         """Takes a part of the body, maybe the last one."""
@@ -71,6 +98,18 @@ class Http1Stream:
         self._gone = True
         self._wake()
         self._give_back()
+        if self._on_disconnect is not None:
+            self._on_disconnect()
+
+    def on_disconnect(self, call: Callable[[], object] | None) -> None:
+        """Sets what is called once the client will send nothing more; None for nothing."""
+        self._on_disconnect = call
+        if call is not None and self._gone:
+            call()
+
+    def ended(self, running: asyncio.Task[None]) -> None:
+        """Notes that the application has ended."""
+        self._connection.ended(self, running)
 
     async def receive(self) -> Message:
         """The next ASGI message of the request; one task at a time may wait for it."""
@@ -151,25 +190,3 @@ class Http1Stream:
         """Frees the place that was not used by a turn."""
         while self._places:
             self._places.pop().free()
-
-
-def scope(head: Head, ends: Ends, state: dict[str, Any]) -> Scope:
-    """The ASGI scope of a request."""
-    path, _, query = head.target.partition(b"?")
-    client, server = ends
-    return {
-        "type": "websocket" if head.opens_websocket else "http",
-        "asgi": _ASGI,
-        "http_version": head.version,
-        "method": head.method,
-        "scheme": "http",
-        "path": unquote(path.decode()),
-        "raw_path": path,
-        "query_string": query,
-        "root_path": "",
-        "headers": head.headers,
-        "client": client,
-        "server": server,
-        "state": state,
-        "extensions": {},
-    }
