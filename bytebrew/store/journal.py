@@ -345,8 +345,10 @@ class Journal:
                         raise NotFound("The session was deleted")
                     chunk = b"".join([frame(n, name, data, self._form) for n, name, data, _ in rows])
                     reached = rows[-1][0]
+                    del rows
                 at = reached
                 yield chunk
+                del chunk  # or each follower would hold up to a page while it waits
             elif log.error is not None:
                 raise log.error
             elif self.closing and isinstance(event_range, OpenEventRange):

@@ -72,6 +72,7 @@ class Access:
                     await self.require(request, route)
                     checked = time.monotonic()
                 yield frame
+                del frame  # frees its memory while the stream waits for more
 
 
 def check_scope(actor: Actor, scope: str, scopes: Scopes) -> None:

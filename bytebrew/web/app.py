@@ -359,15 +359,17 @@ async def _stream(
     """Sends frames until they end or the client disconnects."""
     headers = STREAM_HEADERS | headers | stream.headers
     events = headers["content-type"] == STREAM_HEADERS["content-type"]
-    lines = [(name.encode(), value.encode()) for name, value in headers.items()]
     async with aclosing(stream.frames) as frames:
+        lines = [(name.encode(), value.encode()) for name, value in headers.items()]
         await send({"type": "http.response.start", "status": 200, "headers": lines})
+        del lines  # frees its memory while the stream waits, as does the `del` below
         if events:
             await send({"type": "http.response.body", "body": b": ok\n\n", "more_body": True})
         async with Presence(scope, receive):
             try:
                 async for chunk in frames:
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                    del chunk
             except EngineError as error:
                 await send(early_answer.ending(headers, error, face))
             except Exception:
