@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
@@ -86,9 +85,9 @@ class Log:
         self.committed = 0
         self.error: Exception | None = None
         self.loaded = False
-        self._loading = asyncio.Lock()
+        self._loading: asyncio.Lock | None = None
         self._committed_before = 0
-        self._frames: deque[bytes] = deque()
+        self._frames: list[bytes] = []
         self._bytes = 0
         self._waiters: set[asyncio.Future[bool]] = set()
 
@@ -99,10 +98,11 @@ class Log:
             self.loaded = True
         if self.loaded:
             return
-        async with self._loading:
+        self._loading = loading = self._loading or asyncio.Lock()
+        async with loading:
             if not self.loaded:
                 self.last = self.committed = await db.read(last_number, self.session_id)
-                self.loaded = True
+                self.loaded, self._loading = True, None
 
     def add(self, event: Event) -> tuple[str, int, str, bytes, int]:
         """The row of the event, with the next number and the time."""
@@ -116,10 +116,12 @@ class Log:
     def commit(self, number: int) -> None:
         """Marks the events up to a number as committed, evicts old ones from memory and wakes the followers."""
         last_but_one, self._committed_before, self.committed = self._committed_before, self.committed, number
-        kept = len(self._frames) - (self.last - number)
+        uncommitted = self.last - number
+        kept = len(self._frames) - uncommitted
         while kept > 1 and (self._bytes > TAIL_BYTES or (kept > TAIL_EVENTS and number - kept < last_but_one)):
-            self._bytes -= len(self._frames.popleft())
+            self._bytes -= len(self._frames[-kept - uncommitted])
             kept -= 1
+        del self._frames[: -kept - uncommitted]
         self.notify()
 
     def receive(self, events: Iterable[StoredEvent]) -> Sequence[StoredEvent]:
@@ -154,7 +156,7 @@ class Log:
         if after + 1 < first:
             return None
         start, end = after + 1 - first, through + 1 - first
-        return self._frames[start] if end - start == 1 else b"".join([self._frames[i] for i in range(start, end)])
+        return self._frames[start] if end - start == 1 else b"".join(self._frames[start:end])
 
     async def changed(self, seconds: float = 0) -> bool:
         """Waits for `notify`; False on a timeout (0: no limit)."""

@@ -147,6 +147,8 @@ class Application:
 class Exchange:
     """One request and its response, to which the headers of every response are added."""
 
+    __slots__ = ("_receive", "_request_id", "_scope", "_send", "_unread", "_whole", "headers", "status")
+
     def __init__(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         self.headers: list[tuple[bytes, bytes]] = []  # in addition to those of every response
         self.status = 0  # until the response starts
