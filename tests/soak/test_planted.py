@@ -41,7 +41,10 @@ TABLE = (
     Planted("memory leaks", KEEP.format("bytearray(50_000)"), "rss_mb .*GROWS"),
     Planted(
         "an event is lost",
-        LOSE.format("delete from events where session_id = ? and n = 3", "turn.session_id"),
+        LOSE.format(
+            "delete from events where session_id = ?1 and n = (select min(n) from events where session_id = ?1)",
+            "turn.session_id",
+        ),
         "events .* are not those that a client saw",
     ),
     Planted(
@@ -50,7 +53,7 @@ TABLE = (
         "was shown as 'completed' and is failed",
     ),
     Planted(
-        "a secret is logged", "import logging" + KEEP.format("logging.error('bb_' + 64 * 'a')"), "a secret in the log"
+        "a secret is logged", "import os" + KEEP.format("os.write(2, b'bb_%s\\n' % (64 * b'a'))"), "a secret in the log"
     ),
     Planted("a fault is logged", KEEP.format("1 / 0"), "a trace in the log"),
 )
