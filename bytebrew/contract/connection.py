@@ -1,12 +1,13 @@
 """The database connection that work functions use, and SQL inserts and updates from structs."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 from msgspec import UNSET, Struct
 from msgspec.structs import asdict
 
+T = TypeVar("T")
 Parameters = Sequence[Any] | Mapping[str, Any]
 
 
@@ -54,6 +55,15 @@ class Connection(Protocol):
     @property
     def total_changes(self) -> int:
         """Rows that were inserted, changed or deleted since the connection was opened."""
+
+
+def recalled(conn: Connection, work: Callable[[Connection], T]) -> T:
+    """The result of a function that only reads, from before if the connection knows that nothing has changed since.
+
+    The result is shared, so it must not be changed.
+    """
+    recall: Callable[[Callable[[Connection], T]], T] | None = getattr(conn, "recall", None)
+    return work(conn) if recall is None else recall(work)
 
 
 def dialect(conn: Connection) -> str:

@@ -16,8 +16,10 @@ from bytebrew.store.database.write_queue import Pending, Rows, RowSource
 
 T = TypeVar("T")
 NEAR_SECONDS = 0.001
-"""Time limit of a read in the event loop."""
-FAR_SECONDS = 10.0
+"""CPU time limit of a read in the event loop, which a busy machine does not shorten."""
+DISK_SECONDS = 0.02
+"""Time limit of a read in the event loop, of which it uses little if it waits for the disk."""
+FAR_SECONDS = 1.0
 """Time for which work that took longer is left to the threads."""
 STALL_SECONDS = 0.25
 """Time of one write after which the disk may hang, so that the event loop reads nothing from it."""
@@ -91,13 +93,14 @@ class NearReader:
     """
 
     def __init__(self, driver: Driver, since: Mapping[str, float]) -> None:
-        self._driver, self._since, self._until = driver, since, 0.0
+        self._driver, self._since = driver, since
+        self._cpu_until = self._until = math.inf
         self._conn: StoreConnection | None = None
         self._far: dict[object, float] = {}  # by the code of a work
 
     def open(self) -> None:
         """Opens it; BootError if that fails."""
-        self._conn = open_near(self._driver, lambda: time.monotonic() > self._until)
+        self._conn = open_near(self._driver, self._is_late)
 
     def close(self) -> None:
         """Closes it; further reads are left to the threads, too."""
@@ -116,16 +119,19 @@ class NearReader:
             self._driver.roll_back(conn)
             if conn.in_transaction:
                 return ()
-        self._until = now + NEAR_SECONDS
+        self._cpu_until, self._until = time.thread_time() + NEAR_SECONDS, now + DISK_SECONDS
         try:
             return (reading(self._driver, work, args, kwargs, conn),)
         except (self._driver.error, MemoryError):  # what it means is found out where it happens again
             return ()
         finally:
-            if time.monotonic() > self._until:
+            if self._is_late():
                 self._far[code] = now + FAR_SECONDS
-            self._until = math.inf  # a rollback has no time limit
+            self._cpu_until = self._until = math.inf  # a rollback has no time limit
             self._driver.roll_back(conn)
+
+    def _is_late(self) -> bool:
+        return time.thread_time() > self._cpu_until or time.monotonic() > self._until
 
 
 def transact(

@@ -48,7 +48,8 @@ class SQLiteDriver(Driver):
         return conn
 
     def near(self, is_late: Callable[[], bool]) -> sqlite3.Connection:
-        return pragmas.impatient(self.open(read_only=True), is_late)
+        conn = pragmas.connect(self.path, self._synchronous, read_only=True, kind=pragmas.RecallingConnection)
+        return pragmas.impatient(conn, is_late)
 
     def begin(self, conn: Connection, sessions: Collection[str] | None) -> None:
         """Begins a transaction, which alone may write, and waits for other processes as long as necessary."""

@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from bytebrew.contract.connection import Connection
 from bytebrew.store.sqlite import storage_errors
@@ -27,9 +28,33 @@ WAL_BYTES = 64 * 1024 * 1024
 """Size to which the log is truncated after a burst."""
 
 
-def connect(path: Path, synchronous: str = "normal", *, read_only: bool = False) -> sqlite3.Connection:
+class RecallingConnection(sqlite3.Connection):
+    """A connection that only reads, and keeps what works have found while nobody commits anything."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._version = 0
+        self._results: dict[Callable[[Connection], Any], Any] = {}
+
+    def recall(self, work: Callable[[Connection], Any]) -> Any:
+        """As `recalled`; the version is another one after each commit, also of other processes."""
+        version = _number(self, "data_version")
+        if version != self._version:
+            self._version, self._results = version, {}
+        if work not in self._results:
+            self._results[work] = work(self)
+        return self._results[work]
+
+
+def connect(
+    path: Path,
+    synchronous: str = "normal",
+    *,
+    read_only: bool = False,
+    kind: type[sqlite3.Connection] = sqlite3.Connection,
+) -> sqlite3.Connection:
     """A plain connection with the pragmas that every user of the file needs."""
-    conn = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, cached_statements=256)
+    conn = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, cached_statements=256, factory=kind)
     conn.row_factory = sqlite3.Row
     try:
         conn.execute("pragma auto_vacuum = incremental")

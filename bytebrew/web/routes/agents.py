@@ -9,7 +9,7 @@ from bytebrew.base.formats import narrowed
 from bytebrew.config.agent_warnings import missing
 from bytebrew.config.import_export import managed_by
 from bytebrew.contract.configuration.config_section import ManagedBy
-from bytebrew.contract.connection import Connection
+from bytebrew.contract.connection import Connection, recalled
 from bytebrew.contract.entities import Agent, AgentPatch, Live, NewAgent
 from bytebrew.contract.route import Request, Route
 from bytebrew.engine import Engine
@@ -57,7 +57,7 @@ class AgentAnswers:
 
     def rows_of(self, conn: Connection, engine: Engine) -> list[AgentRow]:
         """All agents as in the list."""
-        return [self._made(self.row, conn, engine, agent) for agent in agents.list_all(conn)]
+        return [self._made(self.row, conn, engine, agent) for agent in recalled(conn, agents.list_all)]
 
     def detail_of(self, conn: Connection, engine: Engine, agent: Agent) -> Struct:
         """The agent with all its fields."""

@@ -14,7 +14,7 @@ from unittest.mock import Mock
 import pytest
 
 from bytebrew.base.errors import BootError, StorageError, TooSlow
-from bytebrew.contract.connection import Connection
+from bytebrew.contract.connection import Connection, recalled
 from bytebrew.store.backups.copies import copy_database, make_file
 from bytebrew.store.database import transactions
 from bytebrew.store.database.checkpoints import COMMITS
@@ -535,3 +535,28 @@ async def test_a_read_that_meets_a_lock_in_the_event_loop_waits_in_a_thread(tmp_
             return count(conn)
 
         assert await db.glance(locked) == 0
+
+
+async def test_what_a_work_has_found_is_kept_until_anybody_commits(tmp_path: Path) -> None:
+    path, looks = tmp_path / "test.db", list[int]()
+
+    def look(conn: Connection) -> int:
+        looks.append(count(conn))
+        return looks[-1]
+
+    def numbers(conn: Connection) -> tuple[int, int]:
+        return recalled(conn, look), count(conn)
+
+    async with Database(SQLiteDriver(path)) as db:
+        await db.write(lambda conn: conn.execute("create table t (n integer primary key) strict"))
+        for n in range(1, 4):
+            await db.write(insert, n)
+            assert [await db.browse(numbers) for _ in range(3)] == [(n, n)] * 3
+            assert await db.read(numbers) == (n, n)  # anew, as a reader keeps nothing
+        assert looks == [1, 1, 2, 2, 3, 3]
+        with closing(connect(path)) as other:  # as a command of the operator, which is another process
+            other.execute("insert into t values (100)")
+        assert await db.browse(numbers) == await db.browse(numbers) == (4, 4)
+        await db.between(lambda conn: conn.execute("pragma wal_checkpoint(truncate)").fetchall())
+        await db.write(insert, 5)
+        assert await db.browse(numbers) == (5, 5)
