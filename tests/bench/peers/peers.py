@@ -91,6 +91,6 @@ PEERS = (
         "langgraph_dev",
         "tests.bench.peers.langgraph_dev_server",
         _langgraph_dev,
-        "`langgraph dev`, the server that needs no licence: state in memory, written to a file now and then",
+        "`langgraph dev`, without a licence: state in memory, written to a file now and then",
     ),
 )
