@@ -22,17 +22,21 @@ SCOPE = """knowledge_indexes i join knowledge_files f on f.id = i.file_id
   and not exists (select 1 from json_each(:metadata) w where not exists (
     select 1 from json_each(f.metadata) h where h.key = w.key and h.value = w.value))"""
 """The searched indexes: part of a statement with the parameters `bases`, `file` and `metadata`."""
+ALONE = """select 1 where not exists (select 1 from knowledge_indexes where state = 'dead')
+  and not exists (select 1 from knowledge_bases where id not in (select value from json_each(:bases)))"""
+"""Whether all chunks are those of the searched bases."""
 LIVE = f"""select c.id from knowledge_chunks c where c.id in ({numbers(":ids")})
   and exists (select 1 from {SCOPE} and i.id = c.index_id)"""  # noqa: S608
 """Those of some chunks that are searched."""
-RANKED = """with found as materialized (
-    select w.rowid as id, json_extract(p.value, '$[1]') as weight, json_extract(p.value, '$[2]') as leading,
-      bm25(knowledge_words, 0.0, 1.5, 1.0) as score
-    from json_each(:matches) p cross join knowledge_words w
-    where w.knowledge_words match json_extract(p.value, '$[0]'))
-  select round(sum(weight * score) - sum(leading * score) * sum((not leading) * weight), 9) as score, id
-  from found group by id order by score, id"""
-"""All chunks with a leading word, best first. Other words are matched with any leading one, whose scores are thus
+RANKED = """with terms as materialized (
+    select json_extract(value, '$[0]') as match, json_extract(value, '$[1]') as weight,
+      json_extract(value, '$[2]') as leading from json_each(:matches)),
+  found as materialized (
+    select w.rowid as id, t.weight, t.leading, bm25(knowledge_words, 0.0, 1.5, 1.0) as score
+    from terms t cross join knowledge_words w where w.knowledge_words match t.match)
+  select sum(weight * score) - sum(leading * score) * sum((not leading) * weight) as score, id
+  from found group by id order by score limit :limit"""
+"""The chunks with a leading word, best first. Other words are matched with any leading one, whose scores are thus
 in theirs."""
 MARKED = """select w.rowid as id, highlight(knowledge_words, 1, char(2), char(3)) as heading,
   highlight(knowledge_words, 2, char(2), char(3)) as text from json_each(:ids) p

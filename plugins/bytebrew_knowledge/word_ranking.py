@@ -9,26 +9,26 @@ Turtle and Flood 1995).
 """
 
 import heapq
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 
 from bytebrew import Connection
 
-from .dialect import COUNT, LIVE, OTHERS, RANKED
+from .dialect import ALONE, COUNT, LIVE, OTHERS, RANKED
 from .postgres import rarity
 
 MOST_BASES = 16
 """A search over more bases uses the document frequencies of the whole index."""
 BOUND = 2.2
 """BM25 gives a word less than this times its inverse document frequency: k1 + 1, of FTS5's k1."""
-TOGETHER = 1 / 25
-"""Chunks of rare words that are scored in one query, of those of all words, which it has to count."""
+LIKELY = 0.3
+"""Score of the last chunk that is returned, as a part of the highest possible one."""
 EFFORT = 20_000
 """Scores of a word in a chunk after which no more chunks are scored, if there are enough."""
 BATCH = 100
+ALL = 2**31
 
 
 class Term(NamedTuple):
@@ -47,7 +47,7 @@ def ranked(
     whole: int = conn.execute("select count(*) from knowledge_chunks").fetchone()[0]
     totals = _counts(conn, terms)
     size, counts, within = whole, totals, ""
-    if len(marks) <= MOST_BASES:
+    if len(marks) <= MOST_BASES and not conn.execute(ALONE, params).fetchone():
         bases = f"base : ({any_of(marks)})"
         size, within = _count(conn, bases), f"{bases} AND "
     if size < whole:
@@ -58,7 +58,7 @@ def ranked(
     for word in sorted(rare or counts, key=lambda word: counts[word]):
         total = rarity(totals[word], whole)
         own = rarity(counts[word], size) if rare else total
-        weighed.append(Term(f'"{word}"', own / total, BOUND * own, (counts if narrow else totals)[word]))
+        weighed.append(Term(word, own / total, BOUND * own, (counts if narrow else totals)[word]))
     best = _best(conn, params, weighed, narrow, size if narrow else whole, limit)
     if rare and len(best) < limit:  # chunks with only common terms come last, unordered
         known = {chunk for _, chunk in best}
@@ -88,31 +88,32 @@ def _best(
 ) -> list[tuple[float, int]]:
     """The best chunks with any of the words, which are in the order of their highest scores."""
     best: dict[int, float] = {}
-    effort, done, every = 0.0, 0, sum(term.chunks for term in terms)
-    while done < len(terms):
-        leading = [*_together(terms[done:], every * TOGETHER)]
-        others = [*terms[:done], *terms[done + len(leading) :]]
-        effort += sum(term.chunks for term in leading) * (1 + sum(term.chunks for term in others) / size)
-        enough = len(best) == limit
-        if enough and (effort > EFFORT or sum(term.highest for term in terms[done:]) <= -max(best.values())):
+    highest = sum(term.highest for term in terms)
+    each = 1 + sum(term.chunks for term in terms) / max(size, 1)  # scores per chunk, about
+    needed, effort, done = LIKELY * highest, 0.0, 0
+    while highest > needed:
+        leading: list[Term] = []
+        while done < len(terms) and (not leading or highest > needed):
+            effort += terms[done].chunks * each
+            if effort > EFFORT and (leading or len(best) == limit):
+                break
+            leading.append(terms[done])
+            highest -= terms[done].highest
+            done += 1
+        if not leading:
             break
-        any_leading = " OR ".join(term.text for term in leading)
-        matches = [(f"{narrow}{term.text}", term.weight, True) for term in leading]
-        matches += [(f"{narrow}{term.text} AND ({any_leading})", term.weight, False) for term in others]
-        found = {**_searched(conn, params, matches, limit), **best}
+        found = {**_searched(conn, params, _matches(leading, terms, narrow), limit), **best}
         best = dict(heapq.nsmallest(limit, found.items(), key=lambda scored: (scored[1], scored[0])))
-        done += len(leading)
+        needed = -max(best.values()) if len(best) == limit else 0.0
     return [(score, chunk) for chunk, score in best.items()]
 
 
-def _together(terms: Sequence[Term], most: float) -> Iterator[Term]:
-    """The first words, as many as have few chunks together."""
-    count = 0
-    for n, term in enumerate(terms):
-        count += term.chunks
-        if n and count > most:
-            return
-        yield term
+def _matches(leading: Sequence[Term], terms: Sequence[Term], narrow: str) -> list[tuple[str, float, bool]]:
+    """The queries for all chunks with a leading word, whose scores are those of all words."""
+    first = any_of(term.text for term in leading)
+    others = [term for term in terms if term not in leading]
+    matches = [(f'{narrow}"{term.text}"', term.weight, True) for term in leading]
+    return matches + [(f'{narrow}"{term.text}" AND ({first})', term.weight, False) for term in others]
 
 
 def _searched(
@@ -120,11 +121,17 @@ def _searched(
 ) -> dict[int, float]:
     """The scores of the best chunks that are searched, of those with a leading word; some more than the limit."""
     best: dict[int, float] = {}
-    scored = iter(conn.execute(RANKED, {"matches": _json(matches)}))
-    while len(best) < limit and (batch := {row["id"]: row["score"] for row in islice(scored, BATCH)}):
-        rows = conn.execute(LIVE, {**params, "ids": _json([*batch])})
-        live = {row["id"] for row in rows}
-        best |= {chunk: score for chunk, score in batch.items() if chunk in live}
+    for most in (4 * limit, ALL):
+        scored = conn.execute(RANKED, {"matches": _json(matches), "limit": most}).fetchall()
+        best = {}
+        for start in range(0, len(scored), BATCH):
+            batch = {row["id"]: round(row["score"], 9) for row in scored[start : start + BATCH]}
+            live = {row["id"] for row in conn.execute(LIVE, {**params, "ids": _json([*batch])})}
+            best |= {chunk: score for chunk, score in batch.items() if chunk in live}
+            if len(best) >= limit:
+                return best
+        if len(scored) < most:
+            break
     return best
 
 

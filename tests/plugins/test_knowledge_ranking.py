@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from typing import NamedTuple
 
 import pytest
-from bytebrew_knowledge import search_terms
+from bytebrew_knowledge import search_terms, word_ranking
 from bytebrew_knowledge.tables import MIGRATIONS
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -167,3 +167,15 @@ def test_what_is_not_searched_takes_no_place(index: Index) -> None:
     found = {chunk for _, chunk in index.found(BASES[:1], query)}
     assert found <= having
     assert len(found) == search_terms.CANDIDATES < len(having)
+
+
+def test_with_little_effort_nearly_all_of_the_ten_best_are_found(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    chance = random.Random(3)
+    words = [f"w{n}" for n in range(2000)]
+    index.add([prose(chance, BASES[0], words) for _ in range(3000)])
+    queries = [chance.choices(words[5:], [1 / n for n in range(5, 2000)], k=15) for _ in range(20)]
+    best = [[chunk for _, chunk in index.found(BASES[:1], query)][:10] for query in queries]
+    monkeypatch.setattr(word_ranking, "EFFORT", 1000)
+    quickly = [[chunk for _, chunk in index.found(BASES[:1], query)][:10] for query in queries]
+    assert quickly != best
+    assert sum(len({*one} & {*other}) for one, other in zip(best, quickly, strict=True)) >= 190
