@@ -146,7 +146,8 @@ def masked_value(value: Any, secrets: Set[str] = frozenset()) -> Any:
     if isinstance(value, str):
         for secret in sorted(secrets, key=len, reverse=True):  # one may begin with another
             value = value.replace(secret, MASK)
-        return _SECRET_IN_TEXT.sub(rf"\1\2\3{MASK}", redact(value[: 2 * MAX_TEXT]))[:MAX_TEXT]
+        text = redact(value[: 2 * MAX_TEXT])
+        return (_SECRET_IN_TEXT.sub(rf"\1\2\3{MASK}", text) if ":" in text or "=" in text else text)[:MAX_TEXT]
     if isinstance(value, list):
         return [
             MASK
