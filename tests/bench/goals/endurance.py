@@ -39,7 +39,7 @@ def endurance(bench: Bench) -> Iterator[object]:
                 turns, _ = uvloop.run(load.turn_after_turn(wire, WINDOW))
                 done = len(turns) + (seen[-1].turns if seen else 0)
                 seen.append(Look(done, one.rss_kb / 1024, median(turn.total * 1000 for turn in turns)))
-    goal = Goal("<=", 1, "its 95 % range")
+    goal = Goal("<=", 1, "x margin")
     for name, which in (("memory, MB", "rss_mb"), ("p50, ms", "p50_ms")):
         lines = []
         for seen in looks:
