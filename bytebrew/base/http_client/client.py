@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from copy import copy
@@ -133,15 +132,14 @@ class Http:
         return self._named(f"{parts.scheme}://{parts.netloc}{kind}", public_only=self._public_only)
 
     def _named(self, name: str, *, public_only: bool = False) -> "_Origin":
-        """The client and the transport with this name, which begins with the scheme."""
+        """The client and the transport with this name."""
         kept = self._origins.pop(name, None)
         if kept is None:
             timeout = httpx.Timeout(
                 self._settings.provider_silence_timeout, connect=self._settings.provider_connect_timeout, pool=None
             )
-            trust = self._trust() if name.startswith("https:") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             policy = sockets(self._allowed, public_only=public_only)
-            pool = Pool(trust, policy, self._slots, self._idle, self._close_idle)
+            pool = Pool(self._trust, policy, self._slots, self._idle, self._close_idle)
             transport = self._transport or pool
             client = Client(transport=transport, timeout=timeout, headers=_HEADERS, event_hooks={"request": [_signed]})
             kept = _Origin(client, transport, pool)
@@ -281,7 +279,7 @@ class Http:
             return Reply(response, deadline, latest, self._settings, self.bounds)
         except TimeoutError as error:
             raise late(self._settings) from error
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol, ValueError) as error:
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError, ValueError) as error:
             shown = re.sub("//[^/]*@", "//***@", url)
             raise ProviderError(f"{shown!r} cannot be called: {error}", code="model_bad_request") from error
         except httpx.RemoteProtocolError as error:

@@ -5,35 +5,12 @@ import ssl
 from collections.abc import Iterator
 
 import httpx
-from aiohttp import (
-    ClientConnectionError,
-    ClientConnectionResetError,
-    ClientConnectorError,
-    ClientError,
-    ClientPayloadError,
-    ClientResponseError,
-    ConnectionTimeoutError,
-    ServerDisconnectedError,
-    ServerTimeoutError,
-)
-from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
 
 from bytebrew.base.errors import ProviderError
 
-_HTTPX: tuple[tuple[type[ClientError], type[httpx.TransportError]], ...] = (
-    (ConnectionTimeoutError, httpx.ConnectTimeout),
-    (ServerTimeoutError, httpx.ReadTimeout),
-    (ClientConnectorError, httpx.ConnectError),
-    (ClientConnectionError, httpx.ReadError),
-    (ClientPayloadError, httpx.ReadError),
-    (ClientResponseError, httpx.RemoteProtocolError),  # malformed headers
-    (ClientError, httpx.UnsupportedProtocol),  # of its URLs
-)
 
-
-def as_httpx(error: ClientError) -> httpx.TransportError:
-    """An error of aiohttp as httpx has it."""
-    return next(ours for theirs, ours in _HTTPX if isinstance(error, theirs))(str(error))
+class TooLong(Exception):
+    """A header is too long."""
 
 
 def unreachable(origin: str, error: Exception, seconds: float) -> ProviderError:
@@ -45,7 +22,7 @@ def unreachable(origin: str, error: Exception, seconds: float) -> ProviderError:
 
 def no_http(origin: str, error: Exception) -> ProviderError:
     """The error for malformed response headers."""
-    long = any(isinstance(one, LineTooLong) for one in _causes(error))
+    long = any(isinstance(one, TooLong) for one in _causes(error))
     message = f"{origin} does not speak HTTP: " + ("a header is too long" if long else "its answer is malformed")
     return ProviderError(message, code="model_unavailable", retry=True)
 
@@ -69,9 +46,9 @@ def why(error: Exception, seconds: float = 0) -> str:
             return f"no connection within {seconds:g} s"
         if isinstance(cause, ConnectionRefusedError):
             return "the connection was refused"
-        if isinstance(cause, ConnectionResetError | ClientConnectionResetError | ServerDisconnectedError):
+        if isinstance(cause, ConnectionResetError):
             return "the connection was closed"
-        if isinstance(cause, ClientPayloadError | BadHttpMessage):
+        if isinstance(cause, httpx.RemoteProtocolError):
             return "it ended before it was whole"
         if isinstance(cause, httpx.InvalidURL):  # httpx parses the target of a redirect even if it does not follow it
             return "it redirects to what is no URL"

@@ -1,85 +1,44 @@
 """Connection pools, one per origin, and the count of their idle connections."""
 
 import asyncio
+import re
+import socket
 import ssl
 from collections.abc import Awaitable, Callable
-from functools import lru_cache, partial
-from typing import Any
-from weakref import WeakSet
+from functools import partial
+from ipaddress import ip_address
+from typing import Any, TypeVar
 
 import httpx
-from aiohttp import (
-    ClientError,
-    ClientRequest,
-    ClientResponse,
-    ClientSession,
-    ClientTimeout,
-    DummyCookieJar,
-    TCPConnector,
-)
-from aiohttp.client_proto import ResponseHandler
-from aiohttp.connector import Connection
-from aiohttp.tracing import Trace
+from aiohappyeyeballs import start_connection
 
 from bytebrew.base.http_client.addresses import Sockets
-from bytebrew.base.http_client.network_errors import as_httpx
+from bytebrew.base.http_client.connections import Connection, Key
 from bytebrew.base.rolling_timeout import within
 
-_UNLIMITED = ClientTimeout()
-
-
-@lru_cache(64)
-def _timeout(connect: float | None, read: float | None) -> ClientTimeout:
-    return ClientTimeout(sock_connect=connect, sock_read=read)
+KEEP_SECONDS = 30
+"""For how long an idle connection is kept, and, less, the addresses of a name."""
+NAME_SECONDS = 10
+EYEBALLS_SECONDS = 0.25
+"""RFC 8305 section 5: from one attempt to connect to the next."""
+_PORTS = {"http": 80, "https": 443}
+_REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
+"""Methods whose request is sent again if a kept connection turns out to be closed (RFC 9112 section 9.3.1)."""
+_EXPECTS_BODY = frozenset({"POST", "PUT", "PATCH"})
+_NUMBERS = re.compile(r"[0-9.]+")
+_Addresses = list[tuple[Any, ...]]
+_Read = TypeVar("_Read")
 
 
 class Idle:
-    """Counts the idle connections of all pools, and closes those beyond `most`."""
+    """The number of connections that may yet be idle in all pools."""
 
     def __init__(self, most: int) -> None:
-        self._most = most
-        self._open: WeakSet[ResponseHandler] = WeakSet()
-        self._used = 0
-
-    def take(self, connection: Connection) -> None:
-        """Counts a connection as in use until it is released."""
-        if (protocol := connection.protocol) is not None:
-            self._open.add(protocol)
-            self._used += 1
-            connection.add_callback(partial(self._leave, protocol))
-
-    def _leave(self, protocol: ResponseHandler) -> None:
-        self._used -= 1
-        if len(self._open) - self._used > self._most:
-            self._open = WeakSet(one for one in self._open if one.is_connected())
-            if len(self._open) - self._used > self._most:
-                protocol.force_close()
-
-
-class _Connector(TCPConnector):
-    """Opens connections; a timeout first reads data that arrived while the process was suspended."""
-
-    def __init__(self, idle: Idle, **options: Any) -> None:
-        super().__init__(**options)
-        self._idle = idle
-
-    async def connect(self, req: ClientRequest, traces: list[Trace], timeout: ClientTimeout) -> Connection:  # noqa: ASYNC109 - aiohttp names it
-        connection = await super().connect(req, traces, timeout)
-        self._idle.take(connection)
-        return connection
-
-    async def _create_connection(
-        self,
-        req: ClientRequest,
-        traces: list[Trace],
-        timeout: ClientTimeout,  # noqa: ASYNC109 - aiohttp names it
-    ) -> ResponseHandler:
-        with within(timeout.sock_connect):
-            return await super()._create_connection(req, traces, _UNLIMITED)
+        self.left = most
 
 
 class Pool(httpx.AsyncBaseTransport):
-    """A transport over aiohttp's connections, which it opens on demand, even after it was closed.
+    """A transport that opens connections on demand, even after it was closed.
 
     `open` counts requests with unclosed responses. All pools share `idle` and `slots`; a request waits for a slot, then
     for `before`.
@@ -87,7 +46,7 @@ class Pool(httpx.AsyncBaseTransport):
 
     def __init__(
         self,
-        trust: ssl.SSLContext,
+        trust: Callable[[], ssl.SSLContext],
         sockets: Sockets,
         slots: asyncio.Semaphore,
         idle: Idle,
@@ -95,9 +54,13 @@ class Pool(httpx.AsyncBaseTransport):
     ) -> None:
         self.open = 0
         self._retired = False
+        self._trust, self._sockets = trust, sockets
         self._slots, self._before = slots, before
-        self._connector = partial(_Connector, idle, limit=4096, keepalive_timeout=30, ssl=trust, socket_factory=sockets)
-        self._session: ClientSession | None = None
+        self._room = idle
+        self._used: set[Connection] = set()
+        self._idle: dict[Key, dict[Connection, float]] = {}  # with the time since when, in its order
+        self._sweep: asyncio.TimerHandle | None = None
+        self._names: dict[tuple[str, int], asyncio.Task[_Addresses]] = {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Sends a request; the response must be closed."""
@@ -107,56 +70,149 @@ class Pool(httpx.AsyncBaseTransport):
         except BaseException:
             self.open -= 1
             raise
+        limits = request.extensions.get("timeout", {})
         try:
             await self._before()
-            response = await self._send(request)
-        except BaseException as error:
+            connection = await self._send(request, limits)
+        except BaseException:
             await self._closed()
-            if isinstance(error, ClientError):
-                raise as_httpx(error) from error
             raise
-        phrase = {"reason_phrase": response.reason.encode()} if response.reason else {}
+        phrase = {"reason_phrase": connection.reason} if connection.reason else {}
         return httpx.Response(
-            response.status,
-            headers=response.raw_headers,
-            stream=Body(response, self._closed),
+            connection.status,
+            headers=connection.headers,
+            stream=Body(connection, limits.get("read"), self._release),
             extensions={"http_version": b"HTTP/1.1", **phrase},
         )
 
-    async def _send(self, request: httpx.Request) -> ClientResponse:
-        if request.url.userinfo:
+    async def _send(self, request: httpx.Request, limits: dict[str, float | None]) -> Connection:
+        url, method, headers = request.url, request.method, request.headers.raw
+        if url.userinfo:
             raise httpx.UnsupportedProtocol("a user and a password belong in a header")
-        if self._session is None:
-            self._session = ClientSession(
-                connector=self._connector(), cookie_jar=DummyCookieJar(), auto_decompress=False
+        if url.scheme not in _PORTS or not url.host:
+            raise httpx.UnsupportedProtocol("it is no URL of http or https")
+        host = url.raw_host.decode()
+        name = request.extensions.get("sni_hostname") or host.rstrip(".")
+        key = url.scheme, host, url.port or _PORTS[url.scheme], name
+        names = {name.lower() for name, _ in headers}
+        added = [] if b"host" in names else [(b"Host", url.netloc)]
+        stream: Any = request.stream
+        body = b"".join(stream) if isinstance(stream, httpx.ByteStream) else stream
+        if isinstance(body, bytes) and b"content-length" not in names and (body or method in _EXPECTS_BODY):
+            headers = [one for one in headers if one[0].lower() != b"transfer-encoding"]
+            added.append((b"Content-Length", b"%d" % len(body)))
+        while True:
+            kept = self._kept(key)
+            connection = kept or await self._connect(key, limits.get("connect"))
+            self._used.add(connection)
+            try:
+                await connection.send(method, url.raw_path, added + headers, body)
+                await _limited(connection.head(), limits.get("read"))
+            except BaseException as error:
+                connection.close()
+                repeat = kept and method in _REPEATABLE and isinstance(body, bytes)
+                if not (repeat and isinstance(error, httpx.ReadError)):
+                    raise
+            else:
+                return connection
+
+    def _kept(self, key: Key) -> Connection | None:
+        while idle := self._idle.get(key):
+            connection, _ = idle.popitem()
+            self._room.left += 1
+            if not connection.closed:
+                return connection
+        return None
+
+    async def _connect(self, key: Key, seconds: float | None) -> Connection:
+        scheme, host, port, name = key
+        secure = (self._trust(), name) if scheme == "https" else (None, None)
+        loop = asyncio.get_running_loop()
+        try:
+            with within(seconds):
+                addresses = await self._addresses(host, port)
+                sock = await start_connection(
+                    addresses, happy_eyeballs_delay=EYEBALLS_SECONDS, interleave=1, socket_factory=self._sockets
+                )
+                try:
+                    made = partial(Connection, key, self._lost)
+                    _, connection = await loop.create_connection(
+                        made, sock=sock, ssl=secure[0], server_hostname=secure[1]
+                    )
+                    return connection
+                except BaseException:
+                    sock.close()
+                    raise
+        except TimeoutError as error:
+            raise httpx.ConnectTimeout(str(error)) from error
+        except OSError as error:
+            raise httpx.ConnectError(str(error)) from error
+
+    async def _addresses(self, host: str, port: int) -> _Addresses:
+        """The addresses of a host, resolved once for all who ask within a short time."""
+        flags = socket.AI_ADDRCONFIG
+        if ":" in host or _NUMBERS.fullmatch(host):
+            flags = socket.AI_NUMERICHOST
+            try:
+                ip_address(host)
+            except ValueError as error:
+                raise httpx.UnsupportedProtocol(str(error)) from error
+        name, loop = (host, port), asyncio.get_running_loop()
+        if (known := self._names.get(name)) is None:
+            resolving = loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+            known = self._names[name] = loop.create_task(resolving)
+            known.add_done_callback(
+                lambda task: self._resolved(name, failed=bool(task.cancelled() or task.exception()))
             )
-        stream, headers = request.stream, request.headers.raw
-        if isinstance(stream, httpx.ByteStream):
-            data: Any = b"".join(stream) or None
-        else:
-            data, headers = stream, [one for one in headers if one[0].lower() != b"transfer-encoding"]
-        limits = request.extensions.get("timeout", {})
-        return await self._session.request(
-            request.method,
-            str(request.url),
-            headers=[(name.decode(), value.decode()) for name, value in headers],
-            data=data,
-            allow_redirects=False,
-            timeout=_timeout(limits.get("connect"), limits.get("read")),
-            server_hostname=request.extensions.get("sni_hostname"),
-        )
+        return await asyncio.shield(known)
+
+    def _resolved(self, name: tuple[str, int], *, failed: bool) -> None:
+        asyncio.get_running_loop().call_later(0 if failed else NAME_SECONDS, self._names.pop, name, None)
 
     async def aclose(self) -> None:
         """Closes the connections."""
-        if session := self._session:
-            self._session = None
-            await session.close()
+        connections = [*self._used, *(one for idle in self._idle.values() for one in idle)]
+        for connection in connections:
+            connection.close()
+        for connection in connections:
+            await connection.gone.wait()
 
     async def retire(self) -> None:
         """Closes the connections once none is in use, and again after each later use."""
         self._retired = True
         if not self.open:
             await self.aclose()
+
+    async def _release(self, connection: Connection) -> None:
+        self._used.discard(connection)
+        if connection.reusable and self._room.left:
+            self._room.left -= 1
+            loop = asyncio.get_running_loop()
+            self._idle.setdefault(connection.key, {})[connection] = loop.time()
+            connection.rest()
+            if self._sweep is None:
+                self._sweep = loop.call_later(KEEP_SECONDS, self._close_expired)
+        else:
+            connection.close()
+        await self._closed()
+
+    def _close_expired(self) -> None:
+        self._sweep, loop = None, asyncio.get_running_loop()
+        for idle in self._idle.values():
+            for connection, since in idle.items():
+                if since + KEEP_SECONDS > loop.time():
+                    break
+                connection.close()
+        if oldest := [next(iter(idle.values())) for idle in self._idle.values() if idle]:
+            self._sweep = loop.call_at(min(oldest) + KEEP_SECONDS, self._close_expired)
+
+    def _lost(self, connection: Connection) -> None:
+        self._used.discard(connection)
+        if (idle := self._idle.get(connection.key)) is not None:
+            if idle.pop(connection, None) is not None:
+                self._room.left += 1
+            if not idle:
+                del self._idle[connection.key]
 
     async def _closed(self) -> None:
         self.open -= 1
@@ -165,36 +221,45 @@ class Pool(httpx.AsyncBaseTransport):
             await self.retire()
 
 
+async def _limited(reading: Awaitable[_Read], seconds: float | None) -> _Read:
+    if seconds is None:
+        return await reading
+    try:
+        with within(seconds):
+            return await reading
+    except TimeoutError as error:
+        raise httpx.ReadTimeout(f"nothing for {seconds:g} s") from error
+
+
 class Body(httpx.AsyncByteStream):
     """The body of a response, in chunks as they arrive."""
 
-    def __init__(self, response: ClientResponse, closed: Callable[[], Awaitable[None]]) -> None:
-        self._response, self._content = response, response.content
-        self._closed: Callable[[], Awaitable[None]] | None = closed
+    def __init__(
+        self, connection: Connection, seconds: float | None, release: Callable[[Connection], Awaitable[None]]
+    ) -> None:
+        self._connection, self._seconds = connection, seconds
+        self._release: Callable[[Connection], Awaitable[None]] | None = release
 
     @property
     def whole(self) -> bool:
-        """Whether all of it has arrived, so that the connection is free again."""
-        return self._content.is_eof()
+        """Whether all of it has arrived."""
+        return self._connection.whole
 
     def __aiter__(self) -> "Body":
         return self
 
     async def __anext__(self) -> bytes:
-        try:
-            piece = await self._content.readany()
-        except ClientError as error:
-            raise as_httpx(error) from error
-        if not piece:
+        if self._release is None:
+            raise httpx.StreamClosed
+        if not (piece := await _limited(self._connection.read(), self._seconds)):
             raise StopAsyncIteration
         return piece
 
     async def aclose(self) -> None:
         """Frees the connection, which closes unless the body is whole."""
-        closed, self._closed = self._closed, None
-        if closed is not None:
-            self._response.release()
-            await closed()
+        release, self._release = self._release, None
+        if release is not None:
+            await release(self._connection)
 
 
 class _NoCookies(httpx.Cookies):

@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
 
-import aiohttp
 import anyio
 import httpx
 import pytest
@@ -19,6 +18,7 @@ from hypothesis import strategies as st
 
 from bytebrew.base.errors import ProviderError
 from bytebrew.base.http_client.client import MAX_ERROR_BYTES, MOST_IDLE, Exchange, Http, UpstreamError
+from bytebrew.base.http_client.pools import Body
 from bytebrew.base.settings import Core
 from tests.upstream import (
     STREAM,
@@ -133,7 +133,7 @@ async def test_nothing_of_an_answer_is_left_to_the_collector() -> None:
 
 
 def answers() -> list[object]:
-    return [one for one in gc.get_objects() if isinstance(one, httpx.Response | aiohttp.ClientResponse)]
+    return [one for one in gc.get_objects() if isinstance(one, httpx.Response | Body)]
 
 
 async def test_a_connection_is_used_again_though_nobody_read_to_the_end() -> None:
@@ -219,7 +219,8 @@ CLOSED = "http://127.0.0.1:1"
     [
         (CLOSED, [], httpx.ConnectError),
         ("", [Act.CLOSE], httpx.ReadError),
-        ("", broken(data("1"), 0.01, Act.CLOSE), httpx.ReadError),
+        ("", broken(data("1"), 0.01, Act.CLOSE), httpx.RemoteProtocolError),
+        ("", broken(data("1"), 0.01, Act.RESET), httpx.ReadError),
         ("", [Act.HANG], httpx.ReadTimeout),
         ("", broken(data("1"), Act.HANG), httpx.ReadTimeout),
         ("", [b"SSH-2.0-OpenSSH_9.2\r\n\r\n"], httpx.RemoteProtocolError),
