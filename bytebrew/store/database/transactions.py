@@ -16,11 +16,11 @@ from bytebrew.store.database.write_queue import Pending, Rows, RowSource
 
 T = TypeVar("T")
 NEAR_SECONDS = 0.002
-"""Time limit of a read in the event loop."""
-TRIES = 3
-"""Successive reads by one work that take longer, after which that is not only because the machine is busy."""
+"""Limit of a read in the event loop in CPU time, which a busy machine does not use up."""
+DISK_SECONDS = 0.02
+"""Its time limit, for when it waits for the disk."""
 FAR_SECONDS = 1.0
-"""Time for which such work is left to the threads."""
+"""Time for which work that took longer is left to the threads."""
 STALL_SECONDS = 0.25
 """Time of one write after which the disk may hang, so that the event loop reads nothing from it."""
 
@@ -93,14 +93,14 @@ class NearReader:
     """
 
     def __init__(self, driver: Driver, since: Mapping[str, float]) -> None:
-        self._driver, self._since, self._until = driver, since, math.inf
+        self._driver, self._since = driver, since
+        self._until = self._cpu_until = math.inf
         self._conn: StoreConnection | None = None
-        self._late: dict[object, int] = {}  # times in succession, by the code of a work
-        self._far: dict[object, float] = {}
+        self._far: dict[object, float] = {}  # by the code of a work
 
     def open(self) -> None:
         """Opens it; BootError if that fails."""
-        self._conn = open_near(self._driver, lambda: time.monotonic() > self._until)
+        self._conn = open_near(self._driver, self._is_late)
 
     def close(self) -> None:
         """Closes it; further reads are left to the threads, too."""
@@ -119,23 +119,19 @@ class NearReader:
             self._driver.roll_back(conn)
             if conn.in_transaction:
                 return ()
-        self._until = now + NEAR_SECONDS
+        self._until, self._cpu_until = now + DISK_SECONDS, time.thread_time() + NEAR_SECONDS
         try:
             return (reading(self._driver, work, args, kwargs, conn),)
         except (self._driver.error, MemoryError):  # what it means is found out where it happens again
             return ()
         finally:
-            self._note(code)
-            self._until = math.inf  # a rollback has no time limit
+            if time.monotonic() > now + NEAR_SECONDS and self._is_late():
+                self._far[code] = now + FAR_SECONDS
+            self._until = self._cpu_until = math.inf  # a rollback has no time limit
             self._driver.roll_back(conn)
 
-    def _note(self, code: object) -> None:
-        if (now := time.monotonic()) <= self._until:
-            self._late.pop(code, None)
-        else:
-            self._late[code] = late = self._late.get(code, 0) + 1
-            if late >= TRIES:
-                self._far[code] = now + FAR_SECONDS
+    def _is_late(self) -> bool:
+        return time.thread_time() > self._cpu_until or time.monotonic() > self._until
 
 
 def transact(
