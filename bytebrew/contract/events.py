@@ -18,6 +18,10 @@ REFUSED = "A person refused this call"
 """How the output of a call begins that did not run because a person refused it."""
 
 
+class LastFrame(bytes):
+    """The bytes of events after which a stream ends: the end of the answer is sent with them."""
+
+
 class Event(Struct, frozen=True, kw_only=True):
     """An entry of a session's journal; `name` is its SSE event type.
 

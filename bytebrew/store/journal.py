@@ -14,7 +14,7 @@ import msgspec
 
 from bytebrew.base.errors import Draining, EngineError, NotFound, StorageError
 from bytebrew.contract.connection import Connection
-from bytebrew.contract.events import Event
+from bytebrew.contract.events import Event, LastFrame
 from bytebrew.contract.governance.nodes import NodeFigures
 from bytebrew.store.database.database import Database, Work
 from bytebrew.store.database.write_queue import Rows
@@ -349,7 +349,7 @@ class Journal:
                     reached = rows[-1][0]
                     del rows
                 at = reached
-                yield chunk
+                yield LastFrame(chunk) if reached == event_range.last else chunk
                 del chunk  # or each follower would hold up to a page while it waits
             elif log.error is not None:
                 raise log.error

@@ -24,6 +24,7 @@ from bytebrew.base.errors import (
 from bytebrew.base.formats import canonical_id, new_id
 from bytebrew.base.logs import trace_id
 from bytebrew.base.validation import ESCAPED_NUL, MAX_DEPTH, check_shape, check_text
+from bytebrew.contract.events import LastFrame
 from bytebrew.contract.face import CONVERSATIONS
 from bytebrew.contract.route import ANYONE, Face, Reply, Request, Route, Stream, check_name, routes_by_path, taken_names
 from bytebrew.engine import Engine
@@ -360,7 +361,7 @@ async def _stream(
 ) -> None:
     """Sends frames until they end or the client disconnects."""
     headers = STREAM_HEADERS | headers | stream.headers
-    events = headers["content-type"] == STREAM_HEADERS["content-type"]
+    more, events = True, headers["content-type"] == STREAM_HEADERS["content-type"]
     async with aclosing(stream.frames) as frames:
         lines = [(name.encode(), value.encode()) for name, value in headers.items()]
         await send({"type": "http.response.start", "status": 200, "headers": lines})
@@ -370,14 +371,16 @@ async def _stream(
         async with Presence(scope, receive):
             try:
                 async for chunk in frames:
-                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                    more = not isinstance(chunk, LastFrame)
+                    await send({"type": "http.response.body", "body": chunk, "more_body": more})
                     del chunk
             except EngineError as error:
                 await send(early_answer.ending(headers, error, face))
             except Exception:
                 log.exception("a stream failed")
                 await send(early_answer.ending(headers, EngineError(_FAILED), face))
-    await send({"type": "http.response.body", "body": b""})
+    if more:
+        await send({"type": "http.response.body", "body": b""})
 
 
 def _complete(scope: Scope, headers: Iterable[tuple[bytes, bytes]], request_id: str) -> list[tuple[bytes, bytes]]:

@@ -15,12 +15,14 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.events import ConnectionTerminated, DataReceived, Event, ResponseReceived, StreamEnded, StreamReset
+from starlette.types import Message
 
 from bytebrew import MessageDelta, Request, Route, Stream, Thinking
 from bytebrew.base.sse_reader import Parser
 from bytebrew.engine import Engine
 from bytebrew.testing import ADMIN, ScriptedProvider, chat, events_of, plugin, providing, scripted_schema, served_engine
 from bytebrew.web import early_answer
+from bytebrew.web.app import Application
 from bytebrew.web.server import server
 
 HEALTH, EVENTS, FLOOD, SLOW, SINK = (f"/api/v1/{path}" for path in ("health", "quiet", "flood", "slow", "sink"))
@@ -518,6 +520,29 @@ async def test_the_head_of_a_stream_of_events_comes_with_the_first_of_them_and_d
         assert head.startswith(b"HTTP/1.1 200") and b"text/event-stream" in head.lower()
         assert body.startswith(b"6\r\n: ok\n\n\r\n")
         writer.close()
+
+
+async def test_the_last_event_of_a_turn_ends_the_answer() -> None:
+    """One message of the application, hence one write."""
+    async with serving() as served:
+        await scripted_schema(served.engine)
+        served.answers.go_on.set()
+        body = json.dumps({"message": "Hi"}).encode()
+        asked: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+        sent: list[Message] = []
+
+        async def receive() -> Message:
+            return asked.pop() if asked else await asyncio.Future()
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        head = {"method": "POST", "path": "/api/v1/schemas/test/chat", "query_string": b"", "http_version": "1.1"}
+        headers = [(b"authorization", f"Bearer {ADMIN}".encode()), (b"content-length", b"%d" % len(body))]
+        scope = {"type": "http", "scheme": "http", "headers": headers, **head}
+        await Application(served.engine)(scope, receive, send)
+        assert b"event: done" in sent[-1]["body"]
+        assert [message.get("more_body", False) for message in sent[1:]] == [True] * (len(sent) - 2) + [False]
 
 
 async def test_pipelined_requests_are_answered_in_turn() -> None:
