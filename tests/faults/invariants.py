@@ -246,11 +246,12 @@ def steered(conn: Connection) -> list[str]:
         right = [name for n, name in shown if n in span] == ["steer", "steered"] and len(shown) == 2
         if row["within"] != row["session_id"] or not right or shown[0][0] != row["first_event"]:
             found.append(f"message {row['id']} was absorbed by {row['turn_id']} and is shown at {shown}")
-        sql = "select count(*) from messages where turn_id = ? and body like ?"
+        sql = "select count(*) from messages where session_id = ? and turn_id = ? and body like ?"
         text = msgspec.json.encode(row["message"]).decode()
-        if (count := conn.execute(sql, (row["turn_id"], f"%{text}%")).fetchone()[0]) != 1:
+        if (count := conn.execute(sql, (row["within"], row["turn_id"], f"%{text}%")).fetchone()[0]) != 1:
             found.append(f"message {row['id']} is {count} times in the history of {row['turn_id']}")
-        if conn.execute("select 1 from messages where turn_id = ?", (row["id"],)).fetchone():
+        sql = "select 1 from messages where session_id = ? and turn_id = ?"
+        if conn.execute(sql, (row["session_id"], row["id"])).fetchone():
             found.append(f"message {row['id']} was absorbed and answered by itself too")
     return found
 

@@ -31,7 +31,7 @@ from tests.soak.visitors import Act, Leaving, SlowClient
 from tests.soak.world import RESTARTS, Disturber
 from tests.stored import opened
 
-GRACE_SECONDS = 900.0
+GRACE_SECONDS = 1800.0
 """Beyond its time a soak has so long to start, to settle and to be checked."""
 RETENTION = {"retention.idempotency": 365, "retention.events": 1}
 """Days: keys are kept for all of it, and events are packed behind the first restart."""
