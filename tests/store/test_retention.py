@@ -342,7 +342,7 @@ async def test_what_is_due_behind_many_in_use_is_found_in_one_walk_of_small_tran
     await engine.retention.run_once()
     kept_rows = "sum(case when id like 'kept%' then 1 else 0 end)"
     assert await execute(engine, f"select count(*), {kept_rows} from sessions") == [(kept, kept)]
-    assert sum(held) < 15_000, "it began from the oldest again and again"
+    assert sum(held) < 20_000, "it began from the oldest again and again"
     assert max(held) < 600
 
 
