@@ -5,6 +5,8 @@ A row of several consecutive events has the number of the last one.
 
 import zlib
 from collections.abc import Iterator, Sequence
+from itertools import repeat
+from operator import sub
 from typing import Any
 
 import msgspec
@@ -17,7 +19,7 @@ from bytebrew.contract.events import MessageDelta, Thinking
 StoredEvent = tuple[int, str, bytes, int | None]
 """Number, name and JSON of an event, and when it happened in milliseconds since 1970; older engines kept no time."""
 DELTAS = "deltas"
-"""The type of a row with several deltas, which are stored as they are."""
+"""The type of a row with several deltas of one type, which are not compressed."""
 PACKED = "packed"
 """The type of a row with compressed events of a turn that has ended long ago."""
 MOST_EVENTS, MOST_BYTES = 256, 256 * 1024
@@ -36,10 +38,11 @@ class _Event(Struct, array_like=True, frozen=True):
 
 
 class _Columns(Struct, frozen=True):
-    """Consecutive events by columns, which compress better.
+    """Consecutive events by columns, which are small and compress well.
 
     The JSON of an event is the first part of its kind, its piece, and the last part of its kind: so the pieces of the
-    deltas are the text of the answer. `times` are milliseconds since the event before it.
+    deltas are the text of the answer. Without `of_kind` all are of the first. `times` are milliseconds since the event
+    before it.
     """
 
     kinds: list[tuple[str, bytes, bytes]]
@@ -50,35 +53,38 @@ class _Columns(Struct, frozen=True):
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode_deltas = msgspec.msgpack.Decoder(list[tuple[str, bytes, int | None]]).decode
-_decode_packed = msgspec.msgpack.Decoder(list[_Event] | _Columns).decode
+_decode = msgspec.msgpack.Decoder(list[_Event] | _Columns).decode
 
 
 def grouped(rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """The rows that store events of a commit: neighbouring deltas of a session are one."""
+    """The rows that store events of a commit: neighbouring deltas of a session and of one type are one."""
     found: list[tuple[Any, ...]] = []
     run: list[tuple[Any, ...]] = []
-    owner, size = None, 0
+    owner, kind, size = "", "", 0
     for row in rows:
-        small = row[2] in _SMALL
-        if run and not (small and row[0] == owner and len(run) < MOST_EVENTS and size <= MOST_BYTES):
-            found.append(_together(run))
-            run = []
-        if small:
-            if not run:
-                owner, size = row[0], 0
+        if row[2] == kind and row[0] == owner and len(run) < MOST_EVENTS and size < MOST_BYTES:
             run.append(row)
             size += len(row[3])
-        else:
-            found.append(row)
-    if run:
-        found.append(_together(run))
-    return found
+            continue
+        found += _together(run)
+        run, size = [row], len(row[3])
+        owner, kind = (row[0], row[2]) if row[2] in _SMALL else ("", "")
+    return found + _together(run)
 
 
-def _together(run: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
-    session_id, n, _, _, at = run[-1]
-    return (session_id, n, DELTAS, _encode([row[2:] for row in run]), at) if len(run) > 1 else run[0]
+def _together(run: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """The row of some deltas; those that are not alike stay apart."""
+    if len(run) < 2:
+        return run
+    session_ids, numbers, names, data, times = zip(*run, strict=True)
+    head = data[0][: data[0].find(_CONTENT) + len(_CONTENT)]
+    begin, end = len(head), -len(_END)
+    pieces = [one[begin:end] for one in data]
+    if head + (_END + head).join(pieces) + _END != b"".join(data):  # a test of each one takes ten times as long
+        return run
+    since = [times[0], *map(sub, times[1:], times)]
+    columns = _Columns([(names[0], head, _END)], [], [*map(len, pieces)], since, b"".join(pieces))
+    return [(session_ids[0], numbers[-1], DELTAS, _encode(columns), times[-1])]
 
 
 def packed(events: Sequence[StoredEvent]) -> bytes:
@@ -98,18 +104,16 @@ def packed(events: Sequence[StoredEvent]) -> bytes:
         pieces.append(piece)
         times.append(None if at is None else at - before)
         before = before if at is None else at
-    columns = _Columns([*kinds], of_kind, [*map(len, pieces)], times, b"".join(pieces))
+    columns = _Columns([*kinds], of_kind if len(kinds) > 1 else [], [*map(len, pieces)], times, b"".join(pieces))
     return zlib.compress(_encode(columns))
 
 
 def events_of(row: Row, after: int = 0) -> Iterator[StoredEvent]:
     """The events of a row above a number."""
     if row["type"] == DELTAS:
-        deltas = _decode_deltas(row["data"])
-        first = row["n"] - len(deltas) + 1
-        events: Iterator[StoredEvent] = ((n, name, data, at) for n, (name, data, at) in enumerate(deltas, first))
+        events = _unpacked(row["n"], _decode(row["data"]))
     elif row["type"] == PACKED:
-        events = _unpacked(row["n"], _decode_packed(zlib.decompress(row["data"])))
+        events = _unpacked(row["n"], _decode(zlib.decompress(row["data"])))
     else:
         events = iter([(row["n"], row["type"], row["data"], row["at"])])
     return (one for one in events if one[0] > after)
@@ -120,7 +124,8 @@ def _unpacked(last: int, content: list[_Event] | _Columns) -> Iterator[StoredEve
         yield from map(astuple, content)
         return
     begin = before = 0
-    parts = zip(content.of_kind, content.sizes, content.times, strict=True)
+    kinds = content.of_kind or repeat(0, len(content.sizes))
+    parts = zip(kinds, content.sizes, content.times, strict=True)
     for n, (kind, size, time) in enumerate(parts, last - len(content.sizes) + 1):
         name, head, tail = content.kinds[kind]
         piece = content.pieces[begin : begin + size]
