@@ -1,6 +1,6 @@
 """SQL for sessions; a deleted session is hidden at once, and its rows are deleted in small batches."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -98,10 +98,15 @@ SELECT = """select s.id, s.agent, s.schema, s.title, s.status, s.user_sub, s.cre
 
 def session_of(row: Row) -> Session:
     """The session of a row with the columns of SELECT."""
-    columns = columns_of(row)
-    after = columns.pop("forked_after")
-    origin = columns.pop("forked_from")
-    return Session(**columns, forked_from=ForkedFrom(session_id=origin, after=after) if origin else None)
+    return Session(**fields_of(row))
+
+
+def fields_of(row: Row) -> dict[str, Any]:
+    """The fields of a session in a row with the columns of SELECT."""
+    fields = columns_of(row)
+    origin, after = fields["forked_from"], fields.pop("forked_after")
+    fields["forked_from"] = ForkedFrom(session_id=origin, after=after) if origin else None
+    return fields
 
 
 def check_owner(actor: Actor, owner: str | None, session_id: str) -> None:

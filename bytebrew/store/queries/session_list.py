@@ -2,14 +2,12 @@
 
 from typing import Any
 
-from msgspec.structs import asdict
-
 from bytebrew.base.errors import NotFound
 from bytebrew.contract.auth import Actor
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.entities import Live
 from bytebrew.contract.lists import Page, Selection, rows_of
-from bytebrew.store.sessions import SELECT, SESSIONS, Filter, Session, check_owner, owner, session_of
+from bytebrew.store.sessions import SELECT, SESSIONS, Filter, Session, check_owner, fields_of, owner
 from bytebrew.store.sqlite.dialect import day_number
 
 MOST_TERMS = 8
@@ -60,7 +58,7 @@ def page(conn: Connection, actor: Actor, wanted: Filter, offset: int, limit: int
     stored = not (wanted.q or wanted.error or wanted.tool or wanted.sort or wanted.status in _STATUS)
     ids, total = (_stored if stored else _searched)(conn, actor, wanted, offset, limit + 1, after)
     waiting = {row[0] for row in conn.execute(_WAITING)}
-    found = [_row(conn, session_of(row), waiting) for row in rows_of(conn, f"{SELECT} where s.id = ?", ids[:limit])]
+    found = [_row(conn, fields_of(row), waiting) for row in rows_of(conn, f"{SELECT} where s.id = ?", ids[:limit])]
     following = found[-1].id if len(ids) > len(found) else None
     return Page(data=found, total=total, limit=limit, offset=offset, next=following)
 
@@ -114,12 +112,12 @@ def _searched(
     return [tuple(row) for row in conn.execute(sql, (*values, *(after or ()), limit, offset))], total
 
 
-def _row(conn: Connection, session: Session, waiting: set[str]) -> SessionRow:
-    turns, cost, last = conn.execute(_TURNS, (session.id,)).fetchone()
+def _row(conn: Connection, fields: dict[str, Any], waiting: set[str]) -> SessionRow:
+    turns, cost, last = conn.execute(_TURNS, (fields["id"],)).fetchone()
     status, code, took = conn.execute(_LAST, (last,)).fetchone() or ("", "", None)
     return SessionRow(
-        **asdict(session),
-        needs_input=session.id in waiting,
+        **fields,
+        needs_input=fields["id"] in waiting,
         turns=turns,
         last_turn_ms=took,
         error_code=code if status == "failed" else "",
