@@ -135,7 +135,8 @@ class Http1(asyncio.Protocol):
     def answered(self, *, keeps_alive: bool) -> None:
         """Begins the next request, or ends the connection."""
         self._stream = None
-        if not keeps_alive or self._body is not None or self._shared.terminated.is_set():
+        gone = self._transport.is_closing()  # a connection without client would rest for as long as one with
+        if gone or not keeps_alive or self._body is not None or self._shared.terminated.is_set():
             self._transport.close()
             return
         self._rest()

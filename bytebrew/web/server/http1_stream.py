@@ -94,7 +94,9 @@ class Http1Stream:
             self._wake()
 
     def disconnect(self) -> None:
-        """Notes that the client will send nothing more; it may still read the answer."""
+        """Notes that the client will send nothing more; it may still read the answer. Safe to call again."""
+        if self._gone:
+            return
         self._gone = True
         self._wake()
         self._give_back()

@@ -5,6 +5,7 @@ import gc
 import json
 import logging
 import socket
+import struct
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -24,6 +25,7 @@ from bytebrew.testing import ADMIN, ScriptedProvider, chat, events_of, plugin, p
 from bytebrew.web import early_answer
 from bytebrew.web.app import Application
 from bytebrew.web.server import server
+from bytebrew.web.server.http1 import Http1
 
 HEALTH, EVENTS, FLOOD, SLOW, SINK = (f"/api/v1/{path}" for path in ("health", "quiet", "flood", "slow", "sink"))
 REFUSALS = [
@@ -468,6 +470,36 @@ async def test_nothing_is_left_of_a_client_that_leaves_its_streams(
         await asyncio.sleep(0.05)
         served.answers.go_on.set()
         await served.all_has_ended()
+
+
+@loops
+async def test_a_client_that_resets_before_its_answer_is_forgotten_at_once() -> None:
+    async with serving() as served:
+        for _ in range(5):
+            _, writer = await served.connect()
+            writer.write(request(f"GET {SLOW}"))
+            await asyncio.sleep(0.05)
+            reset = struct.pack("ii", 1, 0)
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+            writer.transport.abort()
+        await asyncio.sleep(0.05)
+        served.answers.go_on.set()
+        await served.all_has_ended()
+        gc.collect()
+        assert [one for one in gc.get_objects() if isinstance(one, Http1)] == []
+
+
+@loops
+async def test_a_stream_ends_once_whose_client_sends_nonsense_in_its_body(complaints: list[str]) -> None:
+    async with serving() as served:
+        reader, writer = await served.connect()
+        writer.write(request(f"GET {EVENTS}", "Transfer-Encoding: chunked") + b"1\r\na")
+        async with asyncio.timeout(5):
+            await reader.readuntil(b"data: 1")
+            writer.write(b"nonsense")
+            await reader.read()
+        await served.all_has_ended()
+        assert served.answers.open == 0
 
 
 @loops
