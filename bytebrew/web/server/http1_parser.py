@@ -125,8 +125,8 @@ class Head:
 
     @property
     def upgrade(self) -> bytes:
-        """The protocol that the client would rather speak, in lower case; only for requests without a body."""
-        return self.values.get(b"upgrade", b"").lower() if self.body() is None else b""
+        """The protocol that the client would rather speak, in lower case; not for a request with a body, or of 1.0."""
+        return self.values.get(b"upgrade", b"").lower() if self.is_newer and self.body() is None else b""
 
     @property
     def opens_websocket(self) -> bool:

@@ -686,6 +686,15 @@ async def test_an_upgrade_is_taken_whatever_its_settings_are(settings: str, comp
 # The corners of HTTP/1.1.
 
 
+async def test_an_older_client_is_not_upgraded(complaints: list[str]) -> None:
+    async with serving() as served:
+        for protocol in ("h2c", "websocket"):
+            reader, writer = await served.connect()
+            writer.write(f"GET {HEALTH} HTTP/1.0\r\nUpgrade: {protocol}\r\nConnection: upgrade\r\n\r\n".encode())
+            assert (await answer(reader))[0] == 200
+            writer.close()
+
+
 async def test_who_asks_whether_to_send_is_told_to_go_on() -> None:
     async with serving() as served:
         reader, writer = await served.connect()
