@@ -17,7 +17,6 @@ _TOKEN = rb"[\w!#$%&'*+.^`|~-]++"
 _VALUE = rb"[^\x00-\x08\n-\x1f\x7f]*+"
 _LINE = re.compile(rb"(%b) ([!-~]++) HTTP/(\d\.\d)\r\n" % _TOKEN)
 _FIELDS = re.compile(rb"(?:%b:%b\r\n)*+" % (_TOKEN, _VALUE))
-_BARE = re.compile(rb"(?<!\r)\n")
 _HOST = re.compile(rb"(?:\[[\w:.~!$&'()*+,;=-]+\]|[\w.~%!$&'()*+,;=-]*)(?::\d*)?")  # RFC 3986 section 3.2.2
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,16})(?:;%b)?\r\n" % _VALUE)
 _LENGTH = re.compile(rb"\d{1,20}")
@@ -150,7 +149,8 @@ def read_head(data: bytes | bytearray, at: int) -> tuple[Head, int] | None:
     if end < 2:
         if len(data) - at >= HEAD_BYTES:
             raise Malformed(431)
-        if data[at] <= 0x20 or _BARE.search(data, at):  # such as a handshake of TLS, which has no lines
+        line_end = data.rfind(b"\n", at)  # all others are looked at once the head is complete
+        if data[at] <= 0x20 or (line_end > at and data[line_end - 1] != 0x0D):  # such as a handshake of TLS
             raise Malformed
         return None
     line = _LINE.match(data, at, end)
