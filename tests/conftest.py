@@ -3,7 +3,7 @@
 import gc
 import ssl
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from functools import cache
 from typing import Any
 
@@ -12,6 +12,7 @@ import httpx._transports.default
 import pytest
 
 from bytebrew.testing import served_engine
+from tests import blocking
 
 _new_context = httpx.create_ssl_context
 _default_context = cache(_new_context)
@@ -28,9 +29,20 @@ sys.modules.setdefault("sniffio", None)  # type: ignore[arg-type]
 
 
 def pytest_collection_finish() -> None:
-    """Hides what is imported and collected from the garbage collector: a million objects, which tests make it walk."""
+    """Hides what is imported and collected from the garbage collector: a million objects, which tests make it walk.
+
+    Calls that block are looked for from here on.
+    """
     gc.collect()
     gc.freeze()
+    blocking.watch()  # not before, as collecting has a million audit events
+
+
+@pytest.fixture(autouse=True)
+def no_blocking_calls() -> Iterator[None]:
+    """Fails a test in which an engine blocked its event loop."""
+    with blocking.refused():
+        yield
 
 
 @pytest.fixture(scope="module")
