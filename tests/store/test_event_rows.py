@@ -1,6 +1,7 @@
 """The rows of events: neighbouring deltas of a commit in one, and packed ones by columns, read from every number."""
 
 import sqlite3
+import zlib
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
@@ -147,10 +148,27 @@ def test_a_page_of_other_nodes_events_ends_after_as_many_events_as_rows(conn: sq
     assert newer(conn, {SESSION: 5}, 20) == {SESSION: (100, _deltas(25, first=6))}
 
 
+STORED = bytes.fromhex(
+    "78bb1990c38a833a771225ce85397232d05c888d939959a420d64d0659d67dfe69068308ccce238a21a9890af945f6500a4b30020074e238cd"
+)
+"""A row as the first engine with these columns has packed it."""
+
+
+def test_rows_that_are_stored_somewhere_are_read_for_ever() -> None:
+    events = [
+        (7, "message_delta", b'{"content":"Tea"}', 1_700_000_000_000),
+        (8, "message_delta", b'{"content":" or?"}', 1_700_000_000_020),
+        (9, "message", b'{"content":"Tea or?","role":"assistant"}', 1_700_000_000_021),
+    ]
+    assert [*events_of(_named((SESSION, 9, "packed", STORED, 1)))] == events
+    before = zlib.compress(msgspec.msgpack.encode([one[:3] for one in events]))
+    assert [*events_of(_named((SESSION, 9, "packed", before, 1)))] == [(*one[:3], None) for one in events]
+
+
 def test_packed_deltas_take_few_bytes() -> None:
     words = iter("the engine keeps every event of a turn under its number in the file before a client sees it " * 3)
     pieces = ["".join([char, *(next(words) for _ in range(3))]) for char, _ in zip(words, range(50), strict=False)]
     deltas = [msgspec.json.encode(MessageDelta(content=one)) for one in pieces]
     events = [(n, "message_delta", data, 1_700_000_000_000 + 20 * n + n % 3) for n, data in enumerate(deltas)]
     events.append((50, "message", msgspec.json.encode(MessageDone(content="".join(pieces))), 1_700_000_001_004))
-    assert len(packed(events)) < 6 * 50
+    assert len(packed(events)) < 4 * 50

@@ -28,6 +28,19 @@ _SMALL = frozenset((MessageDelta.name, Thinking.name))
 _CONTENT, _END = b'"content":"', b'"}'
 
 
+_DICTIONARY = (
+    b'"call_id":"call_","has_error":true}{"tool":"","output":"","call_id":"call_","has_error":false}{"tool":"","input":{'
+    b'"},"call_id":"call_error_tool_result\xc4\x00\xc4\x00\x93\xa9tool_call\xc4\x00\xc4\x00\x93\xa8thinking\xc4\x0c{"content":"'
+    b'{"session_id":"0","turn_id":"turn_0","usage":{"input_tokens":0,"output_tokens":0,"cached_tokens":0,'
+    b'"thinking_tokens":0,"cache_write_tokens":0,"cost_usd":null},"status":"completed","finish_reason":"stop"}'
+    b'","role":"assistant"}'
+    b'\x85\xa5kinds\x93\x93\xadmessage_delta\xc4\x0c{"content":"\xc4\x02"}\x93\xa7message\xc4\x0c{"content":"\xc4\x02"}'
+    b"\x93\xa4done\xc4\x00\xc4\x00\xa7of_kind\xdc\x004" + b"\x00" * 50 + b"\x01\x02\xa5sizes\xdc\x004\x04\x04\x04\x04"
+    b"\xa5times\xdc\x004\xcf\x00\x00\x01\xa6pieces\xc5"
+)
+"""What packed rows have in common, for zlib. It never changes: rows that were packed with it are read with it."""
+
+
 class _Event(Struct, array_like=True, frozen=True):
     """An event that older engines have packed; the first of them kept no time."""
 
@@ -105,7 +118,8 @@ def packed(events: Sequence[StoredEvent]) -> bytes:
         times.append(None if at is None else at - before)
         before = before if at is None else at
     columns = _Columns([*kinds], of_kind if len(kinds) > 1 else [], [*map(len, pieces)], times, b"".join(pieces))
-    return zlib.compress(_encode(columns))
+    compressor = zlib.compressobj(zdict=_DICTIONARY)
+    return compressor.compress(_encode(columns)) + compressor.flush()
 
 
 def events_of(row: Row, after: int = 0) -> Iterator[StoredEvent]:
@@ -113,7 +127,8 @@ def events_of(row: Row, after: int = 0) -> Iterator[StoredEvent]:
     if row["type"] == DELTAS:
         events = _unpacked(row["n"], _decode(row["data"]))
     elif row["type"] == PACKED:
-        events = _unpacked(row["n"], _decode(zlib.decompress(row["data"])))
+        whole = zlib.decompressobj(zdict=_DICTIONARY).decompress(row["data"])  # older rows do not ask for it
+        events = _unpacked(row["n"], _decode(whole))
     else:
         events = iter([(row["n"], row["type"], row["data"], row["at"])])
     return (one for one in events if one[0] > after)
