@@ -1,6 +1,7 @@
 """Time limits of many connections with one timer."""
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -15,7 +16,7 @@ class Deadlines(Generic[Item]):
 
     def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float, expire: Callable[[Item], object]) -> None:
         self._loop, self._seconds, self._expire = loop, seconds, expire
-        self._ends: dict[Item, float] = {}  # the earliest first
+        self._ends = OrderedDict[Item, float]()  # the earliest first, which a dict finds behind all it had before
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, item: Item) -> None:
