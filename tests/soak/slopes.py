@@ -17,32 +17,33 @@ FEWEST = 5
 
 
 class Figure(NamedTuple):
-    """A figure, how those of a bin become one, how much it may grow in an hour, and why it may."""
+    """A figure, how those of a bin become one, how much it may grow in an hour and in one life, and why it may."""
 
     name: str
     of_bin: str
     most: float
+    most_of_life: float
     relative: bool
     reason: str
 
 
 FIGURES = (
-    Figure("rss_mb", "median", 48.0, False, "caches fill: pages of SQLite as the file grows, prepared statements"),
-    Figure("descriptors", "min", 6.0, False, "connections of the moment"),
-    Figure("tasks", "min", 6.0, False, "requests of the moment"),
-    Figure("p50_ms", "median", 0.25, True, "the file and the sessions grow"),
-    Figure("p99_ms", "median", 0.5, True, "the file and the sessions grow"),
+    Figure("rss_mb", "median", 48.0, 4.0, False, "caches fill: pages of SQLite as the file grows, prepared statements"),
+    Figure("descriptors", "min", 12.0, 5.0, False, "connections of the moment"),
+    Figure("tasks", "min", 12.0, 5.0, False, "requests of the moment"),
+    Figure("p50_ms", "median", 0.25, 0.1, True, "the file and the sessions grow"),
+    Figure("p99_ms", "median", 0.5, 0.2, True, "the file and the sessions grow"),
 )
 """For those that go up and down with the work of the moment, the least of a bin: what leaks is never less."""
 
 
 class Slope(NamedTuple):
-    """How much a figure grows in an hour, the half of its 95 % interval, and its mean."""
+    """How much a figure grows in an hour, the half of its 95 % interval, its mean, and the longest life in hours."""
 
     hour: float
     half: float
     mean: float
-    bins: int
+    longest: float
 
 
 def slopes(samples: Sequence[Sample], name: str, of_bin: str) -> list[Slope]:
@@ -78,9 +79,10 @@ def _slope(lives: Sequence[Sequence[tuple[float, float]]]) -> Slope:
     sxx = sum(x * x for x, _ in centred)
     sxy = sum(x * y for x, y in centred)
     slope, freedom = sxy / sxx, len(centred) - len(lives) - 1
+    longest = max(life[-1][0] - life[0][0] for life in lives)
     rest = sum((y - slope * x) ** 2 for x, y in centred)
     half = _student(freedom) * math.sqrt(rest / freedom / sxx)
-    return Slope(slope, half, statistics.mean(y for life in lives for _, y in life), len(centred))
+    return Slope(slope, half, statistics.mean(y for life in lives for _, y in life), longest)
 
 
 def _student(freedom: int) -> float:
@@ -102,8 +104,9 @@ def verdicts(samples: Sequence[Sample]) -> Iterator[tuple[str, bool]]:
     yield f"{'growth an hour, 95 %':<22}{'each process, then all':<60}", False
     for figure in FIGURES:
         *each, common = slopes(samples, figure.name, figure.of_bin)
-        most = figure.most * common.mean if figure.relative else figure.most
-        grows = common.hour - common.half > most
+        unit, least = common.mean if figure.relative else 1.0, common.hour - common.half
+        most = figure.most * unit
+        grows = least > most and least * common.longest > figure.most_of_life * unit
         words = (
             f"{figure.name:<14}" + "".join(f"{_interval(one):>20}" for one in each) + f"  all{_interval(common):>20}"
         )
@@ -115,6 +118,8 @@ def _words(figure: Figure, slope: Slope, most: float, *, grows: bool) -> str:
         return f"GROWS by more than {most:.3g} an hour"
     if abs(slope.hour) <= slope.half:
         return "indistinguishable from 0"
+    if slope.hour - slope.half > most:
+        return "the lives are too short to tell"
     return "falls" if slope.hour < 0 else f"small, at most {most:.3g}: {figure.reason}"
 
 
