@@ -207,6 +207,8 @@ class Http1(asyncio.Protocol):
             stream.feed(b"", whole=True)
         elif head.expects_continue:
             self._transport.write(b"HTTP/1.1 100 \r\n\r\n")
+        if self._eof:
+            stream.disconnect()
         scope = stream.scope(head, self._ends, state)
         answering = self._shared.application(scope, stream.receive, stream.send)
         running = self._shared.loop.create_task(answering)

@@ -518,6 +518,28 @@ async def test_half_a_connection_is_enough_to_hear_an_answer_but_not_to_follow()
         await served.all_has_ended()
 
 
+@loops
+@pytest.mark.parametrize(
+    ("second", "end"),
+    [
+        pytest.param(request(f"GET {EVENTS}"), b"\r\n0\r\n\r\n", id="follow"),
+        pytest.param(request(f"POST {SINK}", "Content-Length: 9") + b"a", b'before its body was whole"}', id="send"),
+        pytest.param(request(f"POST {SINK}", "Content-Length: 1") + b"a", b'{"bytes":1}', id="ask"),
+    ],
+)
+async def test_half_a_connection_is_no_more_for_a_pipelined_request(second: bytes, end: bytes) -> None:
+    async with serving() as served:
+        reader, writer = await served.connect()
+        writer.write(request(f"GET {SLOW}") + second)
+        writer.write_eof()
+        await asyncio.sleep(0.1)
+        served.answers.go_on.set()
+        async with asyncio.timeout(2):
+            assert (await reader.read()).endswith(end)
+        writer.close()
+        await served.all_has_ended()
+
+
 # One request after the other, and beside each other.
 
 
