@@ -1,6 +1,7 @@
 """How many of our files a chat runs through, and how often it moves between them: few enough to read in an afternoon.
 
 A move is a call of a function in another of our files than its caller's; each resumption of a coroutine is not.
+Of the files 6 are the HTTP server, and 4 the client of vendors.
 """
 
 import sys
@@ -99,12 +100,12 @@ async def later_chats(crossed: Crossed, engine: Engine, client: httpx.AsyncClien
 
 
 @pytest.mark.sqlite
-async def test_a_chat_with_the_demo_model_crosses_at_most_24_files() -> None:
+async def test_a_chat_with_the_demo_model_crosses_at_most_31_files() -> None:
     with profiled() as crossed:
         async with served_engine() as (running, client):
             await later_chats(crossed, running, client, "demo")
     assert "plugins/bytebrew_demo.py" in crossed.files
-    crossed.check(files=24, moves=150)
+    crossed.check(files=31, moves=205)
 
 
 async def with_provider(client: httpx.AsyncClient, double: Upstream) -> None:
@@ -126,7 +127,7 @@ def spoken(reason: str, **delta: Any) -> list[Any]:
 
 
 @pytest.mark.sqlite
-async def test_a_chat_with_a_provider_over_a_socket_crosses_at_most_31_files() -> None:
+async def test_a_chat_with_a_provider_over_a_socket_crosses_at_most_40_files() -> None:
     function = {"name": "current_time", "arguments": "{}"}
     call = spoken("tool_calls", tool_calls=[{"index": 0, "id": "call_1", "function": function}])
     text = spoken("stop", content="It is noon.")
@@ -135,4 +136,4 @@ async def test_a_chat_with_a_provider_over_a_socket_crosses_at_most_31_files() -
             await with_provider(client, double)
             await later_chats(crossed, running, client, "network")
     assert "plugins/bytebrew_chat_completions/provider.py" in crossed.files
-    crossed.check(files=31, moves=200)
+    crossed.check(files=40, moves=275)
