@@ -84,7 +84,8 @@ class Connection(asyncio.Protocol):
             lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
         )
         if isinstance(body, bytes):
-            self._transport.writelines((head, body))
+            # asyncio's own loop, since Python 3.12, tries to write an empty piece of writelines for ever
+            self._transport.writelines((head, body) if body else (head,))
         else:
             self._transport.write(head)
             chunked = any(name.lower() == b"transfer-encoding" for name, _ in headers)

@@ -134,15 +134,11 @@ class Pool(httpx.AsyncBaseTransport):
                 sock = await start_connection(
                     addresses, happy_eyeballs_delay=EYEBALLS_SECONDS, interleave=1, socket_factory=self._sockets
                 )
-                try:
-                    made = partial(Connection, key, self._lost)
-                    _, connection = await loop.create_connection(
-                        made, sock=sock, ssl=secure[0], server_hostname=secure[1]
-                    )
-                    return connection
-                except BaseException:
-                    sock.close()
-                    raise
+                # it closes the socket if it fails; asyncio's loop would still look at one that is closed here
+                _, connection = await loop.create_connection(
+                    partial(Connection, key, self._lost), sock=sock, ssl=secure[0], server_hostname=secure[1]
+                )
+                return connection
         except TimeoutError as error:
             raise httpx.ConnectTimeout(str(error)) from error
         except OSError as error:

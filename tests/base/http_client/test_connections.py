@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import re
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import aclosing, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from bytebrew.base.errors import ProviderError
 from bytebrew.base.http_client import pools
 from bytebrew.base.http_client.client import Http
-from bytebrew.base.http_client.connections import BUFFER_BYTES, OVERHEAD_BYTES
+from bytebrew.base.http_client.connections import BUFFER_BYTES, OVERHEAD_BYTES, Connection
 from bytebrew.base.settings import Core
 from tests.upstream import Act, Step, Upstream, broken, client, head, listening, streamed, upstream
 
@@ -285,6 +285,64 @@ async def test_a_header_cannot_bring_another(value: str) -> None:
             with pytest.raises(httpx.LocalProtocolError):
                 await http.client(double.url).get(double.url, headers=headers)
     assert not double.requests
+
+
+class Written(asyncio.Transport):
+    """A transport that keeps the pieces that are written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pieces: list[bytes] = []
+
+    def is_closing(self) -> bool:
+        return False
+
+    def writelines(self, pieces: Iterable[bytes]) -> None:  # type: ignore[override]
+        self.pieces += pieces
+
+
+async def test_a_request_without_a_body_has_no_empty_piece_which_asyncio_would_try_to_write_for_ever() -> None:
+    connection, transport = Connection(("http", "a", 80, "a"), lambda _: None), Written()
+    connection.connection_made(transport)
+    for body, pieces in ((b"", 1), (b"{}", 2)):
+        transport.pieces.clear()
+        await connection.send("GET", b"/", [(b"Host", b"a")], body)
+        assert all(transport.pieces)
+        assert len(transport.pieces) == pieces
+
+
+async def test_a_request_that_is_given_up_at_any_moment_leaves_no_connection_and_the_next_one_its_descriptor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = certificate(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    served.load_cert_chain(file)
+    open_now = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal open_now
+        open_now += 1
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(head(connection="close", content_length=2) + b"ok")
+            await reader.read()
+        finally:
+            open_now -= 1
+
+    async with serving(serve, served) as url, client() as http:
+        url = url.replace("http://127.0.0.1", "https://localhost")
+        assert await http.fetch("GET", url) == b"ok"
+        for turns in range(80):
+            given_up = asyncio.create_task(http.fetch("GET", url))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            given_up.cancel()
+            await asyncio.wait([given_up])
+            assert [await http.fetch("GET", url) for _ in range(2)] == [b"ok"] * 2
+        with anyio.fail_after(2):
+            while open_now:
+                await asyncio.sleep(0.01)
 
 
 async def test_a_name_is_resolved_once_for_many_connections(monkeypatch: pytest.MonkeyPatch) -> None:
