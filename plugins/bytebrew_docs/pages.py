@@ -20,13 +20,11 @@ _HTML = {"content-type": "text/html; charset=utf-8", "content-security-policy": 
 def routes(engine: Engine) -> tuple[Route, ...]:
     """The routes of the pages, which other plugins may override; the API's is rendered when it is first requested."""
 
+    parts = {name: (Path(__file__).parent / name).read_bytes() for name in _PARTS}
+
     @cache
     def api() -> bytes:
         return docs_page.written(engine.state[API_DOCUMENT]()).encode()
-
-    @cache
-    def parts(name: str) -> bytes:
-        return (Path(__file__).parent / name).read_bytes()
 
     async def get_reference(request: Request[None]) -> Reply:
         """The document as a page for people."""
@@ -37,7 +35,7 @@ def routes(engine: Engine) -> tuple[Route, ...]:
         name = request.path["part"]
         if name not in _PARTS:
             raise NotFound(f"The pages have no part '{name[:100]}'")
-        return Reply(body=parts(name), headers={"content-type": f"{_PARTS[name]}; charset=utf-8"} | _FRESH)
+        return Reply(body=parts[name], headers={"content-type": f"{_PARTS[name]}; charset=utf-8"} | _FRESH)
 
     return (
         Route(
