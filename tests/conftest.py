@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import httpx._transports.default
 import pytest
+from hypothesis import HealthCheck, settings
 
 from bytebrew.testing import served_engine
 from tests import blocking
@@ -26,6 +27,9 @@ def _context(verify: Any = True, **options: Any) -> ssl.SSLContext:
 httpx._transports.default.create_ssl_context = _context  # type: ignore[assignment, attr-defined]
 # httpcore imports it several times for each request; an import that fails looks through the whole path
 sys.modules.setdefault("sniffio", None)  # type: ignore[arg-type]
+# examples have no time limits: a machine with much to do may not run a process for a second
+settings.register_profile("loaded", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("loaded")
 
 
 def pytest_collection_finish() -> None:
