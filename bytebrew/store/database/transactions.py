@@ -122,8 +122,13 @@ class NearReader:
         self._until, self._cpu_until = now + DISK_SECONDS, time.thread_time() + NEAR_SECONDS
         try:
             return (reading(self._driver, work, args, kwargs, conn),)
-        except (self._driver.error, MemoryError):  # what it means is found out where it happens again
-            return ()
+        except Exception as error:
+            clear_frames(
+                error.__traceback__
+            )  # later reads would be of the snapshot that a cursor in a frame keeps open
+            if not isinstance(error, (self._driver.error, MemoryError)):
+                raise
+            return ()  # what it means is found out where it happens again
         finally:
             if time.monotonic() > now + NEAR_SECONDS and self._is_late():
                 self._far[code] = now + FAR_SECONDS
