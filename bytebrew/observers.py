@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 from bytebrew.base.errors import BootError, EngineError, NotRecorded
-from bytebrew.base.rolling_timeout import uncancelled, within
+from bytebrew.base.rolling_timeout import at_most, uncancelled
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.engine import Engine, Sample
 from bytebrew.contract.hookspecs import OBSERVING, Action, Recorder
@@ -67,7 +67,7 @@ class Observers:
         for name, observer in self._observers[hook]:
             begun = time.monotonic()
             try:
-                with uncancelled(), within(OBSERVER_SECONDS):
+                with uncancelled(), at_most(OBSERVER_SECONDS):
                     await observer(engine=self._engine, **arguments)
             except Exception as error:
                 log.exception("plugin %s failed in %s", name, hook)

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from types import TracebackType
+from typing import cast
 
 from anyio import CancelScope
 
@@ -113,6 +114,32 @@ class _Once(Deadline):
         super().__exit__(kind, error, trace)
 
 
+class _Insistent(_Once):
+    """A deadline that repeats the cancellation until the wait ends."""
+
+    __slots__ = ("_repeated",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._repeated = 0
+
+    def _look(self) -> None:
+        if self.over and self._task is not None:
+            self._repeated += 1
+            self._task.cancel()
+        else:
+            super()._look()
+        if self.over:
+            self._set(self._loop.time() + LOOK_SECONDS)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for _ in range(self._repeated):
+            cast("asyncio.Task[object]", self._task).uncancel()
+        super().__exit__(kind, error, trace)
+
+
 def until(moment: float | None) -> Deadline:
     """As asyncio.timeout_at, for one wait on I/O; data that arrived in time is read first."""
     return _Once().at(moment)
@@ -121,6 +148,11 @@ def until(moment: float | None) -> Deadline:
 def within(seconds: float | None) -> Deadline:
     """As asyncio.timeout, for one wait on I/O; data that arrived in time is read first. None is no limit."""
     return until(_moment(seconds))
+
+
+def at_most(seconds: float) -> Deadline:
+    """As `within`, for code of others: cancels again and again, as anyio does, as such code may go on after one."""
+    return _Insistent().at(_moment(seconds))
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, closing
 
 import pytest
 
-from bytebrew.base.rolling_timeout import Deadline, move_on_within, until, within
+from bytebrew.base.rolling_timeout import Deadline, at_most, move_on_within, until, within
 
 
 @pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
@@ -45,6 +45,26 @@ async def test_a_moment_that_is_over_ends_a_wait_at_once(deadline: Deadline) -> 
             await asyncio.sleep(0)
     with pytest.raises(TimeoutError), deadline.at(soon(-2)):
         await asyncio.sleep(5)
+
+
+async def test_code_that_goes_on_after_its_cancellation_is_cancelled_again() -> None:
+    ends = 0
+    task = asyncio.current_task()
+    assert task is not None
+    with at_most(0.02):
+        while ends < 3:
+            try:
+                await asyncio.sleep(5)
+            except asyncio.CancelledError:
+                ends += 1
+    assert (ends, task.cancelling()) == (3, 0)
+    with pytest.raises(TimeoutError), at_most(0.02):
+        try:
+            await asyncio.sleep(5)
+        finally:
+            await asyncio.sleep(5)
+    assert task.cancelling() == 0
+    await asyncio.sleep(0.03)  # nothing is left of them
 
 
 async def test_what_arrived_while_the_process_stood_still_is_read_before_the_time_is_over(deadline: Deadline) -> None:

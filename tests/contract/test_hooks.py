@@ -1005,10 +1005,12 @@ async def test_an_observer_that_fails_or_hangs_is_logged_with_its_plugin_and_bre
     monkeypatch.setattr("bytebrew.observers.OBSERVER_SECONDS", 5 if fault else 0.5)
 
     async def broken() -> None:
-        if fault is None:
-            await anyio.sleep_forever()
-        else:
+        if fault is not None:
             raise fault
+        try:
+            await anyio.sleep_forever()
+        finally:
+            await anyio.sleep_forever()
 
     seen: list[str] = []
 
