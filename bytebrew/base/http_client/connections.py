@@ -53,7 +53,7 @@ class Connection(asyncio.Protocol):
     @property
     def reusable(self) -> bool:
         """Whether another request may follow, since the last one and its response are whole."""
-        return self.whole and self._lasting and not self._incomplete and not self.closed
+        return self.whole and self._lasting and self._writable and not self._incomplete and not self.closed
 
     def close(self) -> None:
         """Closes it at once."""
@@ -210,8 +210,8 @@ class Connection(asyncio.Protocol):
             return  # a trailer
         if len(name) + len(value) > HEADER_BYTES:
             raise TooLong
-        if len(self.headers) == MOST_HEADERS:
-            raise ValueError("too many headers")
+        if len(self.headers) == MOST_HEADERS or b"\0" in value:
+            raise ValueError("too many headers, or a null byte")
         self.headers.append((name, value.strip(b" \t")))
 
     def on_headers_complete(self) -> None:
@@ -229,7 +229,9 @@ class Connection(asyncio.Protocol):
             self.on_message_complete()
 
     def on_body(self, piece: bytes) -> None:
-        if not self.whole:
+        if self.whole:  # it answers HEAD with a body, of which more may come
+            self._lasting = False
+        else:
             self._pieces.append(piece)
             self._size += len(piece)
 

@@ -25,6 +25,7 @@ _PORTS = {"http": 80, "https": 443}
 _REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 """Methods whose request is sent again if a kept connection turns out to be closed (RFC 9112 section 9.3.1)."""
 _EXPECTS_BODY = frozenset({"POST", "PUT", "PATCH"})
+_LENGTHS = frozenset({b"content-length", b"transfer-encoding"})
 _NUMBERS = re.compile(r"[0-9.]+")
 _Addresses = list[tuple[Any, ...]]
 _Read = TypeVar("_Read")
@@ -91,16 +92,19 @@ class Pool(httpx.AsyncBaseTransport):
             raise httpx.UnsupportedProtocol("a user and a password belong in a header")
         if url.scheme not in _PORTS or not url.host:
             raise httpx.UnsupportedProtocol("it is no URL of http or https")
-        host = url.raw_host.decode()
+        host, port = url.raw_host.decode(), _PORTS[url.scheme] if url.port is None else url.port
+        if not 0 < port < 65536:  # resolvers take it modulo 65536
+            raise httpx.UnsupportedProtocol("it has no port from 1 to 65535")
         name = request.extensions.get("sni_hostname") or host.rstrip(".")
-        key = url.scheme, host, url.port or _PORTS[url.scheme], name
+        key = url.scheme, host, port, name
         names = {name.lower() for name, _ in headers}
         added = [] if b"host" in names else [(b"Host", url.netloc)]
         stream: Any = request.stream
         body = b"".join(stream) if isinstance(stream, httpx.ByteStream) else stream
-        if isinstance(body, bytes) and b"content-length" not in names and (body or method in _EXPECTS_BODY):
-            headers = [one for one in headers if one[0].lower() != b"transfer-encoding"]
-            added.append((b"Content-Length", b"%d" % len(body)))
+        if isinstance(body, bytes):  # a length that the caller gives may be wrong, and end in the next request
+            headers = [one for one in headers if one[0].lower() not in _LENGTHS]
+            if body or method in _EXPECTS_BODY:
+                added.append((b"Content-Length", b"%d" % len(body)))
         while True:
             kept = self._kept(key)
             connection = kept or await self._connect(key, limits.get("connect"))

@@ -7,7 +7,9 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import aclosing, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
+from typing import cast
 
 import anyio
 import httpx
@@ -64,12 +66,13 @@ async def test_a_response_ends_where_it_says_and_its_connection_is_used_again_if
     assert double.connections == connections
 
 
-async def test_a_response_to_head_has_no_body_whatever_length_it_names() -> None:
-    async with upstream([head(content_length=100)]) as double, client() as http:
+@pytest.mark.parametrize(("body", "connections"), [(b"", 1), (b"part of it", 2)])
+async def test_a_response_to_head_has_no_body_whatever_length_it_names(body: bytes, connections: int) -> None:
+    async with upstream([head(content_length=100) + body]) as double, client() as http:
         for _ in range(2):
             response = await http.client(double.url).head(double.url)
             assert (response.headers["content-length"], response.content) == ("100", b"")
-    assert double.connections == 1
+    assert double.connections == connections
 
 
 @pytest.mark.parametrize(
@@ -199,24 +202,29 @@ async def test_a_body_that_is_sent_waits_for_the_server_and_for_no_time_limit_of
         assert (await http.client(url).post(url, content=pieces())).content == b"ok"
 
 
-async def test_a_response_before_the_whole_request_is_read_and_its_connection_is_not_used_again() -> None:
-    connections = 0
+async def endless() -> AsyncIterator[bytes]:
+    while True:
+        yield bytes(256 * 1024)
 
-    async def pieces() -> AsyncIterator[bytes]:
-        while True:
-            yield bytes(256 * 1024)
+
+@pytest.mark.parametrize("body", [endless, partial(bytes, 64 * 1024 * 1024)], ids=["pieces", "bytes"])
+async def test_a_response_before_the_whole_request_is_read_and_its_connection_is_not_used_again(
+    body: Callable[[], AsyncIterator[bytes] | bytes],
+) -> None:
+    connections = 0
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal connections
         connections += 1
         await reader.readuntil(b"\r\n\r\n")
+        cast(asyncio.ReadTransport, writer.transport).pause_reading()
         writer.write(head(413, content_length=2) + b"no")
-        await reader.read()
+        await asyncio.get_running_loop().create_future()
 
     async with serving(serve) as url, client() as http:
         with anyio.fail_after(3):
             for _ in range(2):
-                assert (await http.client(url).post(url, content=pieces())).status_code == 413
+                assert (await http.client(url).post(url, content=body())).status_code == 413
     assert connections == 2
 
 
@@ -276,6 +284,29 @@ async def test_a_server_without_tls_is_told_from_one_that_is_not_there() -> None
     async with serving(serve) as url, client() as http:
         with pytest.raises(ProviderError, match="no TLS connection came about; does it speak https"):
             await http.fetch("GET", url.replace("http", "https"))
+
+
+async def test_a_header_that_comes_has_no_null_byte() -> None:
+    async with upstream([head(x="a\0b", content_length=0)]) as double, client() as http:
+        with pytest.raises(ProviderError, match="its answer is malformed"):
+            await http.fetch("GET", double.url)
+
+
+@pytest.mark.parametrize("length", [{"content-length": "1"}, {"Transfer-Encoding": "chunked", "Content-Length": "9"}])
+async def test_a_body_is_sent_with_its_own_length(length: dict[str, str]) -> None:
+    async with upstream([OK]) as double, client() as http:
+        for _ in range(2):
+            assert (await http.client(double.url).post(double.url, headers=length, content=b"abc")).content == b"ok"
+            await http.ask("GET", double.url, headers=length)
+    assert [one.headers.get("content-length") for one in double.requests] == ["3", None] * 2
+    assert not any("transfer-encoding" in one.headers for one in double.requests)
+
+
+@pytest.mark.parametrize("port", [0, 65536, 65536 + 80])
+async def test_a_port_that_there_cannot_be_is_no_other(port: int) -> None:
+    async with client() as http:
+        with pytest.raises(ProviderError, match="it has no port from 1 to 65535"):
+            await http.fetch("GET", f"http://127.0.0.1:{port}/")
 
 
 @pytest.mark.parametrize("value", ["a\r\nx: b", "a\nb", "a\rb", "a\0b"])
