@@ -218,6 +218,8 @@ class Http1(asyncio.Protocol):
 
     def _rejects(self, data: bytes) -> bool:
         """Whether the request is rejected before parsing."""
+        if self.is_stalled:  # the application's answer waits until the client reads
+            return False
         decided = self._shared.refusal.decide(data)
         if decided is None:
             return False

@@ -134,9 +134,12 @@ class Http1Stream:
         if kind == "http.response.start" and not begun:
             self._begin(message["status"], message["headers"])
         elif kind == "http.response.body" and begun and not self._finished:
-            self._continue(message.get("body", b""), last=not message.get("more_body", False))
+            self._finished = not message.get("more_body", False)
+            self._continue(message.get("body", b""))
             if self._connection.is_stalled:
                 await self._connection.writable()
+            if self._finished:  # not before, as pipelined requests would be answered however little is read
+                self._connection.answered(keeps_alive=self._keeps_alive)
         else:
             raise RuntimeError(f"{message['type']} is out of order")
 
@@ -162,27 +165,26 @@ class Http1Stream:
             raise ValueError("a header of the answer has a line end in it")
         self._head = b"HTTP/1.1 %d \r\n%b\r\n" % (status, block)
 
-    def _continue(self, data: bytes, *, last: bool) -> None:
+    def _continue(self, data: bytes) -> None:
         head, self._head = self._head, b""
         self.is_sent = True
         if self._without_body:
             data = head
         elif self._left is not None:
             self._left -= len(data)
-            if self._left < 0 or (last and self._left):
+            if self._left < 0 or (self._finished and self._left):
                 raise RuntimeError("the body of the answer has not the length of its Content-Length")
             data = head + data if head else data
         elif not self._newer:
             data = head + data
         else:
-            end = b"0\r\n\r\n" if last else b""
+            end = b"0\r\n\r\n" if self._finished else b""
             data = b"%b%x\r\n%b\r\n%b" % (head, len(data), data, end) if data else head + end
         if data:
             self._connection.write(data)
-        if last:
-            self._finished = self._gone = True
+        if self._finished:
+            self._gone = True
             self._wake()
-            self._connection.answered(keeps_alive=self._keeps_alive)
 
     def _wake(self) -> None:
         if self._waiting is not None and not self._waiting.done():

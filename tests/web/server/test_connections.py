@@ -18,12 +18,13 @@ from h2.errors import ErrorCodes
 from h2.events import ConnectionTerminated, DataReceived, Event, ResponseReceived, StreamEnded, StreamReset
 from starlette.types import Message
 
-from bytebrew import MessageDelta, Request, Route, Stream, Thinking
+from bytebrew import MessageDelta, Reply, Request, Route, Stream, Thinking
 from bytebrew.base.sse_reader import Parser
 from bytebrew.engine import Engine
 from bytebrew.testing import ADMIN, ScriptedProvider, chat, events_of, plugin, providing, scripted_schema, served_engine
 from bytebrew.web import early_answer
 from bytebrew.web.app import Application
+from bytebrew.web.http_state import http_state
 from bytebrew.web.server import server
 from bytebrew.web.server.http1 import Http1
 
@@ -92,6 +93,11 @@ class Answers:
         await self.go_on.wait()
         return {"ok": True}
 
+    async def large(self, request: Request[None]) -> Reply:
+        """A mebibyte."""
+        self.pieces += 1
+        return Reply(body=bytes(1 << 20), headers={"content-type": "application/octet-stream"})
+
     async def sink(self, request: Request[AsyncIterator[bytes]]) -> dict[str, int]:
         """The number of bytes."""
         return {"bytes": sum([len(piece) async for piece in request.body])}
@@ -100,8 +106,8 @@ class Answers:
         """What to hand to an engine."""
 
         def register_routes(register: Any) -> None:
-            for run in (self.flood, self.quiet, self.broken, self.slow):
-                streams = run != self.slow
+            for run in (self.flood, self.quiet, self.broken, self.slow, self.large):
+                streams = run not in (self.slow, self.large)
                 path = f"/api/v1/{run.__name__}"
                 register(Route(method="GET", path=path, scope="config", run=run, summary="Answer", streams=streams))
             more: dict[str, Any] = {"summary": "Count", "stream_body": True}
@@ -365,6 +371,53 @@ async def test_who_does_not_read_is_not_written_for(version: str) -> None:
         assert (await served.client.get(HEALTH)).status_code == 200
         writer.transport.abort()
         await served.client.aclose()
+        await served.all_has_ended()
+
+
+@loops
+async def test_requests_are_not_answered_for_who_does_not_read(complaints: list[str]) -> None:
+    async with serving() as served:
+        reader, writer = await served.connect(limit=2000)
+        writer.write(request("GET /api/v1/large") * 100)
+        before = -1
+        async with asyncio.timeout(5):
+            while not 0 < before == served.answers.pieces:
+                before = served.answers.pieces
+                await asyncio.sleep(0.3)
+        assert before < 50
+        async with asyncio.timeout(30):
+            for _ in range(100):
+                await reader.readuntil(b"\r\n\r\n")
+                await reader.readexactly(1 << 20)
+        assert served.answers.pieces == 100
+        writer.close()
+
+
+async def test_requests_are_not_refused_for_who_does_not_read() -> None:
+    async with serving(BYTEBREW_MAX_TURNS="1") as served:
+        await scripted_schema(served.engine)
+        body = b'{"message": "Hi"}'
+        turn = request("POST /api/v1/schemas/test/chat", f"Content-Length: {len(body)}") + body
+        first, other = await served.connect()
+        other.write(turn)
+        await first.readuntil(b"message_delta")
+        sock = socket.create_connection(("127.0.0.1", int(served.client.base_url.port or 0)))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        _, writer = await asyncio.open_connection(sock=sock, limit=1)
+        served.writers.append(writer)
+        admission = http_state(served.engine).admission
+        with suppress(TimeoutError):
+            while admission.refused < 20_000:
+                before = admission.refused
+                writer.write(turn)
+                async with asyncio.timeout(0.5):
+                    while admission.refused == before:
+                        await asyncio.sleep(0)
+        assert admission.refused < 20_000
+        writer.transport.abort()
+        served.answers.go_on.set()
+        await first.readuntil(b"done")
+        other.close()
         await served.all_has_ended()
 
 
