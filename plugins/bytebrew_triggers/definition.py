@@ -108,7 +108,7 @@ def next_moment(schedule: NewSchedule | Timing, after: datetime) -> datetime:
         zone = ZoneInfo(schedule.timezone)
     except (KeyError, ValueError, OSError) as error:  # unknown, malformed, or a directory of zones
         faults = [Detail("$.timezone", "is no time zone; try Europe/Berlin")]
-        raise InvalidRequest(f"'{schedule.timezone}' is not a time zone", details=faults) from error
+        raise InvalidRequest(f"'{schedule.timezone[:64]}' is not a time zone", details=faults) from error
     fields = schedule.cron.split()
     try:
         if len(fields) != 5:
@@ -117,6 +117,6 @@ def next_moment(schedule: NewSchedule | Timing, after: datetime) -> datetime:
         # in the repeated hour cronsim returns times of the first one
         return next(moment for moment in moments if moment > after).astimezone(UTC)
     except (CronSimError, StopIteration, OverflowError) as error:
-        message = str(error) or "It has no moment"
+        message = str(error)[:300] or "It has no moment"
         faults = [Detail("$.cron", message)]
-        raise InvalidRequest(f"'{schedule.cron}' is not a schedule: {message}", details=faults) from error
+        raise InvalidRequest(f"'{schedule.cron[:200]}' is not a schedule: {message}", details=faults) from error

@@ -337,6 +337,14 @@ async def test_a_schedule_that_does_not_fit_is_refused(fields: dict[str, Any], s
         refused_as(await client.post(SCHEDULES, json=body), 409, "conflict")
 
 
+@pytest.mark.parametrize("name", ["cron", "timezone"])
+async def test_a_long_schedule_is_refused_with_a_short_message(name: str) -> None:
+    async with engine_at(Clock()) as (_, client):
+        query = {"cron": "0 9 * * *", "timezone": "UTC"} | {name: "0 9 * * " + "x" * 5000}
+        refused = await client.get(f"{SCHEDULES}/preview", params=query)
+        assert refused.status_code == 400 and len(refused.json()["message"]) < 1000
+
+
 async def test_a_schedule_is_previewed_before_it_is_made() -> None:
     async with engine_at(Clock()) as (_, client):
         query = {"cron": "30 9 * * MON", "timezone": "Europe/Berlin"}
