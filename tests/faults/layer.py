@@ -20,7 +20,7 @@ _SIZE = _HEAD.size + _COUNTS.size
 PLUGIN = '''
 """Fails the n-th statement of all connections, and has them and the scanners copy the log into the file often."""
 import mmap, os, sqlite3, struct, threading
-from functools import partial
+from functools import cache
 from pathlib import Path
 from bytebrew import hookimpl
 from bytebrew.store.database import checkpoints
@@ -49,7 +49,7 @@ def tick():
     error.sqlite_errorcode = code
     raise error
 
-class Connection(sqlite3.Connection):
+class Ticking:
     def __init__(self, *given, **named):
         super().__init__(*given, **named)
         super().execute("pragma wal_autocheckpoint = 16")
@@ -66,7 +66,12 @@ class Connection(sqlite3.Connection):
 async def startup(engine):
     """Nothing; this module has taken its place by then."""
 
-sqlite3.connect = partial(sqlite3.connect, factory=Connection)
+@cache
+def ticking(kind):
+    return type(kind.__name__, (Ticking, kind), {})
+
+connect = sqlite3.connect
+sqlite3.connect = lambda *given, factory=sqlite3.Connection, **named: connect(*given, factory=ticking(factory), **named)
 '''
 
 

@@ -195,8 +195,6 @@ def test_a_command_of_the_engines_own_user_opens_a_session(process: Process, hea
         ({"host": "localhost.evil.example"}, "foreign_host"),
         ({"host": "127.0.0.1.evil.example"}, "foreign_host"),
         ({"host": "evillocalhost"}, "foreign_host"),
-        ({"host": "[::1"}, "foreign_host"),
-        ({"host": "\u00ff"}, "foreign_host"),
         ({"host": "", "origin": "null"}, "foreign_host"),
         ({"forwarded": "for=192.0.2.60"}, "forwarded"),
         ({"via": "1.1 proxy"}, "forwarded"),
