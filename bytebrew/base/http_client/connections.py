@@ -199,13 +199,16 @@ class Connection(asyncio.Protocol):
     # What the parser calls
 
     def on_message_begin(self) -> None:
+        """Notes a response that nobody has asked for."""
         if self.whole:  # it sends what was not asked for
             self._lasting = False
 
     def on_status(self, reason: bytes) -> None:
+        """Takes a part of the reason."""
         self.reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        """Takes a header; a trailer is discarded."""
         if self._headed:
             return  # a trailer
         if len(name) + len(value) > HEADER_BYTES:
@@ -215,6 +218,7 @@ class Connection(asyncio.Protocol):
         self.headers.append((name, value.strip(b" \t")))
 
     def on_headers_complete(self) -> None:
+        """Takes the end of a head; that of an interim response is forgotten."""
         if self.whole or self._parser is None:
             return
         status = self._parser.get_status_code()
@@ -229,6 +233,7 @@ class Connection(asyncio.Protocol):
             self.on_message_complete()
 
     def on_body(self, piece: bytes) -> None:
+        """Takes a part of the body."""
         if self.whole:  # it answers HEAD with a body, of which more may come
             self._lasting = False
         else:
@@ -236,5 +241,6 @@ class Connection(asyncio.Protocol):
             self._size += len(piece)
 
     def on_message_complete(self) -> None:
+        """Takes the end of the response."""
         if self._headed and not self.whole and self._parser is not None:
             self.whole, self._lasting = True, self._parser.should_keep_alive()
