@@ -10,6 +10,7 @@ from bytebrew import Connection, Engine, Person, PersonalData, dialect, placehol
 from .dialect import ERASE, PERSONS
 from .indexes import SWEPT
 from .knowledge import KNOWLEDGE
+from .signs import SIGNS
 
 
 def _export(conn: Connection, person: Person) -> Iterator[Mapping[str, Any]]:
@@ -46,6 +47,7 @@ def of(engine: Engine) -> PersonalData:
             if gone.rowcount:
                 return gone.rowcount
             conn.execute("delete from knowledge_indexes where id = ?", (index["id"],))
+        engine.state[SIGNS].outdate()
         if dialect(conn) == "sqlite":
             conn.execute(ERASE)
         if file["blob"]:

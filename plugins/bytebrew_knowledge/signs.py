@@ -108,7 +108,12 @@ class Signs:
     def examine(self, conn: Connection, chunks: Sequence[int]) -> None:
         """Has all vectors read again if most of these chunks are deleted, so that others take their places."""
         (left,) = conn.execute(_LEFT, (msgspec.json.encode(chunks).decode(),)).fetchone()
-        self._outdated = self._outdated or left < len(chunks) / 2
+        if left < len(chunks) / 2:
+            self.outdate()
+
+    def outdate(self) -> None:
+        """Has all vectors read again, because chunks were deleted whose ids SQLite may give to others."""
+        self._outdated = True
 
     def read(self, conn: Connection) -> bool:
         """Adds a batch of vectors; returns whether there may be more."""

@@ -139,3 +139,23 @@ async def test_a_file_that_takes_the_place_of_a_deleted_one_is_found_by_its_mean
                 while await chunks(engine) > 1:
                     await anyio.sleep(0.02)
             assert [hit["text"] for hit in await found(client, query)] == ["A car."]
+
+
+@pytest.mark.sqlite
+async def test_a_file_that_takes_the_place_of_a_forgotten_persons_is_found_by_its_meaning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(search, "MOST_ALIKE", 1)
+    async with served_engine(providing(Opposites())) as (engine, client):
+        await embedding(client)
+        await create(client, embedding_model="meanings")
+        await put(client, "a.md", "A car.")
+        await settled(client)
+        await put(client, "b.md", "A dog.", metadata='{"user_sub": "ann"}')
+        await settled(client)
+        assert [hit["text"] for hit in await found(client, "hound")] == ["A dog."]
+        assert (await client.delete("/api/v1/users/ann")).status_code == 200
+        assert await chunks(engine) == 1
+        await put(client, "c.md", "A boat.")
+        await settled(client)
+        assert [hit["text"] for hit in await found(client, "vessel")] == ["A boat."]
