@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from tests.bench.goals.line_fit import quantile
 from tests.soak.samples import Sample
 
 WARM = 0.25
@@ -81,19 +82,8 @@ def _slope(lives: Sequence[Sequence[tuple[float, float]]]) -> Slope:
     slope, freedom = sxy / sxx, len(centred) - len(lives) - 1
     longest = max(life[-1][0] - life[0][0] for life in lives)
     rest = sum((y - slope * x) ** 2 for x, y in centred)
-    half = _student(freedom) * math.sqrt(rest / freedom / sxx)
+    half = quantile(freedom) * math.sqrt(rest / freedom / sxx)
     return Slope(slope, half, statistics.mean(y for life in lives for _, y in life), longest)
-
-
-def _student(freedom: int) -> float:
-    """The 97.5 % quantile of Student's distribution (Abramowitz and Stegun 26.7.5)."""
-    z = statistics.NormalDist().inv_cdf(0.975)
-    return (
-        z
-        + (z**3 + z) / (4 * freedom)
-        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
-        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * freedom**3)
-    )
 
 
 def verdicts(samples: Sequence[Sample]) -> Iterator[tuple[str, bool]]:
