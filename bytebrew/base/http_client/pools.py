@@ -135,9 +135,7 @@ class Pool(httpx.AsyncBaseTransport):
         try:
             with within(seconds):
                 addresses = await self._addresses(host, port)
-                sock = await start_connection(
-                    addresses, happy_eyeballs_delay=EYEBALLS_SECONDS, interleave=1, socket_factory=self._sockets
-                )
+                sock = await self._connected(addresses)
                 # it closes the socket if it fails; asyncio's loop would still look at one that is closed here
                 _, connection = await loop.create_connection(
                     partial(Connection, key, self._lost), sock=sock, ssl=secure[0], server_hostname=secure[1]
@@ -147,6 +145,18 @@ class Pool(httpx.AsyncBaseTransport):
             raise httpx.ConnectTimeout(str(error)) from error
         except OSError as error:
             raise httpx.ConnectError(str(error)) from error
+
+    async def _connected(self, addresses: _Addresses) -> socket.socket:
+        """A socket that is connected to one of the addresses."""
+        try:
+            return await start_connection(
+                addresses, happy_eyeballs_delay=EYEBALLS_SECONDS, interleave=1, socket_factory=self._sockets
+            )
+        except OSError as error:
+            if error.errno is not None:
+                raise
+            # unlike errors, of which it gives but the text: the last address has one that can be told
+            return await start_connection(addresses[-1:], socket_factory=self._sockets)
 
     async def _addresses(self, host: str, port: int) -> _Addresses:
         """The addresses of a host, resolved once for all who ask within a short time."""

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import re
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import aclosing, asynccontextmanager, suppress
@@ -392,6 +393,25 @@ async def test_a_name_is_resolved_once_for_many_connections(monkeypatch: pytest.
         with pytest.raises(httpx.ConnectError):
             await http.client(url).get("http://no-such-name.invalid")
     assert (double.connections, names) == (5, ["localhost", "no-such-name.invalid"])
+
+
+@pytest.mark.parametrize(
+    ("last", "words", "again"),
+    [("169.254.169.254", "169.254.169.254 is link-local", False), ("127.0.0.1", "the connection was refused", True)],
+)
+async def test_of_unlike_errors_of_several_addresses_the_last_is_told(
+    last: str, words: str, again: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = "127.0.0.1" if last != "127.0.0.1" else "169.254.169.254"
+
+    async def resolved(host: str, port: int, **options: object) -> list[tuple[object, ...]]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in (first, last)]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolved)
+    async with client() as http:
+        with pytest.raises(ProviderError, match=words) as caught:
+            await http.fetch("GET", "http://two-addresses:1")
+    assert caught.value.retry is again
 
 
 @given(st.lists(st.binary(min_size=1, max_size=30), max_size=6), st.lists(st.integers(0, 400), max_size=6))
