@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from contextvars import copy_context
 from copy import copy
 from email.utils import formatdate
 from operator import methodcaller
@@ -88,6 +89,7 @@ class Connections(WorkerContext):
         super().__init__(None)
         self.application, self.admission, self.refusal = application, admission, refusal
         self.loop = asyncio.get_running_loop()
+        self.variables = copy_context()  # of each request, as the end of one may begin the next
         self.answers = Answers(memory(processes) // 8)
         self.tasks: set[asyncio.Task[None]] = set()
         self._open: set[Connection] = set()

@@ -211,7 +211,7 @@ class Http1(asyncio.Protocol):
             stream.disconnect()
         scope = stream.scope(head, self._ends, state)
         answering = self._shared.application(scope, stream.receive, stream.send)
-        running = self._shared.loop.create_task(answering)
+        running = self._shared.loop.create_task(answering, context=self._shared.variables.copy())
         self._running += 1
         self._shared.tasks.add(running)
         running.add_done_callback(stream.ended)

@@ -8,6 +8,7 @@ import socket
 import struct
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
+from contextvars import ContextVar
 from typing import Any
 
 import httpx
@@ -662,6 +663,25 @@ async def test_pipelined_requests_are_answered_in_turn() -> None:
         served.answers.go_on.set()
         assert [(await answer(reader))[0] for _ in range(3)] == [200, 404, 404]
         assert await reader.read() == b""
+        writer.close()
+
+
+async def test_pipelined_requests_see_none_of_each_others_variables() -> None:
+    variable, seen = ContextVar("variable", default="unset"), []
+
+    async def note(request: Request[None]) -> dict[str, str]:
+        seen.append(variable.get())
+        variable.set("set")
+        return {}
+
+    def register_routes(register: Any) -> None:
+        register(Route(method="GET", path="/api/v1/note", scope="config", run=note, summary="Note"))
+
+    async with served_engine(plugin(register_routes=register_routes)) as (_, client):
+        reader, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port)
+        writer.write(request("GET /api/v1/note") * 3)
+        assert [(await answer(reader))[0] for _ in range(3)] == [200] * 3
+        assert seen == ["unset"] * 3
         writer.close()
 
 
