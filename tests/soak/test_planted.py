@@ -45,7 +45,7 @@ TABLE = (
             "delete from events where session_id = ?1 and n = (select min(n) from events where session_id = ?1)",
             "turn.session_id",
         ),
-        "events .* are not those that a client saw",
+        r"events go \[.* where 1 belongs",
     ),
     Planted(
         "a turn is lost",
