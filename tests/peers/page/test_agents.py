@@ -76,13 +76,33 @@ def test_a_prompt_is_saved_as_a_version_compared_and_rolled_back(page: Any, engi
     assert "200.00" in get(engine, agent)["system"]
 
 
-def test_a_change_of_another_is_shown_and_not_overwritten(page: Any, engine: Served, agent: str) -> None:
+def test_a_change_of_another_is_shown_at_once(page: Any, engine: Served, agent: str) -> None:
     page.goto(f"/agents/{agent}")
     page.get_by_role("textbox", name="Prompt").fill("Mine")
+    put(engine, agent, system="Theirs", max_steps=7)
+    expect(page.get_by_role("alert")).to_contain_text("v2 was saved while you edited v1")
+
+
+def test_a_change_of_another_that_was_not_seen_is_not_overwritten(page: Any, engine: Served, agent: str) -> None:
+    held: list[Any] = []  # the page hears of the change, and cannot look at it before the person saves
+    refused = False
+
+    def hold(route: Any) -> None:
+        if route.request.method == "GET" and not refused:
+            held.append(route)
+        else:
+            route.continue_()
+
+    page.goto(f"/agents/{agent}")
+    page.get_by_role("textbox", name="Prompt").fill("Mine")
+    page.route(f"**/api/v1/agents/{agent}", hold)
     put(engine, agent, system="Theirs", max_steps=7)
     with page.expect_response(lambda answer: answer.request.method == "PUT") as sent:
         page.get_by_role("button", name="Save as v2").click()
     assert sent.value.status == 412
+    refused = True
+    while held:
+        held.pop().continue_()
     note = page.get_by_role("alert")
     expect(note).to_contain_text("v2 was saved while you edited v1")
     expect(note).to_contain_text("You both changed prompt")
