@@ -1,6 +1,7 @@
 """A connection of the HTTP client: HTTP/1.1 with one request at a time; llhttp parses the responses."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterable, Callable
 from typing import cast
 
@@ -15,6 +16,8 @@ HEADER_BYTES = 8190
 MOST_HEADERS = 128
 BUFFER_BYTES = 512 * 1024
 """Size of an unread body at which the socket is not read any more."""
+_TOKEN = re.compile(rb"[\w!#$%&'*+.^`|~-]+")
+"""Grammar of a method and of a header's name (RFC 9110 section 5.6.2)."""
 Key = tuple[str, str, int, str]
 """Scheme, host, port, and the name that a certificate has."""
 
@@ -73,6 +76,8 @@ class Connection(asyncio.Protocol):
         ends = len(headers) + 2
         if head.count(b"\n") != ends or head.count(b"\r") != ends or b"\0" in head:
             raise httpx.LocalProtocolError("a header has a line break or a null byte")
+        if not all(map(_TOKEN.fullmatch, [method.encode("ascii"), *[name for name, _ in headers]])):
+            raise httpx.LocalProtocolError("the method or the name of a header is no token")
         if self.closed:
             raise httpx.ReadError("closed") from ConnectionResetError()
         assert self._transport is not None

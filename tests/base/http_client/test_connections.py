@@ -310,6 +310,18 @@ async def test_a_port_that_there_cannot_be_is_no_other(port: int) -> None:
             await http.fetch("GET", f"http://127.0.0.1:{port}/")
 
 
+@pytest.mark.parametrize("name", ["a b", " a", "a ", "a:", "a: b", "a\t", "a(b)", "a\x7f", "a\nb", ""])
+async def test_the_name_of_a_header_is_a_token(name: str) -> None:
+    async with upstream([OK]) as double, client() as http:
+        with pytest.raises(httpx.LocalProtocolError):
+            await http.client(double.url).get(double.url, headers={name: "x"})
+        with pytest.raises(httpx.LocalProtocolError):
+            await http.client(double.url).request(name, double.url)
+        with pytest.raises(ProviderError, match="cannot be called"):
+            await http.fetch("GET", double.url, headers={name: "x"})
+    assert not double.requests
+
+
 @pytest.mark.parametrize("value", ["a\r\nx: b", "a\nb", "a\rb", "a\0b"])
 async def test_a_header_cannot_bring_another(value: str) -> None:
     async with upstream([OK]) as double, client() as http:
