@@ -63,9 +63,17 @@ class Connection(asyncio.Protocol):
         self._fail(httpx.ReadError, "the connection was closed", ConnectionResetError())
 
     async def send(
-        self, method: str, target: bytes, headers: list[tuple[bytes, bytes]], body: bytes | AsyncIterable[bytes]
+        self,
+        method: str,
+        target: bytes,
+        headers: list[tuple[bytes, bytes]],
+        body: bytes | AsyncIterable[bytes],
+        length: int | None = None,
     ) -> None:
-        """Sends a request; returns early if the response comes before its end."""
+        """Sends a request; returns early if the response comes before its end.
+
+        Pieces are sent as chunks unless `length` says how long they are together.
+        """
         head = b"".join(
             (
                 b"%s %s HTTP/1.1\r\n" % (method.encode("ascii"), target),
@@ -93,15 +101,19 @@ class Connection(asyncio.Protocol):
             self._transport.writelines((head, body) if body else (head,))
         else:
             self._transport.write(head)
-            chunked = any(name.lower() == b"transfer-encoding" for name, _ in headers)
+            left = length
             async for piece in body:
                 await self._drained()
                 if self._headed or self.closed:
                     self._incomplete = True
                     return
+                if left is not None and (left := left - len(piece)) < 0:
+                    raise httpx.LocalProtocolError("the body is longer than its Content-Length")
                 if piece:
-                    self._transport.write(b"%x\r\n%s\r\n" % (len(piece), piece) if chunked else piece)
-            self._transport.write(b"0\r\n\r\n" if chunked else b"")
+                    self._transport.write(b"%x\r\n%s\r\n" % (len(piece), piece) if left is None else piece)
+            if left:
+                raise httpx.LocalProtocolError("the body is shorter than its Content-Length")
+            self._transport.write(b"0\r\n\r\n" if left is None else b"")
         await self._drained()
 
     async def _drained(self) -> None:

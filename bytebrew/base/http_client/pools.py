@@ -101,16 +101,19 @@ class Pool(httpx.AsyncBaseTransport):
         added = [] if b"host" in names else [(b"Host", url.netloc)]
         stream: Any = request.stream
         body = b"".join(stream) if isinstance(stream, httpx.ByteStream) else stream
-        if isinstance(body, bytes):  # a length that the caller gives may be wrong, and end in the next request
-            headers = [one for one in headers if one[0].lower() not in _LENGTHS]
-            if body or method in _EXPECTS_BODY:
-                added.append((b"Content-Length", b"%d" % len(body)))
+        length = len(body) if isinstance(body, bytes) else _length(request.headers)
+        # a length that the caller gives may be wrong, and end in the next request
+        headers = [one for one in headers if one[0].lower() not in _LENGTHS]
+        if length is None:
+            added.append((b"Transfer-Encoding", b"chunked"))
+        elif length or method in _EXPECTS_BODY:
+            added.append((b"Content-Length", b"%d" % length))
         while True:
             kept = self._kept(key)
             connection = kept or await self._connect(key, limits.get("connect"))
             self._used.add(connection)
             try:
-                await connection.send(method, url.raw_path, added + headers, body)
+                await connection.send(method, url.raw_path, added + headers, body, length)
                 await _limited(connection.head(), limits.get("read"))
             except BaseException as error:
                 connection.close()
@@ -229,6 +232,16 @@ class Pool(httpx.AsyncBaseTransport):
         self._slots.release()
         if self._retired:
             await self.retire()
+
+
+def _length(headers: httpx.Headers) -> int | None:
+    """The length of a body that comes in pieces; None if it is not known before."""
+    given = headers.get("content-length")
+    if given is None or "transfer-encoding" in headers:
+        return None
+    if not (given.isascii() and given.isdigit()):
+        raise httpx.LocalProtocolError("the Content-Length is no number")
+    return int(given)
 
 
 async def _limited(reading: Awaitable[_Read], seconds: float | None) -> _Read:

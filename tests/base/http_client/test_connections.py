@@ -208,6 +208,52 @@ async def endless() -> AsyncIterator[bytes]:
         yield bytes(256 * 1024)
 
 
+async def in_pieces(*pieces: bytes) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        yield piece
+
+
+@pytest.mark.parametrize(
+    ("length", "words"),
+    [
+        ("2", "longer than its Content-Length"),
+        ("9", "shorter than its Content-Length"),
+        ("3, 3", "no number"),
+        ("+3", "no number"),
+    ],
+)
+async def test_a_body_of_another_length_than_was_announced_is_an_error_and_ends_its_connection(
+    length: str, words: str
+) -> None:
+    async with upstream([OK]) as double, client() as http:
+        own = http.client(double.url)
+        with pytest.raises(httpx.LocalProtocolError, match=words), anyio.fail_after(2):
+            await own.post(double.url, headers={"Content-Length": length}, content=in_pieces(b"a", b"bc"))
+        assert (
+            await own.post(double.url, headers={"Content-Length": "3"}, content=in_pieces(b"a", b"bc"))
+        ).content == b"ok"
+    assert [one.body for one in double.requests] == [b"abc"]
+    assert double.connections == 1 + (words != "no number")
+
+
+@pytest.mark.parametrize("headers", [{}, {"Transfer-Encoding": "identity"}, {"Content-Length": "1"}])
+async def test_a_body_in_pieces_is_framed_by_its_chunks_where_its_length_is_not_known(headers: dict[str, str]) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        lines = (await reader.readuntil(b"\r\n\r\n")).lower()
+        assert lines.count(b"\r\ntransfer-encoding: chunked\r\n") == 1
+        assert b"content-length" not in lines
+        assert await reader.readuntil(b"0\r\n\r\n") == b"1\r\na\r\n0\r\n\r\n"
+        writer.write(OK)
+
+    async with serving(serve) as url, client() as http:
+        own = http.client(url)
+        request = own.build_request("POST", url, content=in_pieces(b"a"))
+        del request.headers["Transfer-Encoding"]
+        request.headers.update(headers | ({"Transfer-Encoding": "chunked"} if "Content-Length" in headers else {}))
+        with anyio.fail_after(2):
+            assert (await own.send(request)).content == b"ok"
+
+
 @pytest.mark.parametrize("body", [endless, partial(bytes, 64 * 1024 * 1024)], ids=["pieces", "bytes"])
 async def test_a_response_before_the_whole_request_is_read_and_its_connection_is_not_used_again(
     body: Callable[[], AsyncIterator[bytes] | bytes],
