@@ -9,6 +9,7 @@ import httpx
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from bytebrew.base.http_client.network_errors import TooLong
+from bytebrew.base.rolling_timeout import within
 
 OVERHEAD_BYTES = 65536
 """Limit of what may come in a row that is not body: a head, the extension of a chunk, trailers."""
@@ -69,10 +70,12 @@ class Connection(asyncio.Protocol):
         headers: list[tuple[bytes, bytes]],
         body: bytes | AsyncIterable[bytes],
         length: int | None = None,
+        seconds: float | None = None,
     ) -> None:
         """Sends a request; returns early if the response comes before its end.
 
-        Pieces are sent as chunks unless `length` says how long they are together.
+        Pieces are sent as chunks unless `length` says how long they are together. WriteTimeout if the server reads
+        nothing for so many seconds.
         """
         head = b"".join(
             (
@@ -103,7 +106,7 @@ class Connection(asyncio.Protocol):
             self._transport.write(head)
             left = length
             async for piece in body:
-                await self._drained()
+                await self._drained(seconds)
                 if self._headed or self.closed:
                     self._incomplete = True
                     return
@@ -114,11 +117,21 @@ class Connection(asyncio.Protocol):
             if left:
                 raise httpx.LocalProtocolError("the body is shorter than its Content-Length")
             self._transport.write(b"0\r\n\r\n" if left is None else b"")
-        await self._drained()
+        await self._drained(seconds)
 
-    async def _drained(self) -> None:
+    async def _drained(self, seconds: float | None) -> None:
         while not (self._writable or self._headed):
-            await self._wait()
+            unsent = self._unsent
+            try:
+                with within(seconds):
+                    await self._wait()
+            except TimeoutError as error:
+                if self._unsent >= unsent:
+                    raise httpx.WriteTimeout(f"nothing was read for {seconds:g} s") from error
+
+    @property
+    def _unsent(self) -> int:
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     async def head(self) -> None:
         """Waits for the head of the response."""

@@ -113,7 +113,7 @@ class Pool(httpx.AsyncBaseTransport):
             connection = kept or await self._connect(key, limits.get("connect"))
             self._used.add(connection)
             try:
-                await connection.send(method, url.raw_path, added + headers, body, length)
+                await connection.send(method, url.raw_path, added + headers, body, length, limits.get("write"))
                 await _limited(connection.head(), limits.get("read"))
             except BaseException as error:
                 connection.close()

@@ -199,13 +199,30 @@ async def test_a_body_that_is_sent_waits_for_the_server_and_for_no_time_limit_of
             await reader.readuntil(b"\r\n")
         writer.write(OK)
 
-    async with serving(serve) as url, client(silence=0.1) as http:
-        assert (await http.client(url).post(url, content=pieces())).content == b"ok"
+    async with serving(serve) as url, client() as http:
+        timeout = httpx.Timeout(0.1, write=None)
+        assert (await http.client(url).post(url, content=pieces(), timeout=timeout)).content == b"ok"
 
 
 async def endless() -> AsyncIterator[bytes]:
     while True:
         yield bytes(256 * 1024)
+
+
+LARGE = pytest.mark.parametrize("body", [endless, partial(bytes, 64 * 1024 * 1024)], ids=["pieces", "bytes"])
+
+
+@LARGE
+async def test_a_server_that_does_not_read_ends_the_request_after_the_time_limit_of_writing(
+    body: Callable[[], AsyncIterator[bytes] | bytes],
+) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        cast(asyncio.ReadTransport, writer.transport).pause_reading()
+        await asyncio.get_running_loop().create_future()
+
+    async with serving(serve) as url, client() as http:
+        with pytest.raises(httpx.WriteTimeout), anyio.fail_after(3):
+            await http.client(url).post(url, content=body(), timeout=httpx.Timeout(5, write=0.05))
 
 
 async def in_pieces(*pieces: bytes) -> AsyncIterator[bytes]:
@@ -254,7 +271,7 @@ async def test_a_body_in_pieces_is_framed_by_its_chunks_where_its_length_is_not_
             assert (await own.send(request)).content == b"ok"
 
 
-@pytest.mark.parametrize("body", [endless, partial(bytes, 64 * 1024 * 1024)], ids=["pieces", "bytes"])
+@LARGE
 async def test_a_response_before_the_whole_request_is_read_and_its_connection_is_not_used_again(
     body: Callable[[], AsyncIterator[bytes] | bytes],
 ) -> None:
@@ -399,6 +416,30 @@ async def test_a_request_without_a_body_has_no_empty_piece_which_asyncio_would_t
         await connection.send("GET", b"/", [(b"Host", b"a")], body)
         assert all(transport.pieces)
         assert len(transport.pieces) == pieces
+
+
+class Draining(Written):
+    """A transport of which the server reads a byte with each look at what is left."""
+
+    def __init__(self, connection: Connection, left: int) -> None:
+        super().__init__()
+        self._connection, self._left = connection, left
+        connection.connection_made(self)
+
+    def writelines(self, pieces: Iterable[bytes]) -> None:  # type: ignore[override]
+        self._connection.pause_writing()
+
+    def get_write_buffer_size(self) -> int:
+        self._left -= 1
+        if not self._left:
+            self._connection.resume_writing()
+        return self._left
+
+
+async def test_a_server_that_reads_slowly_is_waited_for_however_long_all_of_it_takes() -> None:
+    connection = Connection(("http", "a", 80, "a"), lambda _: None)
+    Draining(connection, 6)
+    await connection.send("POST", b"/", [(b"Host", b"a")], b"{}", 2, seconds=0.001)
 
 
 async def test_a_request_that_is_given_up_at_any_moment_leaves_no_connection_and_the_next_one_its_descriptor(
