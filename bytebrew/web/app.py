@@ -75,9 +75,9 @@ class Application:
         self._plain = {path: endpoint for path, endpoint in endpoints.items() if "{" not in path}
         streaming = {path for path, methods in by_path.items() if any(route.streams for route in methods.values())}
         ordered = sorted(endpoints, key=lambda path: path not in streaming)
-        patterns = [(_step(path), compile_path(path)[0], endpoints[path]) for path in ordered if "{" in path]
+        patterns = [(_own_step(path), compile_path(path)[0], endpoints[path]) for path in ordered if "{" in path]
         self._patterns = {
-            step: [(pattern, endpoint) for own, pattern, endpoint in patterns if own == step or "{" in own]
+            step: [(pattern, endpoint) for own, pattern, endpoint in patterns if own in (step, "")]
             for step in {"", *(own for own, _, _ in patterns)}
         }
         self._lifespan = Router()
@@ -329,6 +329,12 @@ class Endpoint:
 def _step(path: str) -> str:
     """The first segment of a path, of the API the first after its version: few patterns share it."""
     return path.removeprefix("/api/v1")[1:].partition("/")[0]
+
+
+def _own_step(pattern: str) -> str:
+    """The step that all paths of a pattern have; nothing if they differ in it."""
+    start = pattern.partition("{")[0]
+    return _step(start) if _step(start) == _step(f"{start}x") and not "/api/v1/".startswith(start) else ""
 
 
 def _joined(lines: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
