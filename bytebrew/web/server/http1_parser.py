@@ -18,6 +18,7 @@ _VALUE = rb"[^\x00-\x08\n-\x1f\x7f]*+"
 _LINE = re.compile(rb"(%b) ([!-~]++) HTTP/(\d\.\d)\r\n" % _TOKEN)
 _FIELDS = re.compile(rb"(?:%b:%b\r\n)*+" % (_TOKEN, _VALUE))
 _HOST = re.compile(rb"(?:\[[\w:.~!$&'()*+,;=-]+\]|[\w.~%!$&'()*+,;=-]*)(?::\d*)?")  # RFC 3986 section 3.2.2
+_ABSOLUTE = re.compile(rb"http://([^/?#:][^/?#]*)(.*)", re.IGNORECASE)
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,16})(?:;%b)?\r\n" % _VALUE)
 _LENGTH = re.compile(rb"\d{1,20}")
 _SINGLE = frozenset((b"host", b"content-length", b"transfer-encoding"))
@@ -170,6 +171,8 @@ def read_head(data: bytes | bytearray, at: int) -> tuple[Head, int] | None:
                 value = b"%b,%b" % (values[name], value)
             values[name] = value
     _check(values, version)
+    if target[:7].lower() == b"http://":
+        target = _take_host(target, headers, values)
     return Head(method.decode().upper(), target, version.decode(), headers, values), end + 2
 
 
@@ -186,3 +189,13 @@ def _check(values: dict[bytes, bytes], version: bytes) -> None:
             raise Malformed(501)
         if length is not None or version < b"1.1":
             raise Malformed
+
+
+def _take_host(target: bytes, headers: list[tuple[bytes, bytes]], values: dict[bytes, bytes]) -> bytes:
+    """The path of a target in absolute form, whose host replaces the header Host (RFC 9112 section 3.2.2)."""
+    found = _ABSOLUTE.fullmatch(target)
+    if not found or not _HOST.fullmatch(found[1]):
+        raise Malformed
+    headers[:] = [(b"host", found[1]), *(line for line in headers if line[0] != b"host")]
+    values[b"host"] = found[1]
+    return found[2] if found[2].startswith(b"/") else b"/" + found[2]

@@ -99,6 +99,12 @@ REFUSED = {
     "a host with a user": (400, get().replace(b"Host: a", b"Host: b@a")),
     "a host with a strange port": (400, get().replace(b"Host: a", b"Host: a:8x")),
     "a host with two ports": (400, get().replace(b"Host: a", b"Host: a:1:2")),
+    "an absolute target without host": (400, get(line=b"GET http:///api/v1/health HTTP/1.1")),
+    "an absolute target with a port alone": (400, get(line=b"GET http://:80/api/v1/health HTTP/1.1")),
+    "an absolute target with a user": (400, get(line=b"GET http://a@b/api/v1/health HTTP/1.1")),
+    "an absolute target with a strange port": (400, get(line=b"GET http://a:8x/api/v1/health HTTP/1.1")),
+    "an absolute target and no host": (400, b"GET http://a/api/v1/health HTTP/1.1\r\n\r\n"),
+    "an absolute target and two hosts": (400, get(b"Host: b", line=b"GET http://a/api/v1/health HTTP/1.1")),
     "a host beyond ASCII": (400, get().replace(b"Host: a", b"Host: \xff")),
     "TLS": (400, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"),
     "a chunk without size": (400, post(CHUNKED, body=b"\r\n\r\n")),
@@ -222,6 +228,56 @@ def test_what_the_grammar_has_is_read_as_by_h11(sent: bytes) -> None:
     name = (b"transfer-encoding", b"chunked")  # which h11 writes in lower case
     headers = [name if line[0] == name[0] else line for line in read[3]]
     assert (*read[:3], headers, read[4]) == theirs(sent)
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "path"),
+    [
+        (b"http://b:80/x?y", b"b:80", b"/x?y"),
+        (b"HTTP://b/x", b"b", b"/x"),
+        (b"http://b", b"b", b"/"),
+        (b"http://b?y", b"b", b"/?y"),
+        (b"http://[::1]:80//x", b"[::1]:80", b"//x"),
+    ],
+)
+@pytest.mark.parametrize("sent", [b" HTTP/1.1\r\nX: y\r\nHost: a\r\n\r\n", b" HTTP/1.0\r\nX: y\r\n\r\n"])
+def test_the_host_of_an_absolute_target_takes_the_place_of_the_header(
+    sent: bytes, target: bytes, host: bytes, path: bytes
+) -> None:
+    found = read_head(b"GET " + target + sent, 0)
+    assert found is not None
+    head, _ = found
+    assert (head.target, sorted(head.headers)) == (path, [(b"host", host), (b"x", b"y")])
+    assert head.values[b"host"] == host
+
+
+async def test_an_absolute_target_reaches_its_route_and_the_next_request_too(port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(get(line=b"GET http://localhost/api/v1/health HTTP/1.1") + get(b"Connection: close"))
+    async with asyncio.timeout(5):
+        answers = await reader.read()
+    writer.close()
+    assert answers.count(b"HTTP/1.1 200 ") == 2
+
+
+@pytest.mark.parametrize(
+    ("named", "header", "words"),
+    [
+        ("evil.test", "", b"The Host header may be a foreign site's"),
+        ("", "evil.test", b"its process is the engine's own"),  # which is what is checked next
+    ],
+)
+async def test_the_check_against_dns_rebinding_sees_the_host_of_an_absolute_target(
+    port: int, named: str, header: str, words: bytes
+) -> None:
+    own = f"localhost:{port}"
+    lines = f"Host: {header or own}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(f"POST http://{named or own}/api/v1/auth/local-session HTTP/1.1\r\n{lines}".encode())
+    async with asyncio.timeout(5):
+        answer = await reader.read()
+    writer.close()
+    assert words in answer
 
 
 PARTS = [
