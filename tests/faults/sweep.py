@@ -1,6 +1,7 @@
 """Does an act again and again, each time with the next operation failing, and checks what must hold."""
 
 import asyncio
+import os
 import re
 import signal
 import sys
@@ -59,7 +60,7 @@ class Engine:
             "BYTEBREW_LEDGER": str(folder / "ledger"),
             "BYTEBREW_DB_SYNCHRONOUS": "full",
             "BYTEBREW_TASK_RETRIES": "0",
-            "PYTHONPATH": str(code) if code else "",
+            "PYTHONPATH": os.pathsep.join([*([str(code)] if code else []), *filter(None, sys.path)]),
             **layer.environment(self.control.path, self.data),
             **more,
         }
@@ -183,7 +184,7 @@ class Engine:
 
 @asynccontextmanager
 async def engine_in(folder: Path, code: Path | None = None, **more: str) -> AsyncIterator[Engine]:
-    """An engine that serves and is configured; `code` is a folder whose `bytebrew` goes before the installed one.
+    """An engine that serves and is configured; `code` is a folder whose `bytebrew` goes before that of the tests.
 
     It has `more` in its environment, and may call a receiver back.
     """

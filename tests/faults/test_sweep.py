@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.commands import install
 from tests.faults.acts import ACTS, STEPS, Client
 from tests.faults.layer import FAULTS, Fault
 from tests.faults.sweep import Report, Sweep, boots, engine_in
@@ -102,3 +103,14 @@ async def test_health_is_degraded_for_as_long_as_the_disk_fails(
         await engine.idle()
         report.violations += engine.violations()
     shown(report, record_property)
+
+
+async def test_an_engine_that_is_swept_has_the_code_of_the_tests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = "from bytebrew import hookimpl\n@hookimpl\nasync def startup(engine): ..."
+    install(tmp_path / "path", "own", source)
+    monkeypatch.syspath_prepend(str(tmp_path / "path"))
+    async with engine_in(tmp_path / "engine") as engine:
+        plugins = (await engine.http.get("/api/v1/plugins")).json()["data"]
+    assert "own" in {one["name"] for one in plugins}
