@@ -30,8 +30,11 @@ EVENTS = frozenset(
     }
 )
 """What waits for a disk, a network, another process or the time."""
-FILES = re.compile("^/dev/null$|^/(proc|sys)/|/zoneinfo/")
-"""Files of the kernel, which are on no disk, and time zones, each of which is read once."""
+FILES = re.compile("^/dev/null$|^/(proc|sys)/|/zoneinfo/|^<unknown>$")
+"""Files of the kernel, which are on no disk, and time zones, each of which is read once.
+
+`<unknown>` is the source that Python looks for when `ast.parse` fails, as it does for a trace in the log since 3.13.
+"""
 ALLOWED = {
     "<frozen importlib._bootstrap> _find_and_load": "a module is imported once",
     "/linecache.py updatecache": "a trace in the log shows lines of the source",
