@@ -306,6 +306,8 @@ def sound(route: Route, keys: dict[str, list[str]]) -> dict[str, Any]:
         case "/api/v1/sessions/{id}/edit":
             plain: dict[str, Any] = {"attachments": [], "headers": {}, "response_format": None, "client_tools": []}
             return {"turn_id": keys["turns"][0], "session_id": None, "message": "Hi", **plain}
+        case "/ag-ui/{schema}":
+            return {"messages": [{"id": "m", "role": "user", "content": "Hi"}], "tools": None, "resume": None}
         case "/ai-sdk/{schema}/chat":
             message = {"id": "m", "role": "user", "parts": [{"type": "text", "text": "Hi"}]}
             return {"messages": [message], "trigger": "submit-message", "messageId": None, "tools": {}}
