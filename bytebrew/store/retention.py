@@ -248,7 +248,7 @@ class Retention:
                 log.exception("%s of %s failed", getattr(step, "__name__", "a step of retention"), owner)
         driver = self._db.driver
         if await self._repeat(lambda conn: driver.shrink(conn, SPARE_PAGES), pace):
-            await self._db.between(driver.checkpoint)
+            await self._db.checkpoints.begin()
 
     async def _repeat(self, step: Step, pace: "Pace", *, ends_followers: bool = False) -> bool:
         """Repeats a step until nothing is left; returns whether it did anything."""

@@ -1,11 +1,13 @@
 """Retention: what is old goes or is packed, what is young or open stays, and the disk gets its space back."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import anyio
 import httpx
 import pytest
 
@@ -16,7 +18,9 @@ from bytebrew.contract.connection import Connection
 from bytebrew.conversation.failed_turns import fail_now
 from bytebrew.engine import Engine
 from bytebrew.store import retention
+from bytebrew.store.database import checkpoints
 from bytebrew.store.queries.events import read_events
+from bytebrew.store.sqlite import pragmas
 from bytebrew.store.sqlite.pragmas import checkpoint, connect
 from bytebrew.testing import ScriptedProvider, Step, chat, plugin, providing, scripted_schema, served_engine
 from tests.conversation.test_tasks import instructions, plans
@@ -456,6 +460,34 @@ async def test_the_disk_gets_its_space_back(served: tuple[Engine, httpx.AsyncCli
     await engine.retention.run_once()
     assert (tmp_path / "bytebrew.db").stat().st_size < full - 15_000_000
     assert await execute(engine, "pragma integrity_check") == [("ok",)]
+
+
+@pytest.mark.sqlite
+async def test_writes_go_on_while_the_log_is_copied_that_the_worker_leaves(
+    served: tuple[Engine, httpx.AsyncClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, client = served
+    begun, go_on = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def slow(conn: Connection) -> None:
+        loop.call_soon_threadsafe(begun.set)
+        go_on.wait(10)
+
+    monkeypatch.setattr(pragmas, "checkpoint", slow)
+    monkeypatch.setattr(checkpoints, "COMMITS", 1_000_000)  # as those after commits are no worker's
+    await keep_days(client, "sessions", 1)
+    session_id = await talk(client)
+    turn = (await execute(engine, "select id from turns"))[0][0]
+    await execute(engine, "insert into results values (?, 'c', ?, ?)", turn, session_id, "x" * 20_000_000)
+    await age(engine, session_id)
+    working = asyncio.create_task(engine.retention.run_once())
+    with anyio.fail_after(5):
+        await begun.wait()
+        await execute(engine, "delete from idempotency")
+    assert not working.done()
+    go_on.set()
+    await working
 
 
 async def test_the_worker_never_holds_the_writer_for_long(

@@ -24,9 +24,14 @@ class Checkpoints:
         self._commits += 1
         if self._commits >= COMMITS and not self._driver.shared and (self._last is None or self._last.done()):
             self._commits = 0
-            self._last = asyncio.get_running_loop().create_future()
-            self._last.add_done_callback(_forget)
-            self._scans.put_nowait(Pending(self._checkpoint, self._last))
+            self._last = self.begin()
+
+    def begin(self) -> asyncio.Future[None]:
+        """Queues a checkpoint, after which the future is done."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        done.add_done_callback(_forget)
+        self._scans.put_nowait(Pending(self._checkpoint, done))
+        return done
 
     def _checkpoint(self, conn: Connection) -> None:
         with suppress(self._driver.error):  # the log keeps what was not copied; a fault that lasts fails the next write

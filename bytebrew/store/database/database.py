@@ -46,7 +46,7 @@ class Database:
         self._works, self._running = list[Pending](), list[Pending]()
         self._looks, self._scans = asyncio.Queue[Pending](), asyncio.Queue[Pending]()
         self._since: dict[str, float] = {}
-        self._near, self._checkpoints = NearReader(driver, self._since), Checkpoints(driver, self._scans)
+        self._near, self.checkpoints = NearReader(driver, self._since), Checkpoints(driver, self._scans)
         self._waiting_since = deque[float]()  # enqueue times of the waiting reads
         self._reading: list[asyncio.Task[None]] = []
         self._source: RowSource | None = None
@@ -245,7 +245,7 @@ class Database:
             del self._since[name]
 
     async def between(self, work: Callable[[Connection], T]) -> T:
-        """The result of `checkpoint`, or of other work that is not to be in a transaction; writes wait meanwhile."""
+        """The result of work that is not to be in a transaction; writes wait meanwhile."""
         result: T = await self._writer.run(work)
         return result
 
@@ -269,7 +269,7 @@ class Database:
                 outcomes, refused = [fault] * len(works), {row[0]: fault for row in rows}
             else:
                 self.commits += 1
-                self._checkpoints.committed()
+                self.checkpoints.committed()
                 self.committed_works += len(works)
                 self.committed_rows += sum(row[0] not in refused for row in rows) if refused else len(rows)
             if self._source and rows:

@@ -117,9 +117,14 @@ def checkpoint(conn: Connection) -> None:
         time.sleep(0.001)
 
 
-def truncate_log(conn: Connection) -> None:
-    """Copies the log into the file and empties it, as far as readers allow."""
-    conn.execute("pragma wal_checkpoint(truncate)").fetchall()
+def truncate_log(conn: Connection) -> bool:
+    """Copies the log into the file and empties it; returns whether no reader of the log was in the way."""
+    conn.execute("pragma busy_timeout = 200")  # writes wait meanwhile
+    try:
+        busy, _, _ = conn.execute("pragma wal_checkpoint(truncate)").fetchone()
+    finally:
+        conn.execute(f"pragma busy_timeout = {BUSY_SECONDS * 1000:.0f}")
+    return not busy
 
 
 def rewrite(conn: sqlite3.Connection) -> None:
@@ -138,15 +143,11 @@ def rewrite(conn: sqlite3.Connection) -> None:
 
 
 def empty_log(conn: sqlite3.Connection) -> bool:
-    """Copies the log into the file and empties it; returns whether no reader of the log was in the way."""
-    conn.execute("pragma busy_timeout = 200")  # writes wait meanwhile
+    """As `truncate_log`; raises StorageError, such as for a full disk."""
     try:
-        busy, _, _ = conn.execute("pragma wal_checkpoint(truncate)").fetchone()
+        return truncate_log(conn)
     except sqlite3.Error as error:
         raise storage_errors.fault_of(error) from error
-    finally:
-        conn.execute(f"pragma busy_timeout = {BUSY_SECONDS * 1000:.0f}")
-    return not busy
 
 
 def _number(conn: Connection, pragma: str) -> int:

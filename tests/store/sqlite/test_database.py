@@ -23,7 +23,7 @@ from bytebrew.store.database.scans import SCANNERS
 from bytebrew.store.database.write_queue import Rows
 from bytebrew.store.sqlite.driver import SQLiteDriver
 from bytebrew.store.sqlite.epoch import uri_to_read
-from bytebrew.store.sqlite.pragmas import LATE_PAGES, connect
+from bytebrew.store.sqlite.pragmas import BUSY_SECONDS, LATE_PAGES, connect
 from tests.tables import trace
 
 pytestmark = pytest.mark.sqlite
@@ -427,6 +427,18 @@ async def test_a_checkpoint_that_fails_is_no_fault_of_the_database(tmp_path: Pat
         assert await db.scan(count) == 2 * COMMITS
         assert failed
         assert db.fault is None
+
+
+def test_a_log_is_emptied_only_if_its_readers_are_soon_done_as_writes_wait_meanwhile(tmp_path: Path) -> None:
+    with closing(connect(tmp_path / "test.db")) as conn, closing(connect(tmp_path / "test.db")) as reader:
+        conn.execute("create table t (n integer primary key) strict")
+        reader.execute("begin")
+        reader.execute("select * from t").fetchall()
+        conn.execute("insert into t values (1)")
+        begun = time.monotonic()
+        SQLiteDriver(tmp_path / "test.db").checkpoint(conn, empty=True)
+        assert time.monotonic() - begun < BUSY_SECONDS / 2
+        assert conn.execute("pragma busy_timeout").fetchone()[0] == BUSY_SECONDS * 1000
 
 
 async def test_the_log_stays_small_where_no_scanner_is_free_to_copy_it(db: Database, tmp_path: Path) -> None:
