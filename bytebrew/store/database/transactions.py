@@ -22,7 +22,7 @@ DISK_SECONDS = 0.02
 FAR_SECONDS = 1.0
 """Time for which work that took longer is left to the threads."""
 STALL_SECONDS = 0.25
-"""Time of one write after which the disk may hang, so that the event loop reads nothing from it."""
+"""Time of one write or read after which the disk may hang, so that the event loop reads nothing from it."""
 
 
 class Unsettled(Exception):
@@ -89,7 +89,7 @@ class NearReader:
     """A connection in the event loop's thread, if the database is near: few rows are read faster than threads switch.
 
     A read that takes long, or fails, is left to a reader's thread, which begins anew. So is the same work for some
-    time, and all while a write hangs; `since` has the time at which the writer has begun its current one.
+    time, and all while a write or a read hangs; `since` has the time at which each thread has begun its current work.
     """
 
     def __init__(self, driver: Driver, since: Mapping[str, float]) -> None:
@@ -111,7 +111,9 @@ class NearReader:
     def read(self, work: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, ...]:
         """The result of work, of one snapshot; nothing if a thread is to read it."""
         conn, now = self._conn, time.monotonic()
-        if conn is None or now - self._since.get("writer", now) > STALL_SECONDS:
+        if conn is None or any(
+            now - since > STALL_SECONDS and not name.startswith("scanner") for name, since in self._since.items()
+        ):
             return ()
         if now < self._far.get(code := getattr(work, "__code__", None), now):
             return ()

@@ -481,9 +481,10 @@ async def test_few_rows_are_read_in_the_event_loop_and_what_takes_long_in_a_thre
     assert await db.read(lambda conn: threading.get_ident()) != here
 
 
-async def test_the_event_loop_reads_nothing_while_a_write_hangs(db: Database) -> None:
+@pytest.mark.parametrize("how", ["write", "read"])
+async def test_the_event_loop_reads_nothing_while_a_write_or_a_read_hangs(db: Database, how: str) -> None:
     here, release = threading.get_ident(), threading.Event()
-    hanging = asyncio.create_task(db.write(lambda conn: release.wait(10)))
+    hanging = asyncio.create_task(getattr(db, how)(lambda conn: release.wait(10)))
     try:
         while await db.glance(lambda conn: threading.get_ident()) == here:
             assert not hanging.done()
