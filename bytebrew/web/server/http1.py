@@ -8,7 +8,7 @@ from bytebrew.web.admission import PLACES, Place
 from bytebrew.web.server.connections import Connections, Terms
 from bytebrew.web.server.http1_parser import PREFACE, ChunkedBody, Head, Malformed, SizedBody, read_head
 from bytebrew.web.server.http1_stream import Ends, Http1Stream
-from bytebrew.web.server.hypercorn_fixes import Http2Connection, Upgrade
+from bytebrew.web.server.hypercorn_fixes import Http2Connection
 
 log = logging.getLogger(__name__)
 
@@ -17,7 +17,10 @@ UNREAD_BYTES = 65_536
 
 
 class Http1(asyncio.Protocol):
-    """A connection, which speaks HTTP/1.1 until its client asks for HTTP/2.
+    """A connection, which speaks HTTP/1.1 unless its client begins with the preface of HTTP/2.
+
+    It upgrades to nothing: proxies may pass `Upgrade: h2c` on, and would not see what comes after it, such as headers
+    that only they may write. RFC 9113 section 3.1 has deprecated it.
 
     It has no task of its own: each request is a task of the application, and requests are answered one by one.
     """
@@ -189,10 +192,6 @@ class Http1(asyncio.Protocol):
         if (found := read_head(data, at)) is None:
             return at
         head, at = found
-        if head.upgrade == b"h2c":
-            self._transport.write(b"HTTP/1.1 101 \r\nconnection: upgrade\r\nupgrade: h2c\r\n%b\r\n" % self.date())
-            self._switch(bytes(data[at:]), _upgrade(head))
-            return len(data)
         self._start(head)
         return at
 
@@ -259,14 +258,14 @@ class Http1(asyncio.Protocol):
             self._place.free()
             self._place = None
 
-    def _switch(self, data: bytes, upgrade: Upgrade | None = None) -> None:
+    def _switch(self, data: bytes) -> None:
         """Passes the connection on to HTTP/2."""
         self._stop_timers()
         self._give_back()
         if self._paused:
             self._paused = False
             self._transport.resume_reading()
-        self._shared.replace(self, Http2Connection(self._shared, self._terms, self._transport, data, upgrade))
+        self._shared.replace(self, Http2Connection(self._shared, self._terms, self._transport, data))
         if self._writable is not None:
             self._transport.get_protocol().pause_writing()
 
@@ -280,9 +279,3 @@ class Http1(asyncio.Protocol):
     def _stop_timers(self) -> None:
         self._terms.idle.discard(self)
         self._shared.heads.discard(self)
-
-
-def _upgrade(head: Head) -> Upgrade:
-    """An HTTP/1.1 request as the first one of HTTP/2."""
-    pseudo = [(b":method", head.method.encode()), (b":path", head.target), (b":authority", head.values[b"host"])]
-    return [*pseudo, *head.headers], head.values.get(b"http2-settings", b"")

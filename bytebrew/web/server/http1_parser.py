@@ -12,17 +12,17 @@ HEAD_BYTES = 32_768
 CHUNK_LINE_BYTES = 1024
 """Limit of the line before a chunk, with its extensions."""
 PREFACE = b"PRI * HTTP/2.0\r\n\r\n"
-"""The beginning of a connection that speaks HTTP/2 without an upgrade (RFC 9113 section 3.4)."""
+"""The beginning of a connection that speaks HTTP/2 (RFC 9113 section 3.4)."""
 _TOKEN = rb"[\w!#$%&'*+.^`|~-]++"
 _VALUE = rb"[^\x00-\x08\n-\x1f\x7f]*+"
-_LINE = re.compile(rb"(%b) ([!-~]++) HTTP/(\d\.\d)\r\n" % _TOKEN)
+_LINE = re.compile(rb"(%b) ([!-~]++) HTTP/(1\.\d)\r\n" % _TOKEN)
 _FIELDS = re.compile(rb"(?:%b:%b\r\n)*+" % (_TOKEN, _VALUE))
 _HOST = re.compile(rb"(?:\[[\w:.~!$&'()*+,;=-]+\]|[\w.~%!$&'()*+,;=-]*)(?::\d*)?")  # RFC 3986 section 3.2.2
 _ABSOLUTE = re.compile(rb"http://([^/?#:][^/?#]*)(.*)", re.IGNORECASE)
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,16})(?:;%b)?\r\n" % _VALUE)
 _LENGTH = re.compile(rb"\d{1,20}")
 _SINGLE = frozenset((b"host", b"content-length", b"transfer-encoding"))
-_READ = _SINGLE | {b"connection", b"expect", b"upgrade", b"http2-settings"}
+_READ = _SINGLE | {b"connection", b"expect", b"upgrade"}
 
 
 class Malformed(Exception):
@@ -124,14 +124,10 @@ class Head:
         return self.is_newer and b"100-continue" in self._list_items(b"expect")
 
     @property
-    def upgrade(self) -> bytes:
-        """The protocol that the client would rather speak, in lower case; not for a request with a body, or of 1.0."""
-        return self.values.get(b"upgrade", b"").lower() if self.is_newer and self.body() is None else b""
-
-    @property
     def opens_websocket(self) -> bool:
         """Whether the request opens a WebSocket."""
-        return self.method == "GET" and self.upgrade == b"websocket" and b"upgrade" in self._list_items(b"connection")
+        asked = self.values.get(b"upgrade", b"").lower() == b"websocket" and self.method == "GET"
+        return asked and self.is_newer and self.body() is None and b"upgrade" in self._list_items(b"connection")
 
     def body(self) -> SizedBody | ChunkedBody | None:
         """What reads the body, if there is one."""

@@ -63,7 +63,6 @@ UNREAD_SECONDS = 60.0
 """Time limit of a stream that the client does not read."""
 _DATA, _HEADERS, _SETTINGS, _CONTINUATION = 0, 1, 4, 9
 _END_STREAM = 1
-_Headers = list[tuple[bytes, bytes]]
 
 
 class Answers:
@@ -165,7 +164,7 @@ class Http2(H2Protocol):
         self._held = 0
         self._answers: Answers = getattr(self.context, "answers", None) or Answers(HELD_BYTES)
 
-    async def initiate(self, headers: _Headers | None = None, settings: bytes | None = None) -> None:
+    async def initiate(self) -> None:  # type: ignore[override]
         """Starts the connection with the largest windows.
 
         With the default of 64 KiB, which all bodies of a connection share, uploads are limited to 64 KiB per round
@@ -175,15 +174,9 @@ class Http2(H2Protocol):
         connection = self.connection
         connection.local_settings[SettingCodes.INITIAL_WINDOW_SIZE] = LARGEST_FLOW_CONTROL_WINDOW
         connection.local_settings.acknowledge()
-        if settings is None:
-            connection.initiate_connection()
-        else:
-            connection.initiate_upgrade_connection()  # the client sends its settings again in its first frame
+        connection.initiate_connection()
         connection.increment_flow_control_window(LARGEST_FLOW_CONTROL_WINDOW - connection.inbound_flow_control_window)
         await self._flush()
-        if headers is not None:
-            await self._create_stream(RequestReceived(stream_id=1, headers=headers))
-            await self.streams[1].handle(EndBody(stream_id=1))
         self.task_group.spawn(self.send_task)
         await self.send(Updated(self.idle))  # hypercorn counted the preface as a request
 

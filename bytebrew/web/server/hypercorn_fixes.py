@@ -20,9 +20,6 @@ from bytebrew.web.server.http2 import Http2
 
 log = logging.getLogger(__name__)
 
-Upgrade = tuple[list[tuple[bytes, bytes]], bytes]
-"""The headers of an HTTP/1.1 request that asks for HTTP/2, and the settings that it has for it."""
-
 
 class _Idle(AsyncioSingleTask):
     """The idle timer of a connection; `since` is the time of the event loop at which it was started.
@@ -51,14 +48,7 @@ class Http2Connection(TCPServer):
     tests/web/server/test_connections.py passes with hypercorn's TCPServer.
     """
 
-    def __init__(
-        self,
-        shared: Connections,
-        terms: Terms,
-        transport: asyncio.Transport,
-        data: bytes,
-        upgrade: Upgrade | None,
-    ) -> None:
+    def __init__(self, shared: Connections, terms: Terms, transport: asyncio.Transport, data: bytes) -> None:
         reader = asyncio.StreamReader()
         streams = _ClientStreams(reader)
         transport.set_protocol(streams)
@@ -69,7 +59,7 @@ class Http2Connection(TCPServer):
         application = ASGIWrapper(shared.application)  # type: ignore[arg-type]
         super().__init__(application, shared.loop, terms.config, shared, ConnectionState(terms.state), reader, writer)
         self.idle_task: _Idle = _Idle()
-        self._shared, self._upgrade = shared, upgrade
+        self._shared = shared
         running = shared.loop.create_task(self.run())
         shared.tasks.add(running)
         running.add_done_callback(self._ended)
@@ -98,7 +88,7 @@ class Http2Connection(TCPServer):
                     *(self.app, self.config, self.context, group, self.state),
                     *(False, client, server, self.protocol_send),
                 )
-                await self.protocol.initiate(*self._upgrade or ())
+                await self.protocol.initiate()
                 reading = self.loop.create_task(self._read_data())
                 try:  # the read alone does not end on a disconnect while a request is being answered
                     await asyncio.wait([reading, lost], return_when=asyncio.FIRST_COMPLETED)

@@ -85,6 +85,7 @@ REFUSED = {
     "a target beyond ASCII": (400, get(line=b"GET /\xff HTTP/1.1")),
     "no target": (400, get(line=b"GET HTTP/1.1")),
     "HTTP/0.9": (400, b"GET /api/v1/health\r\n\r\n"),
+    "HTTP/2.0": (400, get(line=b"GET /api/v1/health HTTP/2.0")),
     "a version in lower case": (400, get(line=b"GET /api/v1/health http/1.1")),
     "a version of two digits": (400, get(line=b"GET /api/v1/health HTTP/1.10")),
     "no minor version": (400, get(line=b"GET /api/v1/health HTTP/1")),
