@@ -38,6 +38,9 @@ RANKED = """with terms as materialized (
   from found group by id order by score limit :limit"""
 """The chunks with a leading word, best first. Other words are matched with any leading one, whose scores are thus
 in theirs."""
+BEST = """select bm25(knowledge_words, 0.0, 1.5, 1.0) as score, rowid as id from knowledge_words
+  where knowledge_words match :match order by score limit :limit"""
+"""The best chunks by the words of one query, which takes half the time for as many scores."""
 MARKED = """select w.rowid as id, highlight(knowledge_words, 1, char(2), char(3)) as heading,
   highlight(knowledge_words, 2, char(2), char(3)) as text from json_each(:ids) p
   cross join knowledge_words w on w.rowid = p.value where w.knowledge_words match :words"""

@@ -16,7 +16,7 @@ import msgspec
 
 from bytebrew import Connection
 
-from .dialect import ALONE, COUNT, LIVE, OTHERS, RANKED
+from .dialect import ALONE, BEST, COUNT, LIVE, OTHERS, RANKED
 from .postgres import rarity
 
 MOST_BASES = 16
@@ -102,7 +102,7 @@ def _best(
             done += 1
         if not leading:
             break
-        found = {**_searched(conn, params, _matches(leading, terms, narrow), limit), **best}
+        found = {**_searched(conn, params, leading, terms, narrow, limit), **best}
         best = dict(heapq.nsmallest(limit, found.items(), key=lambda scored: (scored[1], scored[0])))
         needed = -max(best.values()) if len(best) == limit else 0.0
     return [(score, chunk) for chunk, score in best.items()]
@@ -117,15 +117,20 @@ def _matches(leading: Sequence[Term], terms: Sequence[Term], narrow: str) -> lis
 
 
 def _searched(
-    conn: Connection, params: Mapping[str, str], matches: Sequence[tuple[str, float, bool]], limit: int
+    conn: Connection,
+    params: Mapping[str, str],
+    leading: Sequence[Term],
+    terms: Sequence[Term],
+    narrow: str,
+    limit: int,
 ) -> dict[int, float]:
     """The scores of the best chunks that are searched, of those with a leading word; some more than the limit."""
     best: dict[int, float] = {}
     for most in (4 * limit, ALL):
-        scored = conn.execute(RANKED, {"matches": _json(matches), "limit": most}).fetchall()
+        scored = _scored(conn, leading, terms, narrow, most)
         best = {}
         for start in range(0, len(scored), BATCH):
-            batch = {row["id"]: round(row["score"], 9) for row in scored[start : start + BATCH]}
+            batch = {chunk: round(score, 9) for score, chunk in scored[start : start + BATCH]}
             live = {row["id"] for row in conn.execute(LIVE, {**params, "ids": _json([*batch])})}
             best |= {chunk: score for chunk, score in batch.items() if chunk in live}
             if len(best) >= limit:
@@ -133,6 +138,21 @@ def _searched(
         if len(scored) < most:
             break
     return best
+
+
+def _scored(
+    conn: Connection, leading: Sequence[Term], terms: Sequence[Term], narrow: str, most: int
+) -> list[tuple[float, int]]:
+    """The scores and ids of the best chunks with a leading word, best first."""
+    weights = {term.weight for term in terms}
+    if len(weights) > 1:
+        matches = _json(_matches(leading, terms, narrow))
+        return [(score, chunk) for score, chunk in conn.execute(RANKED, {"matches": matches, "limit": most})]
+    first, others = any_of(term.text for term in leading), any_of(term.text for term in terms if term not in leading)
+    scores: dict[int, float] = {}  # by the leading words, or at last by all of them
+    for match in [f"{narrow}({first})"] + [f"{narrow}({others}) AND ({first})"] * bool(others):
+        scores |= {chunk: score for score, chunk in conn.execute(BEST, {"match": match, "limit": most})}
+    return sorted((score * min(weights), chunk) for chunk, score in scores.items())[:most]
 
 
 def _json(value: object) -> str:
