@@ -1,5 +1,6 @@
 """Hybrid search: BM25 over words, cosine similarity over vectors, and reciprocal rank fusion."""
 
+import asyncio
 import math
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
@@ -103,19 +104,28 @@ async def search(engine: Engine, query: Query) -> SearchResult:
     hits: list[Hit] = []
     spaces: list[Space] = []
     for _ in range(TRIES):
-        spaces = await engine.db.read(_spaces, _scope(query))
-        for space in spaces:
-            if space.target is not None and space.signature not in vectors:
-                vectors[space.signature] = await _vector(engine, space.target, text)
-        hits, whole = await _ranked(engine, query, spaces, vectors)
+        by_words = engine.db.read(search_terms.ranked, _scope(query), query.bases, query.text)
+        by_bm25, spaces = await asyncio.gather(by_words, _embedded(engine, query, text, vectors))
+        hits, whole = await _ranked(engine, query, by_bm25, spaces, vectors)
         if whole:
             break
     fault = next((one.message for one in vectors.values() if isinstance(one, ProviderError)), None)
     for space in spaces:
         vector = vectors.get(space.signature)
-        if isinstance(vector, array) and await engine.db.read(_has_other_dimension, _scope(query, space), vector):
+        if isinstance(vector, array) and await _has_other_dimension(engine, query, space, vector):
             fault = f"Model '{space.model}' makes vectors of another length than before; index the files again"
     return SearchResult(hits=hits, fault=fault, stale=tuple({space.base_id for space in spaces if space.stale}))
+
+
+async def _embedded(
+    engine: Engine, query: Query, text: str, vectors: "dict[str, array[float] | ProviderError]"
+) -> list[Space]:
+    """The spaces that are searched; adds the text's vector in each to those that there are."""
+    spaces = await engine.db.read(_spaces, _scope(query))
+    for space in spaces:
+        if space.target is not None and space.signature not in vectors:
+            vectors[space.signature] = await _vector(engine, space.target, text)
+    return spaces
 
 
 async def _vector(engine: Engine, target: Target, text: str) -> "array[float] | ProviderError":
@@ -128,12 +138,12 @@ async def _vector(engine: Engine, target: Target, text: str) -> "array[float] | 
 async def _ranked(
     engine: Engine,
     query: Query,
+    by_bm25: Sequence[tuple[float, int]],
     spaces: Sequence[Space],
     vectors: "Mapping[str, array[float] | ProviderError]",
 ) -> tuple[list[Hit], bool]:
     """The hits in order, and whether all of their chunks still existed."""
     params = _scope(query)
-    by_bm25 = await engine.db.read(search_terms.ranked, params, query.bases, query.text)
     like: dict[int, float] = {}
     for space in spaces:
         vector = vectors.get(space.signature)
@@ -201,9 +211,18 @@ def _spaces(conn: Connection, params: Mapping[str, str]) -> list[Space]:
     return list(spaces.values())
 
 
-def _has_other_dimension(conn: Connection, params: Mapping[str, str], vectors: "array[float]") -> bool:
-    """Whether an index has vectors of another length, judging by its first one."""
-    return conn.execute(_UNLIKE, {**params, "size": len(vectors) * vectors.itemsize}).fetchone() is not None
+async def _has_other_dimension(engine: Engine, query: Query, space: Space, vector: "array[float]") -> bool:
+    """Whether an index has vectors of another length."""
+    signs = engine.state[SIGNS]
+    await signs.load(engine)
+    if signs.are_as_long(search_terms.base_term(space.base_id), vector):
+        return False
+    return await engine.db.read(_has_unlike, _scope(query, space), vector)
+
+
+def _has_unlike(conn: Connection, params: Mapping[str, str], vector: "array[float]") -> bool:
+    """Judges an index by its first vector."""
+    return conn.execute(_UNLIKE, {**params, "size": len(vector) * vector.itemsize}).fetchone() is not None
 
 
 def _alike(

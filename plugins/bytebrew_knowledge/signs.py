@@ -97,6 +97,10 @@ class Signs:
                 self._last = last
                 self._slabs = {key: [slab.until(last) for slab in slabs] for key, slabs in self._slabs.items()}
 
+    def are_as_long(self, base: str, vector: "array[float]") -> bool:
+        """Whether all vectors of a base have the length of one, also those that are deleted or not searched."""
+        return all(size == len(vector) * vector.itemsize for name, size in self._slabs if name == base)
+
     def nearest(
         self, base: str, vector: "array[float]", limit: int, within: Collection[int] | None = None
     ) -> list[int]:
