@@ -251,8 +251,9 @@ class Connection(asyncio.Protocol):
         """Takes the end of a head; that of an interim response is forgotten."""
         if self.whole or self._parser is None:
             return
-        status = self._parser.get_status_code()
-        if 100 <= status < 200 and status != 101:
+        if (status := self._parser.get_status_code()) < 100:
+            raise ValueError("no status")
+        if status < 200 and status != 101:
             self.reason, self.headers = b"", []
             return
         self.status, self._headed = status, True

@@ -84,9 +84,10 @@ async def test_a_response_to_head_has_no_body_whatever_length_it_names(body: byt
         [head(transfer_encoding="chunked") + b"2\r\nok\r\nno number\r\n"],
         [head(content_length=2, transfer_encoding="chunked") + b"ok"],
         [head() + b"ok", 0.01, Act.RESET],
+        [b"HTTP/1.1 099 Odd\r\ncontent-length: 2\r\n\r\nok"],
     ],
 )
-async def test_a_body_that_is_not_whole_is_an_error(answer: list[Step]) -> None:
+async def test_a_response_that_is_not_whole_or_has_no_status_is_an_error(answer: list[Step]) -> None:
     async with upstream(answer) as double, client() as http:
         with pytest.raises(httpx.TransportError), anyio.fail_after(2):
             await http.client(double.url).get(double.url)
