@@ -243,10 +243,9 @@ class Endpoint:
             self._state.refusals.note(action.client, action.resource, action.status, action.reason)
             await engine.notify("actor_acted", action=action)
             raise
-        if isinstance(answer, Stream) and method == "HEAD":
-            await answer.frames.aclose()
-            await _answer(send, 200, None, STREAM_HEADERS | headers | answer.headers)
-        elif isinstance(answer, Stream):
+        if isinstance(answer, Stream):
+            if method == "HEAD":
+                await answer.frames.aclose()
             self._state.streams += 1
             answer.frames = self._state.access.while_live(request, route, answer.frames)
             try:
@@ -350,7 +349,7 @@ async def _answer(send: Send, status: int, body: Any, headers: Mapping[str, str]
     lines = [(name.lower().encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
     if raw and not any(name == b"content-type" for name, _ in lines):
         lines.append((b"content-type", b"application/json"))
-    if status != 204:
+    if status not in (204, 304):  # as of a 304 it would be that of a 200 (RFC 9110 section 8.6)
         lines.append((b"content-length", str(len(raw)).encode()))
     await send({"type": "http.response.start", "status": status, "headers": lines})
     await send({"type": "http.response.body", "body": raw})

@@ -99,6 +99,10 @@ class Answers:
         self.pieces += 1
         return Reply(body=bytes(1 << 20), headers={"content-type": "application/octet-stream"})
 
+    async def unchanged(self, request: Request[None]) -> Reply:
+        """No body, as the client has it."""
+        return Reply(status=304)
+
     async def sink(self, request: Request[AsyncIterator[bytes]]) -> dict[str, int]:
         """The number of bytes."""
         return {"bytes": sum([len(piece) async for piece in request.body])}
@@ -107,8 +111,8 @@ class Answers:
         """What to hand to an engine."""
 
         def register_routes(register: Any) -> None:
-            for run in (self.flood, self.quiet, self.broken, self.slow, self.large):
-                streams = run not in (self.slow, self.large)
+            for run in (self.flood, self.quiet, self.broken, self.slow, self.large, self.unchanged):
+                streams = run in (self.flood, self.quiet, self.broken)
                 path = f"/api/v1/{run.__name__}"
                 register(Route(method="GET", path=path, scope="config", run=run, summary="Answer", streams=streams))
             more: dict[str, Any] = {"summary": "Count", "stream_body": True}
@@ -778,6 +782,29 @@ async def test_a_connection_is_not_upgraded_to_http_2_as_a_proxy_would_not_see_w
         writer.write(b"PRI * HTTP/2.0\r\nHost: a\r\n\r\n")
         assert (await answer(reader))[0] == 400
         writer.close()
+
+
+@pytest.mark.parametrize("http2", [False, True])
+async def test_the_head_of_a_stream_names_no_length_as_the_stream_does_not(http2: bool, complaints: list[str]) -> None:
+    async with (
+        serving() as served,
+        httpx.AsyncClient(
+            base_url=served.client.base_url, headers=served.client.headers, http1=not http2, http2=http2
+        ) as client,
+    ):
+        for _ in range(2):
+            got = await client.head(EVENTS)
+            assert (got.status_code, got.headers["content-type"], got.content) == (200, "text/event-stream", b"")
+            assert "content-length" not in got.headers
+        assert served.answers.open == 0
+
+
+async def test_what_is_unchanged_has_no_body_and_no_length(complaints: list[str]) -> None:
+    async with serving() as served:
+        for _ in range(2):
+            got = await served.client.get("/api/v1/unchanged")
+            assert (got.status_code, got.content) == (304, b"")
+            assert not {"content-length", "transfer-encoding"} & set(got.headers)
 
 
 async def test_an_older_client_is_not_upgraded(complaints: list[str]) -> None:
