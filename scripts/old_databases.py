@@ -79,6 +79,7 @@ COMMITS = {
     "mcp-7": "4819acf5",
     "core-36": "7a32296e",
     "core-37": "b32462bd",
+    "core-38": "e34e0151",
 }
 """The commits that added a migration, after that of the first tables; earlier ones changed those tables in place."""
 UNSETTLED = {"core-02": "e6f7cb8c", "core-03-unsettled": "a98f32f1", "core-04-unsettled": "449e5c0f"}

@@ -14,11 +14,14 @@ import pytest
 from bytebrew_audit import calls, changes
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from bytebrew import Migration
 from bytebrew.base.formats import rfc3339
+from bytebrew.contract.auth import Actor
 from bytebrew.contract.lists import NEAR, PAGE_BYTES, Listing, Selection, rows_of
-from bytebrew.store.sessions import SESSIONS
+from bytebrew.store.queries import session_list
+from bytebrew.store.sessions import SESSIONS, Filter
 from bytebrew.store.sqlite.migrate import migrate
 from bytebrew.store.sqlite.migrations import CORE, text
 from bytebrew.store.sqlite.pragmas import connect
@@ -288,3 +291,60 @@ def test_an_older_file_gets_its_counts_and_statuses(tmp_path: Path) -> None:
         assert found == {"s0": "completed", "s1": "active", "s2": "failed", "s3": "completed"}
         for chosen in (Selection(), Selection(kinds={"status": "completed"}), Selection(since=rows[1][1])):
             check(conn, SESSIONS, chosen)
+
+
+FILTERS = [
+    Filter(agent=agent, schema=schema, status=status, user_sub=user, since=since, sort="updated")
+    for agent, schema, status, user, since in product(
+        ("", "a1"), ("", "x1"), ("", "completed", "running"), ("", "u3"), MOMENTS[:2]
+    )
+]
+ADMIN = Actor(subject="a", name="", kind="token", scopes=frozenset({"admin"}))
+OWNER = Actor(subject="o3", name="", kind="token", scopes=frozenset())
+
+
+def shuffle(conn: sqlite3.Connection, count: int) -> None:
+    """Something has happened in each of the sessions since, and some are active."""
+    for n in range(count):
+        at = rfc3339(START + timedelta(days=20, seconds=n * 7919 % count))
+        conn.execute("update sessions set updated_at = ? where id = ?", (at, f"s{n:06}"))
+    conn.execute("update sessions set status = 'active' where id like '%5'")
+
+
+@pytest.mark.parametrize("actor", [ADMIN, OWNER], ids=["admin", "owner"])
+def test_every_filter_gives_its_sessions_by_what_happened_last(tmp_path: Path, actor: Actor) -> None:
+    with opened(tmp_path / "a.db") as conn:
+        fill(conn, 2600)
+        shuffle(conn, 2600)
+        rows = [*map(dict, conn.execute("select * from sessions order by updated_at desc, id desc"))]
+        for wanted in FILTERS:
+            equal = {name: getattr(wanted, name) for name in ("agent", "schema", "status", "user_sub")}
+            equal |= {"status": "active" if wanted.status else ""} if wanted.status == "running" else {}
+            equal |= {"owner": "" if actor.is_admin else actor.subject}
+            expected = [
+                row["id"]
+                for row in rows
+                if row["created_at"] >= wanted.since
+                and all(row[name] == value for name, value in equal.items() if value)
+            ]
+            found = session_list.page(conn, actor, wanted, 3, 7)
+            assert [one.id for one in found.data] == expected[3:10], wanted
+            assert found.total == len(expected), wanted
+            if len(expected) > 3:
+                behind = session_list.page(conn, actor, replace(wanted, after=expected[2]), 0, 7)
+                assert [one.id for one in behind.data] == expected[3:10], wanted
+
+
+@pytest.mark.parametrize("actor", [ADMIN, OWNER], ids=["admin", "owner"])
+def test_sessions_by_what_happened_last_are_no_more_work_where_there_are_ten_times_as_many(
+    tmp_path: Path, actor: Actor
+) -> None:
+    with opened(tmp_path / "a.db") as few, opened(tmp_path / "b.db") as many:
+        for conn, count in ((few, 700), (many, 7000)):
+            fill(conn, count)
+            shuffle(conn, count)
+        for wanted in FILTERS:
+            if wanted.since or wanted.status == "running":  # a day's beginning is counted row by row, as what runs is
+                continue
+            short, long = (steps(conn, partial(session_list.page, conn, actor, wanted, 0, 20)) for conn in (few, many))
+            assert long <= 2 * short + 200, (wanted, short, long)  # it sorts a thousand at most

@@ -347,7 +347,7 @@ async def test_what_is_due_behind_many_in_use_is_found_in_one_walk_of_small_tran
     kept_rows = "sum(case when id like 'kept%' then 1 else 0 end)"
     assert await execute(engine, f"select count(*), {kept_rows} from sessions") == [(kept, kept)]
     assert sum(held) < 20_000, "it began from the oldest again and again"
-    assert max(held) < 600
+    assert max(held) < 620
 
 
 async def test_a_session_that_a_clock_far_ahead_has_begun_goes_when_nobody_has_written_to_it_since(

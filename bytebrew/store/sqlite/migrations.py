@@ -330,6 +330,8 @@ create index tasks_node on tasks (node) where node is not null;
 # the request's headers for tools, sealed, of a message that waits for another node to begin its turn
 _HEADERS = "alter table turns add column headers blob;"
 _DELTAS = "-- rows of events with the type deltas, and packed ones by columns: engines from before cannot read them"
+# the page lists sessions by what happened last
+_LATEST = "create index sessions_updated on sessions (updated_at, id, parent_id) where parent_id is null;"
 
 CORE = tuple(
     enumerate(
@@ -372,6 +374,7 @@ CORE = tuple(
             _NODES,
             _HEADERS,
             _DELTAS,
+            _LATEST,
         ),
         1,
     )
