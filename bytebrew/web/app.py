@@ -346,8 +346,9 @@ def _joined(lines: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 
 async def _answer(send: Send, status: int, body: Any, headers: Mapping[str, str]) -> None:
     raw = b"" if body is None else body if isinstance(body, bytes) else msgspec.json.encode(body)
-    lines = [(name.lower().encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
-    if raw and not any(name == b"content-type" for name, _ in lines):
+    own = {name.lower(): value for name, value in headers.items() if name.lower() != "content-length"}
+    lines = [(name.encode(), value.encode("latin-1", "replace")) for name, value in own.items()]
+    if raw and "content-type" not in own:
         lines.append((b"content-type", b"application/json"))
     if status not in (204, 304):  # as of a 304 it would be that of a 200 (RFC 9110 section 8.6)
         lines.append((b"content-length", str(len(raw)).encode()))
@@ -365,7 +366,7 @@ async def _stream(
     stream: Stream, headers: dict[str, str], scope: Scope, receive: Receive, send: Send, face: Face | None
 ) -> None:
     """Sends frames until they end or the client disconnects."""
-    headers = STREAM_HEADERS | headers | stream.headers
+    headers = STREAM_HEADERS | headers | {name.lower(): value for name, value in stream.headers.items()}
     more, events = True, headers["content-type"] == STREAM_HEADERS["content-type"]
     async with aclosing(stream.frames) as frames:
         lines = [(name.encode(), value.encode()) for name, value in headers.items()]
@@ -390,7 +391,7 @@ async def _stream(
 
 def _complete(scope: Scope, headers: Iterable[tuple[bytes, bytes]], request_id: str) -> list[tuple[bytes, bytes]]:
     """A response's headers with those of every response; a route's own take precedence."""
-    lines = list(headers)
+    lines = [line for line in headers if line[0] != b"transfer-encoding"]  # which the server chooses
     own = {name for name, _ in lines}
     lines += [*(line for line in SECURITY if line[0] not in own), (b"x-request-id", request_id.encode())]
     if scope["scheme"] == "https":

@@ -807,6 +807,43 @@ async def test_what_is_unchanged_has_no_body_and_no_length(complaints: list[str]
             assert not {"content-length", "transfer-encoding"} & set(got.headers)
 
 
+FRAMED = {"Content-Length": "1", "Transfer-Encoding": "chunked", "Content-Type": "text/plain"}
+"""Headers of a route that frame another body, as those that it passes on may."""
+
+
+@pytest.mark.parametrize(
+    ("headers", "framed"),
+    [
+        (FRAMED, b"content-length: 2\r\n"),
+        (FRAMED | {"stream": "", "Content-Length": "2"}, b"content-length: 2\r\n"),
+        ({"Transfer-Encoding": "gzip", "Content-Type": "text/plain", "stream": ""}, b"transfer-encoding: chunked\r\n"),
+    ],
+)
+async def test_an_answer_is_framed_by_its_own_body(headers: dict[str, str], framed: bytes) -> None:
+    async def frames() -> AsyncGenerator[bytes, None]:
+        yield b"ab"
+
+    async def run(request: Request[None]) -> Reply | Stream:
+        return Stream(frames=frames(), headers=headers) if streams else Reply(body=b"ab", headers=headers)
+
+    def register_routes(register: Any) -> None:
+        register(Route(method="GET", path="/framed", scope=None, run=run, summary="Answer", streams=streams))
+
+    streams = "stream" in headers
+    async with served_engine(plugin(register_routes=register_routes)) as (_, client):
+        reader, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port)
+        writer.write(request("GET /framed") + request("GET /framed", "Connection: close"))
+        async with asyncio.timeout(5):
+            answers = await reader.read()
+        writer.close()
+        assert [(await client.get("/framed")).content for _ in range(2)] == [b"ab"] * 2
+        async with httpx.AsyncClient(base_url=client.base_url, http1=False, http2=True) as http2:
+            assert [(await http2.get("/framed")).content for _ in range(2)] == [b"ab"] * 2
+    heads = [head for head in answers.split(b"\r\n\r\n") if b"HTTP/1.1 200 " in head]
+    assert [head.count(framed) for head in (one.lower() + b"\r\n" for one in heads)] == [1, 1]
+    assert sum(answers.lower().count(name) for name in (b"content-length:", b"transfer-encoding:")) == 2
+
+
 async def test_an_older_client_is_not_upgraded(complaints: list[str]) -> None:
     async with serving() as served:
         for protocol in ("h2c", "websocket"):
