@@ -26,6 +26,8 @@ _CREDENTIAL_NAME = re.compile(r"(?i)key|token|secret|passw|pwd|credential|auth|c
 """Names of variables, options and headers of foreign programs."""
 _URL_PASSWORD = re.compile(r"://[^/\s]*@")
 _HEADER = re.compile(r"([A-Za-z0-9_-]+):(?!//)\s*(\S.*)")
+_TIME_OR_ID = re.compile("[0-9a-fTZ:.+-]*")
+"""A text of characters that make up no secret's name, no vendor's prefix and no URL."""
 _NAME = r"(?:(?:api|access|auth|private)[-_]?key|token|secret|passw|passphrase|pwd|credential|authorization|cookie)"
 _SECRET_FIELD = re.compile(f"(?i){_NAME}")
 """Names of fields of the API, in which `key` alone is not a credential."""
@@ -146,6 +148,8 @@ def masked_value(value: Any, secrets: Set[str] = frozenset()) -> Any:
     if isinstance(value, str):
         for secret in sorted(secrets, key=len, reverse=True):  # one may begin with another
             value = value.replace(secret, MASK)
+        if _TIME_OR_ID.fullmatch(value):  # most texts, of which the patterns below look at each character
+            return value[:MAX_TEXT]
         text = redact(value[: 2 * MAX_TEXT])
         return (_SECRET_IN_TEXT.sub(rf"\1\2\3{MASK}", text) if ":" in text or "=" in text else text)[:MAX_TEXT]
     if isinstance(value, list):
@@ -159,7 +163,9 @@ def masked_value(value: Any, secrets: Set[str] = frozenset()) -> Any:
         return value
     label = value.get("key", value.get("name"))
     labelled = _LABELLED if isinstance(label, str) and is_secret_field(label) else ()
-    return {field: _masked_field(field, item, secrets, secret=field in labelled) for field, item in value.items()}
+    return {  # nothing can be masked in most fields: they are empty
+        field: item and _masked_field(field, item, secrets, secret=field in labelled) for field, item in value.items()
+    }
 
 
 def secrets_in(value: Any, secret: bool = False) -> Iterator[str]:

@@ -5,6 +5,7 @@ import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from msgspec import Struct
@@ -65,15 +66,23 @@ class Change:
 
     @asynccontextmanager
     async def locked(self) -> AsyncIterator[None]:
-        """Reads the state before the change; serializes requests of this kind within the block."""
+        """Reads the state before the change; serializes changes of the same resource within the block.
+
+        The lock has the name that the resource has in paths, which is another one if the path has its id, or if it was
+        renamed while this waited.
+        """
         if not self._resource.has_before(self._route):
             yield
             return
-        seen = await self._resource.state(self._request, self._route) or {}
-        same = str(seen.get("id", self._request.url_path))  # the id, as a name may change
-        async with self._request.engine.lock(f"change {self._route.path} {same}"):
-            self._before = await self._resource.state(self._request, self._route)
-            yield
+        name = [*self._request.path.values()][-1] if self._request.path else self._request.url_path
+        while True:
+            async with self._request.engine.lock(f"change {self._route.path} {name}"):
+                self._before = await self._resource.state(self._request, self._route)
+                shown = str((self._before or {}).get(self._resource.key, name))
+                if shown == name:
+                    yield
+                    return
+            name = shown
 
     async def read_after(self) -> None:
         """Reads the state after the change, for a route without an answer."""
@@ -168,13 +177,18 @@ def action_name(route: Route) -> tuple[str, str]:
     """
     if route.action:
         return route.action.rpartition(".")[0], route.action
-    path = re.sub(r"(?<=\{)[^}]*\}", "", route.path.removeprefix("/api/v1"))
+    return _name_of(route.method, route.path, route.status)
+
+
+@cache
+def _name_of(method: str, route_path: str, status: int) -> tuple[str, str]:
+    path = re.sub(r"(?<=\{)[^}]*\}", "", route_path.removeprefix("/api/v1"))
     steps = [(step.replace("-", "_"), bool(keyed)) for step, keyed in re.findall(r"([^/{}]+)(/\{)?", path)]
     steps = steps or [("thing", True)]
-    verb = _VERBS.get(route.method, "read")
-    if route.method == "POST" and route.status != 201 and len(steps) > 1 and not steps[-1][1]:
+    verb = _VERBS.get(method, "read")
+    if method == "POST" and status != 201 and len(steps) > 1 and not steps[-1][1]:
         verb = steps.pop()[0]
-    elif route.method == "POST" and route.status == 202:
+    elif method == "POST" and status == 202:
         verb = "call"
     kind = _singular(steps.pop()[0])
     above = next((_singular(step) for step, keyed in reversed(steps) if keyed), "")
