@@ -13,7 +13,7 @@ from bytebrew.base.env_variables import placeholder, resolved
 from bytebrew.base.errors import Detail, EngineError, InvalidRequest, NotFound
 from bytebrew.base.formats import narrowed, struct_of
 from bytebrew.base.validation import did_you_mean
-from bytebrew.config.agent_warnings import missing
+from bytebrew.config.agent_warnings import missing, types_of
 from bytebrew.contract.auth import Actor
 from bytebrew.contract.configuration.config_section import ConfigSection, section_changed
 from bytebrew.contract.configuration.runtime_option import Options
@@ -194,7 +194,7 @@ class AgentsSection(ConfigSection):
         agents.delete(conn, name)
 
     def warnings(self, conn: Connection, engine: Engine, name: str) -> Sequence[str]:
-        return missing(conn, engine, agents.get(conn, name))
+        return missing(conn, engine, agents.get(conn, name), types_of(conn))
 
 
 class SchemasSection(ConfigSection):

@@ -6,7 +6,7 @@ from typing import Any
 from msgspec import Struct, defstruct, structs
 
 from bytebrew.base.formats import narrowed
-from bytebrew.config.agent_warnings import missing
+from bytebrew.config.agent_warnings import TypeOf, missing, types_of
 from bytebrew.config.import_export import managed_by
 from bytebrew.contract.configuration.config_section import ManagedBy
 from bytebrew.contract.connection import Connection, recalled
@@ -57,19 +57,38 @@ class AgentAnswers:
 
     def rows_of(self, conn: Connection, engine: Engine) -> list[AgentRow]:
         """All agents as in the list."""
-        return [self._made(self.row, conn, engine, agent) for agent in recalled(conn, agents.list_all)]
+        type_of = types_of(conn)
+        return [self._row(conn, engine, type_of, agent) for agent in recalled(conn, agents.list_all)]
+
+    def _row(self, conn: Connection, engine: Engine, type_of: TypeOf, agent: Agent) -> AgentRow:
+        row: AgentRow = self.row(
+            id=agent.id,
+            name=agent.name,
+            description=agent.description,
+            model=agent.model,
+            lifecycle=agent.lifecycle,
+            tools_count=len(agent.tools),
+            confirm_before=agent.confirm_before,
+            can_spawn=agent.can_spawn,
+            version=agent.version,
+            managed_by=managed_by(engine, "agents", agent.name),
+            warnings=(*missing(conn, engine, agent, type_of),),
+            **self._flags(agent),
+        )
+        return row
 
     def detail_of(self, conn: Connection, engine: Engine, agent: Agent) -> Struct:
         """The agent with all its fields."""
-        detail: Struct = self._made(self.detail, conn, engine, agent)
+        more: dict[str, Any] = {**self._flags(agent), **agent.lists}
+        more |= {"system_prompt": agent.system, "tools_count": len(agent.tools)}
+        more |= {"managed_by": managed_by(engine, "agents", agent.name)}
+        more |= {"warnings": (*missing(conn, engine, agent, types_of(conn)),)}
+        names: tuple[str, ...] = self.detail.__struct_fields__
+        detail: Struct = self.detail(**{name: more[name] if name in more else getattr(agent, name) for name in names})
         return detail
 
-    def _made(self, kind: Any, conn: Connection, engine: Engine, agent: Agent) -> Any:
-        more: dict[str, Any] = {flag: agent.capability(type) is not None for flag, type in self._types.items()}
-        more |= {**agent.lists, "system_prompt": agent.system, "tools_count": len(agent.tools)}
-        more |= {"managed_by": managed_by(engine, "agents", agent.name), "warnings": (*missing(conn, engine, agent),)}
-        names: tuple[str, ...] = kind.__struct_fields__
-        return kind(**{name: more[name] if name in more else getattr(agent, name) for name in names})
+    def _flags(self, agent: Agent) -> dict[str, bool]:
+        return {flag: agent.capability(type) is not None for flag, type in self._types.items()}
 
 
 async def list_agents(engine: Engine, answers: AgentAnswers, request: Request[None]) -> list[AgentRow]:
