@@ -5,7 +5,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from bytebrew.base.errors import NotFound
-from bytebrew.base.formats import columns_of, now
+from bytebrew.base.formats import now
 from bytebrew.contract.auth import Actor
 from bytebrew.contract.connection import Connection, Row
 from bytebrew.contract.entities import Live
@@ -98,15 +98,14 @@ SELECT = """select s.id, s.agent, s.schema, s.title, s.status, s.user_sub, s.cre
 
 def session_of(row: Row) -> Session:
     """The session of a row with the columns of SELECT."""
-    return Session(**fields_of(row))
+    return Session(**fields_of(*row))
 
 
-def fields_of(row: Row) -> dict[str, Any]:
-    """The fields of a session in a row with the columns of SELECT."""
-    fields = columns_of(row)
-    origin, after = fields["forked_from"], fields.pop("forked_after")
-    fields["forked_from"] = ForkedFrom(session_id=origin, after=after) if origin else None
-    return fields
+def fields_of(*columns: Any) -> dict[str, Any]:
+    """The fields of a session with these values of the columns of SELECT."""
+    *own, origin, after = columns
+    forked_from = ForkedFrom(session_id=origin, after=after) if origin else None
+    return dict(zip(Session.__struct_fields__, (*own, forked_from), strict=True))
 
 
 def check_owner(actor: Actor, owner: str | None, session_id: str) -> None:

@@ -6,7 +6,7 @@ from bytebrew.base.errors import NotFound
 from bytebrew.contract.auth import Actor
 from bytebrew.contract.connection import Connection, placeholders
 from bytebrew.contract.entities import Live
-from bytebrew.contract.lists import FEW, Key, Page, Selection, rows_of
+from bytebrew.contract.lists import FEW, Key, Page, Selection
 from bytebrew.store.sessions import SELECT, SESSIONS, Filter, Session, check_owner, fields_of, owner
 from bytebrew.store.sqlite.dialect import day_number
 
@@ -28,9 +28,11 @@ _SEARCH = """with found as materialized (
   left join (select * from found where {behind} order by {order} desc, id desc limit ? offset ?) p on true
   order by p.{order} desc, p.id desc"""
 """The page and how many there are, in one pass over the sessions in the order in which they lie in the file."""
-_TURNS = """select count(*), sum(cost_usd), max(seq) from turns where session_id = ? and status <> 'absorbed'"""
-_LAST = f"""select status, code,
-  cast(({day_number("finished_at")} - {day_number("started_at")}) * 86400000 as integer) from turns where seq = ?"""
+_TURNS = """select session_id, count(*), sum(cost_usd), max(seq) from turns
+  where session_id in ({}) and status <> 'absorbed' group by session_id"""
+_LAST = f"""select seq, status, code,
+  cast(({day_number("finished_at")} - {day_number("started_at")}) * 86400000 as integer)
+  from turns where seq in ({{}})"""
 
 
 class SessionRow(Session, frozen=True, kw_only=True):
@@ -59,8 +61,7 @@ def page(conn: Connection, actor: Actor, wanted: Filter, offset: int, limit: int
         after = tuple(conn.execute(sql, (wanted.after,)).fetchone())
     searched = wanted.q or wanted.error or wanted.tool
     ids, total = (_searched if searched else _stored)(conn, actor, wanted, offset, limit + 1, after)
-    waiting = {row[0] for row in conn.execute(_WAITING)}
-    found = [_row(conn, fields_of(row), waiting) for row in rows_of(conn, f"{SELECT} where s.id = ?", ids[:limit])]
+    found = _rows(conn, [one[-1] for one in ids[:limit]])
     following = found[-1].id if len(ids) > len(found) else None
     return Page(data=found, total=total, limit=limit, offset=offset, next=following)
 
@@ -143,14 +144,24 @@ def _conditions(actor: Actor, wanted: Filter, *, by_index: bool = True) -> tuple
     return " and ".join(parts), values
 
 
-def _row(conn: Connection, fields: dict[str, Any], waiting: set[str]) -> SessionRow:
-    turns, cost, last = conn.execute(_TURNS, (fields["id"],)).fetchone()
-    status, code, took = conn.execute(_LAST, (last,)).fetchone() or ("", "", None)
-    return SessionRow(
-        **fields,
-        needs_input=fields["id"] in waiting,
-        turns=turns,
-        last_turn_ms=took,
-        error_code=code if status == "failed" else "",
-        cost_usd=cost,
-    )
+def _rows(conn: Connection, ids: list[str]) -> list[SessionRow]:
+    """The sessions with these ids, in their order, with one query for each kind of row."""
+    of_ids, waiting = placeholders(ids), {row[0] for row in conn.execute(_WAITING)}
+    stored = {row[0]: row for row in conn.execute(f"{SELECT} where s.id in ({of_ids})", ids)}
+    turns = {key: counts for key, *counts in conn.execute(_TURNS.format(of_ids), ids)}
+    newest = [counts[-1] for counts in turns.values()]
+    ends = {seq: end for seq, *end in conn.execute(_LAST.format(placeholders(newest)), newest)}
+    found = []
+    for one in ids:
+        count, cost, last = turns.get(one, (0, None, None))
+        status, code, took = ends.get(last, ("", "", None))
+        row = SessionRow(
+            **fields_of(*stored[one]),
+            needs_input=one in waiting,
+            turns=count,
+            last_turn_ms=took,
+            error_code=code if status == "failed" else "",
+            cost_usd=cost,
+        )
+        found.append(row)
+    return found
