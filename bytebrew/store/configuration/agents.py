@@ -1,7 +1,8 @@
 """SQL for agents; each list that a plugin declares is a column of its own."""
 
 from collections.abc import Iterable
-from typing import Annotated
+from functools import lru_cache
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -10,7 +11,7 @@ from msgspec.structs import asdict
 from bytebrew.base.errors import Conflict, Detail, InvalidRequest, NotFound
 from bytebrew.base.formats import canonical_id, narrowed, new_uuid, now, struct_of
 from bytebrew.contract import connection
-from bytebrew.contract.connection import Connection, insert
+from bytebrew.contract.connection import Connection, Row, insert
 from bytebrew.contract.entities import Agent, AgentList, AgentPatch, Name, NewAgent
 from bytebrew.store.configuration.response_formats import checked
 from bytebrew.store.sqlite.dialect import CAPABILITIES
@@ -41,7 +42,7 @@ class AgentLists(dict[str, AgentList]):
 
 def list_all(conn: Connection) -> list[Agent]:
     """Every agent by name."""
-    return [struct_of(row, Agent, rest="lists") for row in conn.execute(f"{SELECT} order by name")]
+    return [_agent_of(row) for row in conn.execute(f"{SELECT} order by name")]
 
 
 def count(conn: Connection) -> int:
@@ -55,7 +56,7 @@ def find(conn: Connection, key: str) -> Agent | None:
     for column, value in (("name", key), ("id", canonical_id(key))):
         row = conn.execute(f"{SELECT} where {column} = ?", (value,)).fetchone()
         if row is not None:
-            return struct_of(row, Agent, rest="lists")
+            return _agent_of(row)
     return None
 
 
@@ -112,7 +113,19 @@ def delete(conn: Connection, key: str) -> None:
     conn.execute("delete from agents where id = ?", (agent.id,))
 
 
+def _agent_of(row: Row) -> Agent:
+    return _agent((*row.keys(),), (*row,))
+
+
+@lru_cache(256)
+def _agent(names: tuple[str, ...], values: tuple[Any, ...]) -> Agent:
+    """The agent of a row with these columns: a row is read far more often than it changes."""
+    return struct_of(dict(zip(reversed(names), reversed(values), strict=True)), Agent, rest="lists")
+
+
 def _check_model(conn: Connection, field: str, name: str | None) -> None:
+    if name is None:
+        return
     row = conn.execute("select kind from models where name = ?", (name,)).fetchone()
     if row is not None and row["kind"] != "chat":
         details = [Detail(f"$.{field}", f"is of kind {row['kind']}")]
