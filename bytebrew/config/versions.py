@@ -144,6 +144,9 @@ class _Keeping:
 def shown(section: ConfigSection, item: Mapping[str, Any]) -> dict[str, Any]:
     """An exported item without its credentials: a `${VAR}` is there as it is written, another one as `***`."""
 
+    if not section.secrets:
+        return {**item}
+
     def value(path: tuple[str, ...], part: Any) -> Any:
         if isinstance(part, str) and part and section.is_secret(path):
             return placeholder(part) or MASK

@@ -252,9 +252,12 @@ class Chain:
     def _store(self, conn: Connection, head: Head, *, signed: bool) -> None:
         """Stores the ends; once a signature does not fit, none is made, so that a break is never covered up."""
         values = (*astuple(head), self._signature(head) if signed else "")
-        names = ", ".join((*Head.__struct_fields__, "signature"))
-        conn.execute("delete from audit_chain")
-        conn.execute(f"insert into audit_chain (n, {names}) values (1, {placeholders(values)})", values)  # noqa: S608
+        names = (*Head.__struct_fields__, "signature")
+        conn.execute(
+            f"""insert into audit_chain (n, {", ".join(names)}) values (1, {placeholders(values)})
+            on conflict (n) do update set {", ".join(f"{name} = excluded.{name}" for name in names)}""",  # noqa: S608
+            values,
+        )
 
     def _signature(self, head: Head) -> str:
         return self._key.mac(msgspec.json.encode(["ends", *astuple(head)])).hex()

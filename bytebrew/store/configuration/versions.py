@@ -68,12 +68,7 @@ _NEWEST = "n = (select max(n) from versions v where v.section = versions.section
 
 def marked(conn: Connection) -> list[tuple[str, str]]:
     """Takes the marks of changed items: section and name."""
-    rows = [
-        (row["section"], row["name"]) for row in conn.execute("select section, name from changed_items order by 1, 2")
-    ]
-    if rows:
-        conn.execute("delete from changed_items")
-    return rows
+    return sorted((row["section"], row["name"]) for row in conn.execute("delete from changed_items returning *"))
 
 
 def newest(conn: Connection, section: str) -> dict[str, Stored]:
@@ -116,8 +111,8 @@ def add(
         content=msgspec.json.encode(version.content).decode(),
         credentials=version.credentials,
     )
-    last = version.n - int(option_value(conn, MOST))
-    conn.execute("delete from versions where section = ? and name = ? and n <= ?", (section, version.name, last))
+    if (last := version.n - int(option_value(conn, MOST))) > 0:
+        conn.execute("delete from versions where section = ? and name = ? and n <= ?", (section, version.name, last))
 
 
 def rename(conn: Connection, section: str, old: str, name: str) -> None:

@@ -129,8 +129,7 @@ class ItemVersions:
 
         def check(conn: Connection, answer: Any) -> None:
             """Before the change has its version, and in its transaction, which the error rolls back."""
-            now = versions.number_of(conn, section, name)
-            if expected and str(now) not in expected:
+            if expected and str(now := versions.number_of(conn, section, name)) not in expected:
                 message = f"'{name[:255]}' is of version {now} by now; read it again"
                 raise PreconditionFailed(message, headers={"ETag": f'"{now}"'})
 
