@@ -74,11 +74,11 @@ class Change:
         if not self._resource.has_before(self._route):
             yield
             return
-        name = [*self._request.path.values()][-1] if self._request.path else self._request.url_path
+        field, name = [("", self._request.url_path), *self._request.path.items()][-1]
         while True:
             async with self._request.engine.lock(f"change {self._route.path} {name}"):
                 self._before = await self._resource.state(self._request, self._route)
-                shown = str((self._before or {}).get(self._resource.key, name))
+                shown = str((self._before or {}).get(field, name))
                 if shown == name:
                     yield
                     return

@@ -81,7 +81,8 @@ async def test_a_change_leaves_one_entry_that_says_who_did_what_to_what(served: 
 
 async def test_changes_that_race_follow_on_each_other(served: Served) -> None:
     client = served[1]
-    racing = [client.patch("/api/v1/agents/test", json={"max_steps": n}) for n in range(1, 21)]
+    names = "test", (await client.get("/api/v1/agents/test")).json()["id"]
+    racing = [client.patch(f"/api/v1/agents/{names[n % 2]}", json={"max_steps": n}) for n in range(1, 21)]
     assert {answer.status_code for answer in await asyncio.gather(*racing)} == {200}
     steps = [changed(entry)["max_steps"] for entry in reversed(await entries(client))]
     assert [old for old, _ in steps] == [50, *(new for _, new in steps[:-1])]
