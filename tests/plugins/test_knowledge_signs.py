@@ -1,8 +1,10 @@
 """What is most like a query is found by the signs of the vectors alone, as deletions and new chunks come."""
 
+import heapq
 import math
 import random
 import sqlite3
+import struct
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -10,7 +12,7 @@ from contextlib import closing
 import anyio
 import pytest
 from bytebrew_knowledge import search, signs
-from bytebrew_knowledge.signs import Signs
+from bytebrew_knowledge.signs import SIGNS, Signs
 from bytebrew_knowledge.vectors import unit
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -42,9 +44,14 @@ def load(conn: sqlite3.Connection, known: Signs) -> None:
         pass
 
 
-def clustered(chance: random.Random, count: int) -> list[list[float]]:
-    """Vectors in clusters, as those of texts are: the topics of texts differ more than texts of a topic."""
-    topics = [[random.Random(n).gauss(0, 1) for _ in range(SIZE)] for n in range(20)]
+def clustered(chance: random.Random, count: int, common: float = 0.0) -> list[list[float]]:
+    """Vectors in clusters, as those of texts are: the topics of texts differ more than texts of a topic.
+
+    Many models' vectors have a lot in common.
+    """
+    dice = random.Random(0)
+    shared = [dice.gauss(0, common) for _ in range(SIZE)]
+    topics = [[dice.gauss(value, 1) for value in shared] for _ in range(4)]
     return [[value + chance.gauss(0, 0.8) for value in chance.choice(topics)] for _ in range(count)]
 
 
@@ -52,16 +59,22 @@ def cosine(one: Sequence[float], other: Sequence[float]) -> float:
     return sum(map(float.__mul__, one, other)) / math.hypot(*one) / math.hypot(*other)
 
 
-def test_of_thousands_the_ten_most_similar_are_among_the_300(conn: sqlite3.Connection) -> None:
+@pytest.mark.parametrize("common", [0.0, 3.0])
+def test_of_thousands_the_ten_most_similar_are_among_the_300(conn: sqlite3.Connection, common: float) -> None:
     chance, known = random.Random(1), Signs()
-    vectors = clustered(chance, 2000)
+    vectors = clustered(chance, 2000, common)
     add(conn, "base", vectors)
     load(conn, known)
-    hits = 0
-    for query in clustered(chance, 10):
-        best = sorted(range(2000), key=lambda n: -cosine(query, vectors[n]))[:10]
-        hits += len({n + 1 for n in best} & {*known.nearest("base", unit(query), 300)})
-    assert hits >= 95
+    assert hits(known, vectors, clustered(chance, 10, common)) >= 95
+
+
+def hits(known: Signs, vectors: Sequence[Sequence[float]], queries: Sequence[Sequence[float]]) -> int:
+    """How many of the ten most similar vectors of each query are among the 300."""
+    found = 0
+    for query in queries:
+        best = heapq.nlargest(10, range(len(vectors)), key=lambda n: cosine(query, vectors[n]))
+        found += len({n + 1 for n in best} & {*known.nearest("base", unit(query), 300)})
+    return found
 
 
 @settings(deadline=None, max_examples=50)
@@ -86,7 +99,9 @@ def test_it_is_so_however_chunks_come_and_go(
             load(conn, known)
         query = unit([chance.gauss(0, 1) for _ in range(16)])
         rows = conn.execute("select id, vector from knowledge_chunks where base = 'base-0'").fetchall()
-        sums = {chunk: differing(query, array("f", vector)) for chunk, vector in rows}
+        first = conn.execute("select vector from knowledge_chunks limit ?", (min(batch, counts[0]),)).fetchall()
+        mean = [sum(values) / len(first) for values in zip(*(array("f", vector) for (vector,) in first), strict=True)]
+        sums = {chunk: differing(query, array("f", vector), array("f", mean)) for chunk, vector in rows}
         nearest = known.nearest("base-0", query, limit)
         assert sorted(sums[chunk] for chunk in nearest) == sorted(sums.values())[:limit]
         assert len({*nearest}) == len(nearest)
@@ -94,11 +109,41 @@ def test_it_is_so_however_chunks_come_and_go(
         assert len(known.nearest("base-0", query, 300, {*gone})) == len(sums.keys() & {*gone})
 
 
-def differing(query: "array[float]", vector: "array[float]") -> int:
+def differing(query: "array[float]", vector: "array[float]", mean: "array[float]") -> int:
+    own = [value - middle for value, middle in zip(query, mean, strict=True)]
+    scale = len(own) ** 0.5 / (math.hypot(*own) or 1)
     return sum(
-        min(3, int(abs(value) * len(query) ** 0.5 + 0.5))
-        for value, own in zip(query, vector, strict=True)
-        if (value < 0) != (math.copysign(1, own) < 0)
+        min(3, int(abs(difference) * scale + 0.5))
+        for difference, value, middle in zip(own, vector, mean, strict=True)
+        if (difference < 0) != (place(value) < place(middle))
+    )
+
+
+def place(value: float) -> int:
+    """The place of a float among those that have the same first bits."""
+    bits: int = struct.unpack("I", struct.pack("f", value))[0]
+    return ((bits ^ 0xFFFFFFFF) if bits >> 31 else (bits | 0x80000000)) >> 17
+
+
+@pytest.mark.sqlite
+async def test_the_mean_of_few_vectors_is_computed_again_as_more_come() -> None:
+    chance = random.Random(1)
+    vectors = clustered(chance, 3) + clustered(chance, 2000, 3.0)
+    async with served_engine() as (engine, _):
+        known = engine.state[SIGNS]
+        for some in (vectors[:3], vectors[3:]):
+            await engine.db.write(insert, some)
+            await known.load(engine)
+            await known.load(engine)
+        assert hits(known, vectors, clustered(chance, 10, 3.0)) >= 95
+
+
+def insert(conn: Connection, vectors: Sequence[Sequence[float]]) -> None:
+    (last,) = conn.execute("select count(*) from knowledge_chunks").fetchone()
+    conn.executemany(
+        """insert into knowledge_chunks (base, index_id, position, heading, text, vector)
+        values ('base', ?, 1, '', '', ?)""",
+        [(n, unit(one).tobytes()) for n, one in enumerate(vectors, last + 1)],
     )
 
 
