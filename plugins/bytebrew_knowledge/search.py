@@ -26,6 +26,9 @@ TRIES = 3
 """Attempts of a search if indexes are replaced while it runs."""
 MOST_ALIKE = 300
 """Chunks of each base whose similarity is computed: those that are most alike by the signs of their vectors."""
+LONG = 1024
+MOST_ALIKE_LONG = 200
+"""The same for vectors of more dimensions than LONG, whose signs tell more."""
 
 
 class Query(Struct, frozen=True, kw_only=True):
@@ -46,8 +49,8 @@ class Hit(Struct, frozen=True, kw_only=True):
     """A chunk that was found; `position` is its place in the file, `similarity` is null where no vector tells it.
 
     `score` sums up two ranks, from 1: `word_rank` among the 50 chunks whose words fit best, `vector_rank` among the 300
-    that are most alike; each is null where the chunk is not ranked. `matched_terms` are words of the heading and
-    the text that match one of the query's, in lower case.
+    that are most alike, 200 with long vectors; each is null where the chunk is not ranked. `matched_terms` are words of
+    the heading and the text that match one of the query's, in lower case.
     """
 
     base_id: str
@@ -236,7 +239,8 @@ def _alike(
 ) -> dict[int, float]:
     """The cosine similarity of the most similar chunks of a base, and of others."""
     within = {row["id"] for row in conn.execute(_MEMBERS, params)} if filtered else None
-    nearest = signs.nearest(search_terms.base_term(base_id), vector, MOST_ALIKE, within)
+    most = MOST_ALIKE if len(vector) <= LONG else MOST_ALIKE_LONG
+    nearest = signs.nearest(search_terms.base_term(base_id), vector, most, within)
     like = cosine_similarities(conn, params, [*nearest, *others], vector)
     if within is None and len(like) < len(nearest) / 2:
         signs.examine(conn, nearest)
