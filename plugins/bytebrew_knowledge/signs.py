@@ -83,20 +83,20 @@ class Middle:
     def __init__(self, vectors: Sequence["array[float]"]) -> None:
         self.mean = array("f", [sum(values) / len(vectors) for values in zip(*vectors, strict=True)])
         self.count = len(vectors)
-        self._ones = int.from_bytes(b"\1\0" * len(self.mean), "little")
+        self._units = int.from_bytes(b"\1\0" * len(self.mean), "little")
         self._values = self._ordered(self.mean.tobytes())
 
     def above(self, vector: bytes) -> bytes:
         """A byte for each value of a vector, whose highest bit is set unless the value is below the mean."""
         # a difference of two numbers of 15 bits leaves the 16th bit, unless it is negative
-        least = (self._ordered(vector) | self._ones << 15) - self._values
+        least = (self._ordered(vector) | self._units << 15) - self._values
         return least.to_bytes(2 * len(self.mean), sys.byteorder)[_UPPER::2]
 
     def _ordered(self, vector: bytes) -> int:
         """Numbers of 15 bits that have the order of the values, from their upper halves, each in 16 bits."""
         value = int.from_bytes(array("H", vector)[_UPPER::2].tobytes(), sys.byteorder)
-        negative = value >> 15 & self._ones
-        return (value ^ (self._ones << 15) ^ (negative << 15) - negative) >> 1 & self._ones * 0x7FFF
+        negative = value >> 15 & self._units
+        return (value ^ (self._units << 15) ^ (negative << 15) - negative) >> 1 & self._units * 0x7FFF
 
 
 class Signs:
