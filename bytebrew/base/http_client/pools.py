@@ -65,13 +65,16 @@ class Pool(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Sends a request; the response must be closed."""
+        limits = request.extensions.get("timeout", {})
         self.open += 1
         try:
-            await self._slots.acquire()
-        except BaseException:
+            with within(limits.get("pool")):
+                await self._slots.acquire()
+        except BaseException as error:
             self.open -= 1
+            if isinstance(error, TimeoutError):
+                raise httpx.PoolTimeout("as many requests as there may be are under way") from error
             raise
-        limits = request.extensions.get("timeout", {})
         try:
             await self._before()
             connection = await self._send(request, limits)

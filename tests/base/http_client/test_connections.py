@@ -419,6 +419,16 @@ async def test_a_request_without_a_body_has_no_empty_piece_which_asyncio_would_t
         assert len(transport.pieces) == pieces
 
 
+async def test_a_request_waits_for_its_turn_no_longer_than_the_time_limit_of_the_pool() -> None:
+    async with upstream([OK]) as double, aclosing(Http(Core(), upstreams=1)) as http:
+        own = http.client(double.url)
+        async with own.stream("GET", double.url):
+            with pytest.raises(httpx.PoolTimeout), anyio.fail_after(2):
+                await own.get(double.url, timeout=httpx.Timeout(5, pool=0.01))
+        with anyio.fail_after(2):
+            assert (await own.get(double.url)).content == b"ok"
+
+
 class Draining(Written):
     """A transport of which the server reads a byte with each look at what is left."""
 
