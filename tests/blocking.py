@@ -47,10 +47,7 @@ ALLOWED = {
     "/bytebrew_auth_local/keys.py _load": "a key is read again once its file has changed",
     "/bytebrew/base/secrets.py write_private": "a key is made where its file is gone",
     "/operations/backups.py write": "a backup that cannot be recorded is removed, also where its request is cancelled",
-    "/bytebrew_knowledge/indexer.py _index": "a file that was read is removed, also where its task is cancelled",
     "/bytebrew_knowledge/indexer.py _fill": "a file is opened, which is then read in a thread",
-    "/bytebrew_knowledge/blobs.py __init__": "the empty file of an upload is made",
-    "/bytebrew_knowledge/blobs.py arriving": "a file that did not arrive is removed, also where its request ends",
 }
 """Files and functions from which a call may come, and why."""
 

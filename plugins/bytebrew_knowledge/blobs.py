@@ -4,8 +4,8 @@ import asyncio
 import hashlib
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Set
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Set
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from bytebrew import Connection, Engine, new_uuid
@@ -21,7 +21,7 @@ PART = 1024 * 1024
 
 
 class Blob:
-    """A blob that is being written; the file is opened for each write.
+    """A blob that is being written; the file is made by the first write and opened for each.
 
     So a thread whose caller was cancelled cannot write to a descriptor that was reused since.
     """
@@ -30,7 +30,6 @@ class Blob:
         self.name, self.size = path.name, 0
         self._path = path
         self._digest = hashlib.sha256()
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
     @property
     def digest(self) -> str:
@@ -39,7 +38,7 @@ class Blob:
 
     def add(self, data: bytes, *, durable: bool = False) -> None:
         """Appends data, with fsync if `durable`; FileNotFoundError if the file was deleted."""
-        target = os.open(self._path, os.O_WRONLY | os.O_APPEND)
+        target = os.open(self._path, os.O_WRONLY | (os.O_APPEND if self.size else os.O_CREAT | os.O_EXCL), 0o600)
         try:
             rest = memoryview(data)
             while rest:
@@ -61,8 +60,8 @@ class Blobs:
         self._needed = needed
         self._arriving: set[str] = set()
 
-    @contextmanager
-    def arriving(self) -> Iterator[Path]:
+    @asynccontextmanager
+    async def arriving(self) -> AsyncIterator[Path]:
         """The path of a new blob, which `clear` keeps within the block."""
         name = new_uuid()
         self._arriving.add(name)
@@ -135,13 +134,13 @@ class SharedBlobs(Blobs):
         finally:
             await asyncio.to_thread(self._unlink, [path.name])
 
-    @contextmanager
-    def arriving(self) -> Iterator[Path]:
-        with super().arriving() as path:
+    @asynccontextmanager
+    async def arriving(self) -> AsyncIterator[Path]:
+        async with super().arriving() as path:
             try:
                 yield path
             finally:
-                path.unlink(missing_ok=True)
+                await asyncio.to_thread(self._unlink, [path.name])
 
     async def forget(self, names: Iterable[str]) -> None:
         await self._delete([name for name in names if name])

@@ -200,7 +200,7 @@ class Folders:
 
     async def _taken(self, entry: Entry) -> files.Upload | files.Refused:
         try:
-            with self._blobs.arriving() as target:
+            async with self._blobs.arriving() as target:
                 args = entry.path, entry.state, entry.name, target, self._most
                 upload = await _in_time(uploads.copied, *args, durable=self._durable)
                 await self._blobs.keep(upload.blob)

@@ -159,7 +159,7 @@ class Indexer:
             log.exception("file %s cannot be indexed", file.id)
             await self._fail(file, "The engine failed at it; its log has the trace")
         finally:
-            spool.unlink(missing_ok=True)
+            await asyncio.to_thread(spool.unlink, missing_ok=True)
 
     async def _fail(self, file: files.Waiting, fault: str) -> None:
         if not await self._engine.db.write(indexes.fail, file, fault):

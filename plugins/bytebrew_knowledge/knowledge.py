@@ -182,7 +182,7 @@ class Knowledge(Toolset):
     ) -> files.File:
         """Receives the file of a form, then stores it in the base with this key."""
         durable = self._engine.settings.core.db_synchronous == "full"
-        with self.blobs.arriving() as target:
+        async with self.blobs.arriving() as target:
             upload = await uploads.received(request.body, request.headers, target, durable=durable)
             await self.blobs.keep(upload.blob)
 
