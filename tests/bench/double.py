@@ -1,8 +1,8 @@
 """A double of a vendor that speaks the OpenAI chat completions wire, fast enough never to be what is measured.
 
 The model `paced` waits 20 ms before each delta, any other gives its whole answer at once: `tool` calls a tool first,
-whose result the double serves too, and `words-500` says 500 words of four characters that no two answers share. Texts
-get vectors by chance.
+whose result the double serves too, and `words-500` says 500 words of four characters that no two answers share. Of
+`vectors-384` texts get vectors of 384 dimensions by chance.
 """
 
 import asyncio
@@ -15,8 +15,6 @@ import uvloop
 
 DELTAS = 50
 GAP = 0.02
-DIMENSIONS = 384
-"""Of a vector, as small models give them."""
 TOOL = "get_stock"
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 
@@ -57,6 +55,8 @@ CALL = (
 _DICE = random.Random(1)
 _WORDS = [" " + "".join(_DICE.choices("aeioudlmnrst", k=3)) for _ in range(1000)]
 _FREQUENCY = [1 / rank for rank in range(1, len(_WORDS) + 1)]
+_VALUES = [round(_DICE.gauss(0, 1), 4) for _ in range(200_000)]
+"""Of which every vector is a part: to draw each value would take longer than the engine does."""
 
 
 def _json(body: object) -> bytes:
@@ -74,11 +74,9 @@ def _words(count: int) -> bytes:
     return HEAD + FIRST + b"".join(deltas) + LAST
 
 
-def _vectors(body: bytes) -> bytes:
-    texts = msgspec.json.decode(body)["input"]
-    data = [
-        {"index": n, "embedding": [round(_DICE.gauss(0, 1), 4) for _ in range(DIMENSIONS)]} for n in range(len(texts))
-    ]
+def _vectors(body: bytes, dimensions: int) -> bytes:
+    starts = [_DICE.randrange(len(_VALUES) - dimensions) for _ in msgspec.json.decode(body)["input"]]
+    data = [{"index": n, "embedding": _VALUES[start : start + dimensions]} for n, start in enumerate(starts)]
     return _json({"object": "list", "model": "double", "data": data})
 
 
@@ -100,8 +98,8 @@ class Vendor(asyncio.Protocol):
         self._received = b""
         if head.startswith(b"GET "):
             self._transport.write(STOCK)
-        elif b"/embeddings HTTP/" in head:
-            self._transport.write(_vectors(body))
+        elif vectors := re.search(rb'"vectors-(\d+)"', body):
+            self._transport.write(_vectors(body, int(vectors[1])))
         elif b'"tool"' in body and b'"tool_call_id"' not in body:
             self._transport.write(CALL)
         elif words := re.search(rb'"words-(\d+)"', body):
