@@ -36,6 +36,8 @@ def plain_json(value: Any) -> Any:
 
 def same_json(first: Any, second: Any) -> bool:
     """Whether two values are equal in JSON, where `true` is not 1."""
+    if first is second:
+        return True
     return msgspec.json.encode(first, order="sorted") == msgspec.json.encode(second, order="sorted")
 
 
