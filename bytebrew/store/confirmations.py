@@ -282,10 +282,11 @@ def page(
     place = conn.execute("select seq, id from confirmations where id = ?", (after,)).fetchone() if after else (0, "")
     if place is None:
         raise NotFound(f"There is no question '{after[:255]}' any more; read the list from the start")
-    within, names = _within(schemas, "c.session_id")
-    rows = conn.execute(
-        f"""{_QUESTIONS} where c.status = ? and (c.seq, c.id) > (?, ?) and c.kind <> 'client_tool' and {within}
-        order by c.seq, c.id limit ? offset ?""",
+    within, names = _within(schemas)
+    rows = conn.execute(  # skips rows before it looks up what belongs to them
+        f"""{_QUESTIONS} where c.id in (select id from confirmations
+          where status = ? and (seq, id) > (?, ?) and kind <> 'client_tool' and {within}
+          order by seq, id limit ? offset ?) order by c.seq, c.id""",
         (status, *place, *names, limit + 1, offset),
     )
     found = [struct_of(row, ConfirmationDetail) for row in bounded(islice(rows, limit))]
