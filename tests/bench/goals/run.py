@@ -29,8 +29,8 @@ GROUPS: dict[str, Callable[[Bench], Iterator[object]]] = {
     "knowledge": knowledge,
     "endurance": endurance,
 }
-ALL = Amounts(Size(100_000, 5_000_000), chunks=100_000, followers=50000, streams=1000, turns=20_000)
-QUICK = Amounts(Size(3_000, 100_000), chunks=1000, followers=5000, streams=300, turns=4000)
+ALL = Amounts(Size(100_000, 5_000_000), chunks=100_000, followers=5000, streams=1000, turns=20_000)
+QUICK = Amounts(Size(3_000, 100_000), chunks=1000, followers=1000, streams=300, turns=4000)
 
 
 def goals(
