@@ -115,9 +115,20 @@ class Signs:
     async def _load(self, engine: Engine) -> None:
         async with self._lock:
             if self._outdated:
-                self._last, self._slabs, self._middles, self._outdated = 0, {}, {}, False
+                await self._read_again(engine)
             while await engine.db.read(self.read):
                 pass
+
+    async def _read_again(self, engine: Engine) -> None:
+        """Searches use what is known meanwhile."""
+        self._outdated, known = False, Signs()
+        try:
+            while await engine.db.read(known.read):
+                pass
+        except BaseException:
+            self._outdated = True
+            raise
+        self._last, self._slabs, self._middles = known._last, known._slabs, known._middles
 
     async def forget(self, last: int) -> None:
         """Forgets the chunks above the last one that there is: SQLite will give their ids to others."""

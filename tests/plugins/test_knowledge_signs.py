@@ -6,8 +6,10 @@ import random
 import sqlite3
 import struct
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from types import SimpleNamespace
+from typing import cast
 
 import anyio
 import pytest
@@ -17,7 +19,7 @@ from bytebrew_knowledge.vectors import unit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bytebrew import Connection
+from bytebrew import Connection, Engine
 from bytebrew.testing import providing, served_engine
 from tests.documents import BASES, create, found, put, settled
 from tests.plugins.test_knowledge import Meanings, chunks, embedding
@@ -136,6 +138,22 @@ async def test_the_mean_of_few_vectors_is_computed_again_as_more_come() -> None:
             await known.load(engine)
             await known.load(engine)
         assert hits(known, vectors, clustered(chance, 10, 3.0)) >= 95
+
+
+async def test_while_all_is_read_again_searches_use_what_is_known(conn: sqlite3.Connection) -> None:
+    known = Signs()
+    add(conn, "base", [[1.0, 1.0, 1.0], [-1.0, 1.0, 1.0]])
+    load(conn, known)
+    meanwhile: list[list[int]] = []
+
+    async def reading(work: Callable[[Connection], bool]) -> bool:
+        meanwhile.append(known.nearest("base", unit([1, 1, 1]), 1))
+        return work(conn)
+
+    conn.execute("delete from knowledge_chunks where id = 1")
+    known.outdate()
+    await known.load(cast(Engine, SimpleNamespace(db=SimpleNamespace(read=reading))))
+    assert meanwhile == [[1], [2]]
 
 
 def insert(conn: Connection, vectors: Sequence[Sequence[float]]) -> None:
