@@ -68,7 +68,7 @@ class Pool(httpx.AsyncBaseTransport):
         limits = request.extensions.get("timeout", {})
         self.open += 1
         try:
-            with within(limits.get("pool")):
+            async with asyncio.timeout(limits.get("pool")):
                 await self._slots.acquire()
         except BaseException as error:
             self.open -= 1
