@@ -54,7 +54,7 @@ class Deadline:
         return self
 
     def __enter__(self) -> "Deadline":
-        self._task = asyncio.current_task()
+        self._task = asyncio.current_task(self._loop)
         self._cancelling = self._task.cancelling() if self._task else 0
         self.over = False
         self._arm()
@@ -100,6 +100,42 @@ class Deadline:
         else:
             self.over = True
             (self._end or self._task.cancel)()
+
+
+class ShortWaits:
+    """Waits that become False after some time, the same for all; one timer serves them, as most are short."""
+
+    __slots__ = ("_due", "_loop", "_timer")
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._due: dict[asyncio.Future[bool], float] = {}  # in order
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self, seconds: float) -> "asyncio.Future[bool]":
+        """A wait, whose result others set."""
+        self._loop = loop = self._loop or asyncio.get_running_loop()
+        waiter: asyncio.Future[bool] = loop.create_future()
+        self._due[waiter] = due = loop.time() + seconds
+        if self._timer is None:
+            self._timer = loop.call_at(due, self._look, loop)
+        return waiter
+
+    def end(self, waiter: "asyncio.Future[bool]") -> None:
+        """Forgets a wait."""
+        self._due.pop(waiter, None)
+        if not self._due and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer, now = None, loop.time()
+        for waiter, due in self._due.items():
+            if due > now:
+                self._timer = loop.call_at(due, self._look, loop)
+                return
+            if not waiter.done():
+                waiter.set_result(False)
 
 
 class _Once(Deadline):

@@ -21,7 +21,7 @@ from bytebrew.nodes import session_requests
 from bytebrew.store import confirmations, sessions, turns
 from bytebrew.store.confirmations import Confirmation
 from bytebrew.store.database.database import Database
-from bytebrew.store.journal import HEARTBEAT_SECONDS, PING, EventRange, Journal
+from bytebrew.store.journal import PING, EventRange, Journal
 from bytebrew.store.queries import waiting_messages
 
 SHARE = 4
@@ -211,7 +211,7 @@ async def frames(
         if frame != last:  # followers also wake for other reasons
             last = frame
             yield frame
-        elif not await turn.log.changed(HEARTBEAT_SECONDS):
+        elif not await turn.log.changed():
             yield PING
     if turn.first is None and turn.failure is not None:  # it was removed
         raise turn.failure

@@ -13,6 +13,7 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from bytebrew.base.errors import Draining, EngineError, NotFound, StorageError
+from bytebrew.base.rolling_timeout import ShortWaits
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.events import Event, LastFrame
 from bytebrew.contract.governance.nodes import NodeFigures
@@ -71,6 +72,7 @@ class Log:
         "_frames",
         "_loading",
         "_waiters",
+        "_waits",
         "committed",
         "error",
         "last",
@@ -78,9 +80,9 @@ class Log:
         "session_id",
     )
 
-    def __init__(self, session_id: str, form: bytes = _FRAME) -> None:
+    def __init__(self, session_id: str, waits: ShortWaits, form: bytes = _FRAME) -> None:
         self.session_id = session_id
-        self._form = form
+        self._form, self._waits = form, waits
         self.last = 0
         self.committed = 0
         self.error: Exception | None = None
@@ -145,10 +147,10 @@ class Log:
 
     def notify(self) -> None:
         """Wakes every follower."""
-        waiters, self._waiters = self._waiters, set()
-        for waiter in waiters:
+        for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(True)
+        self._waiters.clear()
 
     def between(self, after: int, through: int) -> bytes | None:
         """The frames above `after` up to `through`; None if the first of them is no longer in memory."""
@@ -158,23 +160,15 @@ class Log:
         start, end = after + 1 - first, through + 1 - first
         return self._frames[start] if end - start == 1 else b"".join(self._frames[start:end])
 
-    async def changed(self, seconds: float = 0) -> bool:
-        """Waits for `notify`; False on a timeout (0: no limit)."""
-        loop = asyncio.get_running_loop()
-        waiter: asyncio.Future[bool] = loop.create_future()
+    async def changed(self) -> bool:
+        """Waits for `notify`; False after 15 s without one."""
+        waiter = self._waits.begin(HEARTBEAT_SECONDS)
         self._waiters.add(waiter)
-        timer = loop.call_later(seconds, _give_up, waiter) if seconds else None
         try:
             return await waiter
         finally:
             self._waiters.discard(waiter)
-            if timer is not None:
-                timer.cancel()
-
-
-def _give_up(waiter: "asyncio.Future[bool]") -> None:
-    if not waiter.done():
-        waiter.set_result(False)
+            self._waits.end(waiter)
 
 
 class Journal:
@@ -197,6 +191,7 @@ class Journal:
         self.closing = False
         self.epoch = 1
         self._form = _FRAME
+        self._waits = ShortWaits()
         db.source(self)
 
     def begin(self, epoch: int) -> None:
@@ -211,7 +206,7 @@ class Journal:
         """
         log = self._logs.get(session_id)
         if log is None or log.error is not None:
-            log = self._logs[session_id] = Log(session_id, self._form)
+            log = self._logs[session_id] = Log(session_id, self._waits, self._form)
         await log.load(self._db, new)
         return log
 
@@ -357,7 +352,7 @@ class Journal:
                 return
             elif self.closing and (event_range.first is None or self._is_remote(log)):
                 raise Draining
-            elif not await log.changed(HEARTBEAT_SECONDS):
+            elif not await log.changed():
                 yield PING
 
     def _is_remote(self, log: Log) -> bool:

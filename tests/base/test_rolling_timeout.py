@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, closing
 
 import pytest
 
-from bytebrew.base.rolling_timeout import Deadline, at_most, move_on_within, until, within
+from bytebrew.base.rolling_timeout import Deadline, ShortWaits, at_most, move_on_within, until, within
 
 
 @pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
@@ -190,3 +190,21 @@ async def test_a_cancellation_in_the_same_moment_is_not_taken_for_the_end_of_the
 async def test_an_error_in_a_wait_comes_out(deadline: Deadline) -> None:
     with pytest.raises(KeyError), deadline.at(soon(1)):
         raise KeyError
+
+
+async def test_each_of_many_waits_lasts_as_long_as_the_others() -> None:
+    waits = ShortWaits()
+    began, first = soon(0), waits.begin(0.05)
+    assert not await first
+    waits.end(first)
+    second, ended, settled = waits.begin(0.05), waits.begin(0.05), waits.begin(0.05)
+    waits.end(ended)
+    settled.set_result(True)
+    await asyncio.sleep(0.02)
+    last, later = waits.begin(0.05), soon(0)
+    assert not await second
+    assert soon(0) - began >= 0.095
+    assert not await last
+    assert soon(0) - later >= 0.045
+    assert settled.result()
+    assert not ended.done()

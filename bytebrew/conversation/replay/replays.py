@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from bytebrew.base.errors import EngineError, StorageError, TurnTimeout, Unprocessable
 from bytebrew.base.formats import new_id
+from bytebrew.base.rolling_timeout import ShortWaits
 from bytebrew.contract.auth import Actor
 from bytebrew.contract.connection import Connection
 from bytebrew.contract.entities import Agent, Name
@@ -179,7 +180,7 @@ class Replays:
             _new_turn(replay, recorded, user, candidate.agent),
             *(candidate.agent, candidate.model, self._journal, lambda turn: None),
         )
-        turn.log = Log(recorded.session_id)
+        turn.log = Log(recorded.session_id, ShortWaits())
         calls = RecordedCalls(self._tools, rest)
         if steers := calls.take_steers(turn):
             turn.resume_point = ResumePoint(user, steers, [], "", "", {})
