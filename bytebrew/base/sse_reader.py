@@ -50,6 +50,9 @@ class Parser:
         self._after_cr = chunk.endswith(b"\r")
         if chunk.endswith(b"\n\n") and len(chunk) <= self._limit and b"\r" not in chunk and self._between_events():
             text = chunk.decode("utf-8", "replace")
+            parts = text[6:-2].split("\n\ndata: ")
+            if text.startswith("data: ") and text.count("\n") == 2 * len(parts):
+                return [ServerSentEvent("message", data, self._id) for data in parts]
             if _EVENTS.fullmatch(text):
                 return [ServerSentEvent(name or "message", data, self._id) for name, data in _EVENT.findall(text)]
         lines = _LINE_END.split(chunk) if b"\r" in chunk else chunk.split(b"\n")

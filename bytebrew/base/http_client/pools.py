@@ -275,11 +275,16 @@ class Body(httpx.AsyncByteStream):
         return self
 
     async def __anext__(self) -> bytes:
-        if self._release is None:
-            raise httpx.StreamClosed
-        if not (piece := await _limited(self._connection.read(), self._seconds)):
+        if not (piece := await self.read()):
             raise StopAsyncIteration
         return piece
+
+    def read(self) -> Awaitable[bytes]:
+        """The next chunk; nothing at the end."""
+        if self._release is None:
+            raise httpx.StreamClosed
+        reading = self._connection.read()
+        return reading if self._seconds is None else _limited(reading, self._seconds)
 
     async def aclose(self) -> None:
         """Frees the connection, which closes unless the body is whole."""

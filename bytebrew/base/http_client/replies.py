@@ -1,7 +1,7 @@
 """A response that is being received: its time limits, its size limit, and the release of its connection."""
 
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from types import TracebackType
 
@@ -26,6 +26,10 @@ def late(settings: Core) -> ProviderError:
     return ProviderError(f"No answer within {wait:g} s", code="model_timeout", retry=True)
 
 
+def _reading(pieces: AsyncIterator[bytes]) -> Callable[[], Awaitable[bytes]]:
+    return lambda: anext(pieces, b"")
+
+
 class Reply:
     """A response, and its body in chunks; leaving the block releases the connection.
 
@@ -38,8 +42,8 @@ class Reply:
     ) -> None:
         assert isinstance(response.stream, httpx.AsyncByteStream)
         self.status, self.headers = response.status_code, response.headers
-        self._body = response.stream
-        self._pieces = aiter(response.stream)
+        self._body = body = response.stream
+        self._read = body.read if isinstance(body, Body) else _reading(aiter(body))
         self._deadline, self._latest = deadline, latest
         self._settings, self._bounds = settings, bounds
         self._left = math.inf if latest is None else FRAMING * bounds.answer_bytes
@@ -48,7 +52,7 @@ class Reply:
     def decoded(self) -> "Reply":
         """Decompresses the body."""
         if encoding := self.headers.get("content-encoding", ""):
-            self._pieces = unpacked(self._pieces, encoding)
+            self._read = _reading(unpacked(aiter(self._body), encoding))
         return self
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -59,7 +63,7 @@ class Reply:
             self._latest = self._deadline.now() + self._settings.provider_silence_timeout
         try:
             with self._deadline.at(self._latest):
-                piece = await anext(self._pieces, b"")
+                piece = await self._read()
         except TimeoutError as error:
             if not self._begun:
                 raise late(self._settings) from error
