@@ -124,11 +124,10 @@ def test_differences_are_found_and_the_copy_stays_closed(kind: str, old: Place, 
     new = new_place(kind, tmp_path / "new")
     kill(old, new, ENDED)
     with new.opened() as conn:
-        sql = """select session_id, max(n) from events where session_id not in (select session_id from removals)
-          group by 1 having count(*) > 2 limit 2"""
-        sessions = conn.execute(sql).fetchall()
-        (changed, _), (shorter, last) = map(tuple, sessions)
-        conn.execute("update events set data = ? where session_id = ? and n = 2", (b"{}", changed))
+        sql = """select session_id, max(n) from events
+          where type = 'done' and session_id not in (select session_id from removals) group by 1 limit 2"""
+        (changed, end), (shorter, last) = map(tuple, conn.execute(sql).fetchall())
+        conn.execute("update events set data = ? where session_id = ? and n = ?", (b"{}", changed, end))
         conn.execute("delete from events where session_id = ? and n = ?", (shorter, last))
         conn.execute("delete from settings")
     result = moved(old, new)
