@@ -70,14 +70,14 @@ class Hostile:
 
     async def _send(self, name: str) -> None:
         """Sends one, and looks at what comes within a while."""
-        connection = None
         with suppress(*GONE, TimeoutError, ValueError, IndexError):
             connection = await Raw.open(self._client.process.url)
-            async with asyncio.timeout(HELD_SECONDS):
-                connection.writer.write(REQUESTS[name]())
-                status = (await connection.head()).status
+            try:
+                async with asyncio.timeout(HELD_SECONDS):
+                    connection.writer.write(REQUESTS[name]())
+                    status = (await connection.head()).status
                 self.counts[f"answered {status}"] += 1
                 fine = status < 500 or status in ANSWERS
                 self._client.model.check(fine, f"the request with {name} was answered {status}")
-        if connection is not None:
-            connection.close(at_once=True)
+            finally:  # also where the soak ends meanwhile
+                connection.close(at_once=True)
