@@ -18,6 +18,12 @@ S = TypeVar("S", bound=Struct)
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_COMMON = (
+    "host authorization user-agent accept accept-encoding accept-language connection origin cookie content-type"
+    " content-length last-event-id x-forwarded-for x-forwarded-proto"
+)
+_HEADERS = {name.encode(): name for name in _COMMON.split()}
+"""Names that most requests have, each one object: the requests of streams stay in memory for long."""
 _PART = re.compile(r"(\d{1,12}(?:\.\d+)?)(ms|s|m|h|d)")
 
 
@@ -172,3 +178,12 @@ def is_known_host(header: str, listening: str) -> bool:
     except ValueError:
         return False
     return name in ("localhost", listening) or name.endswith(".localhost") or ip_of(name) is not None
+
+
+def headers_by_name(lines: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """The headers of a request, whose names are in lower case; lines of the same name are a list."""
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in lines:
+        name, value = _HEADERS.get(raw_name) or raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers

@@ -21,7 +21,7 @@ from bytebrew.base.errors import (
     Unauthorized,
     UnsupportedMediaType,
 )
-from bytebrew.base.formats import canonical_id, new_id
+from bytebrew.base.formats import canonical_id, headers_by_name, new_id
 from bytebrew.base.logs import trace_id
 from bytebrew.base.validation import ESCAPED_NUL, MAX_DEPTH, check_shape, check_text
 from bytebrew.contract.events import LastFrame
@@ -96,7 +96,7 @@ class Application:
         started = time.monotonic()
         exchange = Exchange(scope, receive, send, request_id)
         if origins := self._state.origins:
-            sent = _joined(scope["headers"])
+            sent = headers_by_name(scope["headers"])
             if scope["method"] == "OPTIONS" and cors.is_preflight(sent):
                 lines = cors.preflight(sent, origins, self._state.page_headers)
                 await exchange.send({"type": "http.response.start", "status": 204, "headers": lines})
@@ -211,11 +211,12 @@ class Endpoint:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, route: Route, place: Place | None) -> None:
         engine, method, client, server = self._engine, scope["method"], scope.get("client"), scope.get("server")
-        sent = _joined(scope["headers"])
+        sent = headers_by_name(scope["headers"])
+        scope["path_params"] = {name: canonical_id(value) for name, value in scope["path_params"].items()}
         request: Request[Any] = Request(
             engine=engine,
             actor=ANYONE,
-            path={name: canonical_id(value) for name, value in scope["path_params"].items()},
+            path=scope["path_params"],
             query=query.parse(scope["query_string"]) if scope["query_string"] else {},
             headers=sent,
             body=None,
@@ -244,6 +245,7 @@ class Endpoint:
             await engine.notify("actor_acted", action=action)
             raise
         if isinstance(answer, Stream):
+            del run  # frees its memory while the stream waits
             if method == "HEAD":
                 await answer.frames.aclose()
             self._state.streams += 1
@@ -336,14 +338,6 @@ def _own_step(pattern: str) -> str:
     return _step(start) if _step(start) == _step(f"{start}x") and not "/api/v1/".startswith(start) else ""
 
 
-def _joined(lines: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    headers: dict[str, str] = {}
-    for raw_name, raw_value in lines:
-        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    return headers
-
-
 async def _answer(send: Send, status: int, body: Any, headers: Mapping[str, str]) -> None:
     raw = b"" if body is None else body if isinstance(body, bytes) else msgspec.json.encode(body)
     own = {name.lower(): value for name, value in headers.items() if name.lower() != "content-length"}
@@ -366,13 +360,14 @@ async def _stream(
     stream: Stream, headers: dict[str, str], scope: Scope, receive: Receive, send: Send, face: Face | None
 ) -> None:
     """Sends frames until they end or the client disconnects."""
-    headers = STREAM_HEADERS | headers | {name.lower(): value for name, value in stream.headers.items()}
-    more, events = True, headers["content-type"] == STREAM_HEADERS["content-type"]
+    stream.headers = {name.lower(): value for name, value in stream.headers.items()}
+    headers = STREAM_HEADERS | headers | stream.headers
+    kind, more = headers["content-type"], True
     async with aclosing(stream.frames) as frames:
         lines = [(name.encode(), value.encode()) for name, value in headers.items()]
         await send({"type": "http.response.start", "status": 200, "headers": lines})
-        del lines  # frees its memory while the stream waits, as does the `del` below
-        if events:
+        del lines, headers  # frees their memory while the stream waits, as does the `del` below
+        if kind == STREAM_HEADERS["content-type"]:
             await send({"type": "http.response.body", "body": b": ok\n\n", "more_body": True})
         async with Presence(scope, receive):
             try:
@@ -381,10 +376,10 @@ async def _stream(
                     await send({"type": "http.response.body", "body": chunk, "more_body": more})
                     del chunk
             except EngineError as error:
-                await send(early_answer.ending(headers, error, face))
+                await send(early_answer.ending(kind, stream.headers, error, face))
             except Exception:
                 log.exception("a stream failed")
-                await send(early_answer.ending(headers, EngineError(_FAILED), face))
+                await send(early_answer.ending(kind, stream.headers, EngineError(_FAILED), face))
     if more:
         await send({"type": "http.response.body", "body": b""})
 

@@ -90,9 +90,9 @@ def refusal(error: EngineError, face: Face | None) -> Reply:
     return reply
 
 
-def ending(headers: Mapping[str, str], error: EngineError, face: Face | None) -> Message:
-    """The message that ends an event stream with an error; RuntimeError for any other, which appears incomplete."""
-    if not headers["content-type"].startswith("text/event-stream"):
+def ending(kind: str, headers: Mapping[str, str], error: EngineError, face: Face | None) -> Message:
+    """The message that ends an event stream with an error; RuntimeError for another one, which appears incomplete."""
+    if not kind.startswith("text/event-stream"):
         raise RuntimeError(error.message)
     body = face.ending(error) if face else error_frame(headers, error.code, error.message)
     return {"type": "http.response.body", "body": body, "more_body": True}

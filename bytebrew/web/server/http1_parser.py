@@ -23,6 +23,8 @@ _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,16})(?:;%b)?\r\n" % _VALUE)
 _LENGTH = re.compile(rb"\d{1,20}")
 _SINGLE = frozenset((b"host", b"content-length", b"transfer-encoding"))
 _READ = _SINGLE | {b"connection", b"expect", b"upgrade"}
+_COMMON = {name: name for name in (*_READ, b"authorization", b"user-agent", b"accept", b"accept-encoding", b"origin")}
+"""Names that most requests have, each one object: the headers of streams stay in memory for long."""
 
 
 class Malformed(Exception):
@@ -158,7 +160,8 @@ def read_head(data: bytes | bytearray, at: int) -> tuple[Head, int] | None:
     values: dict[bytes, bytes] = {}
     for field in bytes(data[line.end() : end]).split(b"\r\n")[:-1]:
         name, _, value = field.partition(b":")
-        name, value = name.lower(), value.strip(b" \t")
+        name = name.lower()
+        name, value = _COMMON.get(name, name), value.strip(b" \t")
         headers.append((name, value))
         if name in _READ:
             if name in values:
