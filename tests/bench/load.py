@@ -116,7 +116,7 @@ class Client(asyncio.Protocol):
 
 
 @asynccontextmanager
-async def _connected(wires: Sequence[Wire], longest: float = LONGEST) -> AsyncIterator[list[Client]]:
+async def _connected(wires: Sequence[Wire], longest: float | None = LONGEST) -> AsyncIterator[list[Client]]:
     loop = asyncio.get_running_loop()
     clients: list[Client] = []
     try:
@@ -152,11 +152,12 @@ async def turn_after_turn(wires: Sequence[Wire], seconds: float, patient: bool =
 
 async def in_turns(wires: Sequence[Wire], count: int) -> list[list[Turn]]:
     """So many turns on each wire, one at a time and in turns, so that noise meets all alike."""
-    async with _connected(wires) as clients:
+    async with _connected(wires, None) as clients:
         found: list[list[Turn]] = [[] for _ in wires]
         for _ in range(count):
-            for client, turns in zip(clients, found, strict=True):
-                turns.append(await client.turn())
+            async with asyncio.timeout(LONGEST):
+                for client, turns in zip(clients, found, strict=True):
+                    turns.append(await client.turn())
         return found
 
 
