@@ -18,7 +18,7 @@ from bytebrew.contract.connection import Connection
 from bytebrew.contract.events import Done, ErrorEvent, Event, MessageDelta, ToolStarted
 from bytebrew.contract.messages import Usage
 from bytebrew.store import journal as journal_module
-from bytebrew.store.database.database import Database
+from bytebrew.store.database.database import MANY, Database
 from bytebrew.store.journal import Journal, Log, OpenEventRange
 from bytebrew.store.queries.events import last_number, read_events
 from bytebrew.store.sqlite.driver import SQLiteDriver
@@ -195,7 +195,7 @@ async def test_an_event_and_the_write_that_belongs_to_it_are_both_there_when_the
     db: Database,
 ) -> None:
     journal = Journal(db)
-    logs = [await journal.log(await session(db)) for _ in range(2)]
+    logs = [await journal.log(await session(db)) for _ in range(MANY)]
     for log in logs:  # what comes next is gathered for a moment
         journal.append(log, MessageDelta(content="first"))
     await asyncio.gather(*(journal.flush(log) for log in logs))

@@ -27,7 +27,8 @@ T = TypeVar("T")
 Work = Callable[Concatenate[Connection, P], T]
 _ENDED = "The database is served no more: the engine must be started anew"
 GATHER_SECONDS = 0.005
-"""Pause after a transaction with events of several sessions, so that more share the next; one session never waits."""
+"""Pause after a transaction with events of `MANY` sessions, so that more share the next; few sessions never wait."""
+MANY = 8
 READERS = 2
 LOOKS = 8
 """Most reads in one call of a reader's thread: a slow one delays the rest."""
@@ -260,7 +261,7 @@ class Database:
             self._wake.clear()
             works = self._running = list(self._due())
             rows = self._source.take() if self._source else ()
-            earliest = now() + GATHER_SECONDS if rows and rows[0][0] != rows[-1][0] else 0.0
+            earliest = now() + GATHER_SECONDS if len({row[0] for row in rows}) >= MANY else 0.0
             try:
                 outcomes, refused = await self._commit(works, rows)
             except StorageError as fault:

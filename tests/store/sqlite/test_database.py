@@ -18,7 +18,7 @@ from bytebrew.contract.connection import Connection, recalled
 from bytebrew.store.backups.copies import copy_database, make_file
 from bytebrew.store.database import transactions
 from bytebrew.store.database.checkpoints import COMMITS
-from bytebrew.store.database.database import GATHER_SECONDS, Database
+from bytebrew.store.database.database import GATHER_SECONDS, MANY, Database
 from bytebrew.store.database.scans import SCANNERS
 from bytebrew.store.database.write_queue import Rows
 from bytebrew.store.sqlite.driver import SQLiteDriver
@@ -382,11 +382,11 @@ class Chatter:
         raise error
 
 
-@pytest.mark.parametrize(("writers", "waits"), [((1,), False), ((1, 2), True)], ids=["one", "several"])
-async def test_where_several_write_transactions_keep_a_distance_in_which_more_can_join(
-    db: Database, writers: tuple[int, ...], waits: bool
+@pytest.mark.parametrize(("writers", "waits"), [(1, False), (MANY - 1, False), (MANY, True)], ids=["1", "few", "many"])
+async def test_where_many_write_transactions_keep_a_distance_in_which_more_can_join(
+    db: Database, writers: int, waits: bool
 ) -> None:
-    db.source(source := Chatter(*writers))
+    db.source(source := Chatter(*range(writers)))
     for n in range(20):
         await db.write(insert, 100 + n)
     gaps = [after - before for before, after in itertools.pairwise(source.taken[1:])]
