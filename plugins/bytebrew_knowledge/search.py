@@ -240,7 +240,7 @@ def _alike(
     """The cosine similarity of the most similar chunks of a base, and of others."""
     within = {row["id"] for row in conn.execute(_MEMBERS, params)} if filtered else None
     most = MOST_ALIKE if len(vector) <= LONG else MOST_ALIKE_LONG
-    nearest = signs.nearest(search_terms.base_term(base_id), vector, most, within)
+    nearest = signs.nearest(search_terms.base_term(base_id), params["signature"], vector, most, within)
     like = cosine_similarities(conn, params, [*nearest, *others], vector)
     if within is None and len(like) < len(nearest) / 2:
         signs.examine(conn, nearest)

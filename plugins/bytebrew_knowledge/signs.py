@@ -1,7 +1,7 @@
 """The signs of all vectors, in memory, which tell the few hundred most like a query without reading the vectors.
 
 Vectors that point in the same direction have the same signs in most dimensions. All vectors of a model have much in
-common, which says nothing: the signs are those of their differences from a mean. They are kept as one integer per
+common, which says nothing: the signs are those of their differences from its mean. They are kept as one integer per
 dimension, with a bit for each chunk, so that one operation on integers is done for all chunks: carry-save adders count
 the dimensions in which a chunk differs from the query, weighted by the query's values, as binary digits of all counts
 at once. 100,000 chunks of 384 dimensions take 6 MB and about 2 ms, of 1,536 dimensions 21 MB and 4 ms.
@@ -23,9 +23,10 @@ from bytebrew import Connection, Engine, StateKey
 
 from .dialect import numbers
 
-_VECTORS = """select id, base, vector from knowledge_chunks where id > ? and vector is not null
-  order by id limit ?"""
-_FIRST = "select vector from knowledge_chunks where length(vector) = ? order by id limit ?"
+_VECTORS = """select c.id, c.base, i.signature, c.vector from knowledge_chunks c
+  join knowledge_indexes i on i.id = c.index_id where c.id > ? and c.vector is not null order by c.id limit ?"""
+_FIRST = """select c.vector from knowledge_chunks c join knowledge_indexes i on i.id = c.index_id
+  where i.signature = ? and length(c.vector) = ? order by c.id limit ?"""
 _LEFT = f"select count(*) from knowledge_chunks where id in ({numbers('?')})"  # noqa: S608
 _READ = 500
 """Vectors that are read per transaction."""
@@ -41,6 +42,8 @@ _LEVELS = 3
 """Highest weight of a dimension."""
 _DIMENSIONS = 512
 """Dimensions that are looked at: those in which the query has its largest values."""
+Space = tuple[str, int]
+"""The signature of a model, and the bytes of its vectors."""
 Planes = Sequence[int]
 """One integer per dimension or per binary digit, with a bit for each chunk."""
 
@@ -78,7 +81,7 @@ class Slab(NamedTuple):
 
 
 class Middle:
-    """The mean of the first vectors of a length, and how many these are."""
+    """The mean of the first vectors of a space, and how many these are."""
 
     def __init__(self, vectors: Sequence["array[float]"]) -> None:
         self.mean = array("f", [sum(values) / len(vectors) for values in zip(*vectors, strict=True)])
@@ -104,8 +107,8 @@ class Signs:
 
     def __init__(self) -> None:
         self._last, self._outdated = 0, False
-        self._slabs: dict[tuple[str, int], list[Slab]] = {}
-        self._middles: dict[int, Middle] = {}
+        self._slabs: dict[tuple[str, Space], list[Slab]] = {}  # by base, too
+        self._middles: dict[Space, Middle] = {}
         self._lock = asyncio.Lock()
 
     async def load(self, engine: Engine) -> None:
@@ -139,14 +142,14 @@ class Signs:
 
     def are_as_long(self, base: str, vector: "array[float]") -> bool:
         """Whether all vectors of a base have the length of one, also those that are deleted or not searched."""
-        return all(size == len(vector) * vector.itemsize for name, size in self._slabs if name == base)
+        return all(size == len(vector) * vector.itemsize for name, (_, size) in self._slabs if name == base)
 
     def nearest(
-        self, base: str, vector: "array[float]", limit: int, within: Collection[int] | None = None
+        self, base: str, signature: str, vector: "array[float]", limit: int, within: Collection[int] | None = None
     ) -> list[int]:
-        """About the most similar chunks of a base, in no order, of some chunks if they are given."""
-        size = len(vector) * vector.itemsize
-        middle, slabs = self._middles.get(size), self._slabs.get((base, size))
+        """About the most similar chunks of a base and a model, in no order, of some chunks if they are given."""
+        space = signature, len(vector) * vector.itemsize
+        middle, slabs = self._middles.get(space), self._slabs.get((base, space))
         if middle is None or slabs is None:
             return []
         weights = _weights(vector, middle.mean)
@@ -165,9 +168,9 @@ class Signs:
     def read(self, conn: Connection) -> bool:
         """Adds a batch of vectors; returns whether there may be more."""
         rows = conn.execute(_VECTORS, (self._last, _READ)).fetchall()
-        batches: dict[tuple[str, int], list[tuple[int, bytes]]] = {}
-        for chunk, base, vector in rows:
-            batches.setdefault((base, len(vector)), []).append((chunk, vector))
+        batches: dict[tuple[str, Space], list[tuple[int, bytes]]] = {}
+        for chunk, base, signature, vector in rows:
+            batches.setdefault((base, (signature, len(vector))), []).append((chunk, vector))
         for key, batch in batches.items():
             slab = _slab(batch, self._middle(conn, key[1]))
             slabs = self._slabs.setdefault(key, [])
@@ -177,17 +180,17 @@ class Signs:
                 slabs.append(slab)
         if rows:
             self._last = rows[-1][0]
-        self._outdated = self._outdated or any(self._is_outgrown(size) for _, size in batches)
+        self._outdated = self._outdated or any(self._is_outgrown(space) for _, space in batches)
         return len(rows) == _READ
 
-    def _middle(self, conn: Connection, size: int) -> Middle:
-        if size not in self._middles:
-            self._middles[size] = Middle([array("f", vector) for (vector,) in conn.execute(_FIRST, (size, _READ))])
-        return self._middles[size]
+    def _middle(self, conn: Connection, space: Space) -> Middle:
+        if space not in self._middles:
+            self._middles[space] = Middle([array("f", vector) for (vector,) in conn.execute(_FIRST, (*space, _READ))])
+        return self._middles[space]
 
-    def _is_outgrown(self, size: int) -> bool:
-        known = sum(len(slab.chunks) for key, slabs in self._slabs.items() if key[1] == size for slab in slabs)
-        return self._middles[size].count < min(_READ, known / _GROWTH)
+    def _is_outgrown(self, space: Space) -> bool:
+        known = sum(len(slab.chunks) for key, slabs in self._slabs.items() if key[1] == space for slab in slabs)
+        return self._middles[space].count < min(_READ, known / _GROWTH)
 
 
 def _slab(batch: Sequence[tuple[int, bytes]], middle: Middle) -> Slab:

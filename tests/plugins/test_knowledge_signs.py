@@ -24,21 +24,24 @@ from bytebrew.testing import providing, served_engine
 from tests.documents import BASES, create, found, put, settled
 from tests.plugins.test_knowledge import Meanings, chunks, embedding
 
-TABLE = "create table knowledge_chunks (id integer primary key, base text, vector blob)"
+TABLES = """
+create table knowledge_chunks (id integer primary key, base text, index_id integer, vector blob);
+create table knowledge_indexes (id integer primary key, signature text);
+insert into knowledge_indexes values (1, 'one'), (2, 'other');
+"""
 SIZE = 384
 
 
 @pytest.fixture
 def conn() -> Iterator[sqlite3.Connection]:
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as conn:
-        conn.execute(TABLE)
+        conn.executescript(TABLES)
         yield conn
 
 
-def add(conn: Connection, base: str, vectors: Sequence[Sequence[float]]) -> None:
-    conn.executemany(
-        "insert into knowledge_chunks (base, vector) values (?, ?)", [(base, unit(one).tobytes()) for one in vectors]
-    )
+def add(conn: Connection, base: str, vectors: Sequence[Sequence[float]], index: int = 1) -> None:
+    rows = [(base, index, unit(one).tobytes()) for one in vectors]
+    conn.executemany("insert into knowledge_chunks (base, index_id, vector) values (?, ?, ?)", rows)
 
 
 def load(conn: sqlite3.Connection, known: Signs) -> None:
@@ -70,12 +73,24 @@ def test_of_thousands_the_ten_most_similar_are_among_the_300(conn: sqlite3.Conne
     assert hits(known, vectors, clustered(chance, 10, common)) >= 95
 
 
-def hits(known: Signs, vectors: Sequence[Sequence[float]], queries: Sequence[Sequence[float]]) -> int:
+def test_models_whose_vectors_are_as_long_have_a_mean_each(conn: sqlite3.Connection) -> None:
+    chance, known = random.Random(1), Signs()
+    opposite = [[-value for value in one] for one in clustered(chance, 500, 3.0)]
+    add(conn, "else", opposite, index=2)
+    add(conn, "base", vectors := clustered(chance, 2000, 3.0))
+    load(conn, known)
+    assert hits(known, vectors, clustered(chance, 10, 3.0), first=501) >= 95
+    assert known.nearest("base", "other", unit(opposite[0]), 1) == []
+
+
+def hits(
+    known: Signs, vectors: Sequence[Sequence[float]], queries: Sequence[Sequence[float]], *, first: int = 1
+) -> int:
     """How many of the ten most similar vectors of each query are among the 300."""
     found = 0
     for query in queries:
         best = heapq.nlargest(10, range(len(vectors)), key=lambda n: cosine(query, vectors[n]))
-        found += len({n + 1 for n in best} & {*known.nearest("base", unit(query), 300)})
+        found += len({n + first for n in best} & {*known.nearest("base", "one", unit(query), 300)})
     return found
 
 
@@ -95,7 +110,7 @@ def test_it_is_so_however_chunks_come_and_go(
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as conn, pytest.MonkeyPatch.context() as patch:
         patch.setattr(signs, "_SLAB", slab)
         patch.setattr(signs, "_READ", batch)
-        conn.execute(TABLE)
+        conn.executescript(TABLES)
         for n, count in enumerate(counts):
             add(conn, f"base-{n % 2}", [[chance.gauss(0, 1) for _ in range(16)] for _ in range(count)])
             load(conn, known)
@@ -104,11 +119,11 @@ def test_it_is_so_however_chunks_come_and_go(
         first = conn.execute("select vector from knowledge_chunks limit ?", (min(batch, counts[0]),)).fetchall()
         mean = [sum(values) / len(first) for values in zip(*(array("f", vector) for (vector,) in first), strict=True)]
         sums = {chunk: differing(query, array("f", vector), array("f", mean)) for chunk, vector in rows}
-        nearest = known.nearest("base-0", query, limit)
+        nearest = known.nearest("base-0", "one", query, limit)
         assert sorted(sums[chunk] for chunk in nearest) == sorted(sums.values())[:limit]
         assert len({*nearest}) == len(nearest)
-        assert {*known.nearest("base-0", query, limit, {*gone})} <= sums.keys() & {*gone}
-        assert len(known.nearest("base-0", query, 300, {*gone})) == len(sums.keys() & {*gone})
+        assert {*known.nearest("base-0", "one", query, limit, {*gone})} <= sums.keys() & {*gone}
+        assert len(known.nearest("base-0", "one", query, 300, {*gone})) == len(sums.keys() & {*gone})
 
 
 def differing(query: "array[float]", vector: "array[float]", mean: "array[float]") -> int:
@@ -147,7 +162,7 @@ async def test_while_all_is_read_again_searches_use_what_is_known(conn: sqlite3.
     meanwhile: list[list[int]] = []
 
     async def reading(work: Callable[[Connection], bool]) -> bool:
-        meanwhile.append(known.nearest("base", unit([1, 1, 1]), 1))
+        meanwhile.append(known.nearest("base", "one", unit([1, 1, 1]), 1))
         return work(conn)
 
     conn.execute("delete from knowledge_chunks where id = 1")
@@ -158,9 +173,13 @@ async def test_while_all_is_read_again_searches_use_what_is_known(conn: sqlite3.
 
 def insert(conn: Connection, vectors: Sequence[Sequence[float]]) -> None:
     (last,) = conn.execute("select count(*) from knowledge_chunks").fetchone()
+    conn.execute(
+        """insert into knowledge_indexes (id, file_id, state, revision, reader, model, signature, done, total)
+        values (1, '', 'ready', 1, 1, '', 'one', 0, 0) on conflict do nothing"""
+    )
     conn.executemany(
         """insert into knowledge_chunks (base, index_id, position, heading, text, vector)
-        values ('base', ?, 1, '', '', ?)""",
+        values ('base', 1, ?, '', '', ?)""",
         [(n, unit(one).tobytes()) for n, one in enumerate(vectors, last + 1)],
     )
 
@@ -174,7 +193,7 @@ async def test_an_id_that_is_taken_again_is_that_of_the_new_chunk(conn: sqlite3.
     add(conn, "base", [[-1.0, -1.0, -1.0], [1.0, 1.0, -1.0]])
     load(conn, known)
     queries = ([-1, -1, -1], [1, 1, -1], [1, 1, 1])
-    assert [known.nearest("base", unit(query), 1) for query in queries] == [[2], [3], [1]]
+    assert [known.nearest("base", "one", unit(query), 1) for query in queries] == [[2], [3], [1]]
 
 
 class Opposites(Meanings):
