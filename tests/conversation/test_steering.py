@@ -340,7 +340,8 @@ async def test_an_absorbed_message_is_shown_as_the_turn_that_answers_it_over_a_r
         events = (await client.get(f"/api/v1/sessions/{session_id}/events?follow=false")).json()["data"]
         absorbed = next(one["data"]["turn_id"] for one in events if one["event"] == "steered")
         url = f"/api/v1/sessions/{session_id}/turns/{absorbed}"
-        before = (await client.get(url)).json()
+        while not (before := (await client.get(url)).json()).get("questions"):  # it holds before they are committed
+            await asyncio.sleep(0.002)
         first.cancel()
         steering.cancel()
     async with served_engine(providing(ScriptedProvider([say("two")])), data=tmp_path) as (engine, client):
