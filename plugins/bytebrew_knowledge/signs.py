@@ -42,7 +42,7 @@ _LEVELS = 3
 """Highest weight of a dimension."""
 _DIMENSIONS = 512
 """Dimensions that are looked at: those in which the query has its largest values."""
-Space = tuple[str, int]
+VectorSpace = tuple[str, int]
 """The signature of a model, and the bytes of its vectors."""
 Planes = Sequence[int]
 """One integer per dimension or per binary digit, with a bit for each chunk."""
@@ -107,8 +107,8 @@ class Signs:
 
     def __init__(self) -> None:
         self._last, self._outdated = 0, False
-        self._slabs: dict[tuple[str, Space], list[Slab]] = {}  # by base, too
-        self._middles: dict[Space, Middle] = {}
+        self._slabs: dict[tuple[str, VectorSpace], list[Slab]] = {}  # by base, too
+        self._middles: dict[VectorSpace, Middle] = {}
         self._lock = asyncio.Lock()
 
     async def load(self, engine: Engine) -> None:
@@ -168,7 +168,7 @@ class Signs:
     def read(self, conn: Connection) -> bool:
         """Adds a batch of vectors; returns whether there may be more."""
         rows = conn.execute(_VECTORS, (self._last, _READ)).fetchall()
-        batches: dict[tuple[str, Space], list[tuple[int, bytes]]] = {}
+        batches: dict[tuple[str, VectorSpace], list[tuple[int, bytes]]] = {}
         for chunk, base, signature, vector in rows:
             batches.setdefault((base, (signature, len(vector))), []).append((chunk, vector))
         for key, batch in batches.items():
@@ -183,12 +183,12 @@ class Signs:
         self._outdated = self._outdated or any(self._is_outgrown(space) for _, space in batches)
         return len(rows) == _READ
 
-    def _middle(self, conn: Connection, space: Space) -> Middle:
+    def _middle(self, conn: Connection, space: VectorSpace) -> Middle:
         if space not in self._middles:
             self._middles[space] = Middle([array("f", vector) for (vector,) in conn.execute(_FIRST, (*space, _READ))])
         return self._middles[space]
 
-    def _is_outgrown(self, space: Space) -> bool:
+    def _is_outgrown(self, space: VectorSpace) -> bool:
         known = sum(len(slab.chunks) for key, slabs in self._slabs.items() if key[1] == space for slab in slabs)
         return self._middles[space].count < min(_READ, known / _GROWTH)
 
